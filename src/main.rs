@@ -1,0 +1,3 @@
+//! The `quillback` program: hands its arguments to [`quillback::cli`].
+
+fn main() {}
