@@ -82,7 +82,8 @@ impl Location {
             .filter(|bucket| is_bucket(bucket))
             .ok_or_else(|| invalid("no valid bucket is named: s3://bucket/prefix"))?;
         let prefix = url.path().trim_matches('/');
-        if !prefix.is_empty() && !is_valid_key(prefix) {
+        // Parsing has encoded what no URL may have, such as a space.
+        if !prefix.is_empty() && !(is_valid_key(prefix) && text.contains(prefix)) {
             return Err(invalid(
                 "the prefix may have letters, digits and . _ - = % + @ ~ only",
             ));
@@ -170,15 +171,15 @@ mod tests {
     #[test]
     fn errors_keep_secrets_back() {
         for url in [
-            "s3://AKIA:SECRET@bucket/a",
-            "s3://AKIA:SEC/RET@bucket",
-            "s3://bucket/a?key=SECRET",
-            "https://x:SECRET@host/",
-            "x:SECRET@host",
+            "s3://AKIA:hunter2@bucket/a",
+            "s3://AKIA:hunter/2@bucket",
+            "s3://bucket/a?key=hunter2",
+            "https://x:hunter2@host/",
+            "x:hunter2@host",
         ] {
             let error = Location::parse(url).expect_err(url);
             for text in [error.to_string(), format!("{error:?}")] {
-                assert!(!text.contains("SEC") && !text.contains("RET"), "{text}");
+                assert!(!text.contains("hunter"), "{text}");
             }
         }
     }

@@ -185,12 +185,7 @@ async fn the_probe_refuses_lying_stores() {
 
 #[tokio::test]
 async fn the_probe_tells_an_outage_from_a_lie() {
-    let (memory, faulty) = faulty(
-        Rule::new(Fault::ErrorAfter)
-            .on(Operation::Put)
-            .after(3)
-            .times(1),
-    );
+    let (memory, faulty) = faulty(Rule::new(Fault::ErrorAfter).on(Operation::Put).times(1));
     assert!(is_unavailable(&probe_conditional_writes(&faulty).await));
     assert_eq!(list_all(&memory, "", None).await.expect("lists"), []);
     probe_conditional_writes(&faulty)

@@ -55,7 +55,9 @@ impl Minio {
         let ask = || -> std::io::Result<bool> {
             let mut stream = TcpStream::connect(self.address)?;
             stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-            stream.write_all(b"GET /minio/health/cluster HTTP/1.0\r\n\r\n")?;
+            stream.write_all(
+                b"GET /minio/health/cluster HTTP/1.1\r\nHost: minio\r\nConnection: close\r\n\r\n",
+            )?;
             let mut reply = String::new();
             stream.read_to_string(&mut reply)?;
             Ok(reply.contains(" 200 OK"))
