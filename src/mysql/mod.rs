@@ -1,10 +1,17 @@
 //! Everything that Quillback knows of a MySQL server: how to reach it, what it is, who its
 //! fellows are and what its schema looks like.
 //!
-//! Ordinary queries go through [`mysql_async`]; rows in bulk and binlog events go through `wire`.
-//! Which server is asked for what, and what the answers mean for a snapshot or a restore, is left
-//! to the rooms above.
+//! Ordinary queries go through [`mysql_async`] in a [`Session`]; rows in bulk and binlog events
+//! go through `wire`. Which server is asked for what, and what the answers mean for a snapshot or
+//! a restore, is left to the rooms above.
 
+pub mod error;
+pub mod quote;
 pub mod server_url;
+pub mod session;
+pub mod version;
 
+pub use error::MysqlError;
 pub use server_url::{HostPort, ServerUrl, ServerUrlError, SslMode};
+pub use session::Session;
+pub use version::ServerVersion;
