@@ -5,6 +5,8 @@
 //! Which server is asked for what, and what the answers mean for a snapshot or a restore, is left
 //! to the rooms above.
 
+pub mod binlog;
 pub mod server_url;
+pub mod wire;
 
 pub use server_url::{HostPort, ServerUrl, ServerUrlError, SslMode};
