@@ -5,11 +5,13 @@
 //! go through `wire`. Which server is asked for what, and what the answers mean for a snapshot or
 //! a restore, is left to the rooms above.
 
+pub mod binlog;
 pub mod error;
 pub mod quote;
 pub mod server_url;
 pub mod session;
 pub mod version;
+pub mod wire;
 
 pub use error::MysqlError;
 pub use server_url::{HostPort, ServerUrl, ServerUrlError, SslMode};
