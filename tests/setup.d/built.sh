@@ -4,7 +4,7 @@
 # The last commit of the archived project; its releases are source only.
 MINIO_MODULE=github.com/minio/minio
 MINIO_VERSION=v0.0.0-20260212201848-7aac2a2c5b7c
-CARGO_DENY_VERSION=0.19.0
+CARGO_DENY_VERSION=0.20.2
 
 setup_minio() {
     local found go

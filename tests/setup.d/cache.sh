@@ -3,7 +3,7 @@
 #
 # An entry NAME is the folder $CACHE/NAME with
 #   tree/   what is kept
-#   files   its files with type, mode, size and time: compared at every run
+#   files   its files with type, mode, size and time of change: compared at every run
 #   sums    their SHA-256: compared when `files` differs, so that a copied or touched cache stays good
 #   recipe  how it was made: another recipe makes it anew
 # It is made in $WORK and renamed into place, so an interrupted run leaves nothing that counts.
@@ -41,12 +41,12 @@ cache_open() {
     WORK=$(mktemp -d "$CACHE/tmp.XXXXXX")
 }
 
-# The files below a folder, one a line: path, type, mode, size, time of change in whole seconds, target of a link.
+# The files below a folder, one a line: path, type, mode, size, time of the last change of any of these, target of a link.
 cache_listing() {
     if find / -maxdepth 0 -printf '' 2>/dev/null; then
-        (cd "$1" && find . ! -type d -printf '%p\t%y\t%m\t%s\t%Ts\t%l\n')
+        (cd "$1" && find . ! -type d -printf '%p\t%y\t%m\t%s\t%C@\t%l\n')
     else
-        (cd "$1" && find . ! -type d -exec stat -f '%N%t%HT%t%Lp%t%z%t%m%t%Y' {} +)
+        (cd "$1" && find . ! -type d -exec stat -f '%N%t%HT%t%Lp%t%z%t%c%t%Y' {} +)
     fi | LC_ALL=C sort
 }
 
@@ -89,6 +89,8 @@ cache_put() {
     cache_listing "$made/tree" >"$made/files"
     cache_sums "$made/tree" >"$made/sums"
     printf '%s\n' "$recipe" >"$made/recipe"
+    # What is renamed into place is on the disk, power cut or not.
+    sync -f "$made/recipe" 2>/dev/null || sync
     cache_replace "$CACHE/$name" "$made"
 }
 
