@@ -77,8 +77,8 @@ debian_download() {
         if ! apt-get -c "$apt/apt.conf" update >"$WORK/log" 2>&1 </dev/null; then
             tail -n 8 "$WORK/log" >&2
             if grep -qE 'NO_PUBKEY|EXPKEYSIG|REVKEYSIG|BADSIG|is not signed|public key is not available' "$WORK/log"; then
-                say "the signature of Debian $DEBIAN_SUITE could not be verified, so nothing of it is used"
-                say "try: apt-get install --only-upgrade debian-archive-keyring"
+                die "$name: the signature of Debian $DEBIAN_SUITE could not be verified, so nothing of it is used" \
+                    "the system's keys may be too old. try: apt-get install --only-upgrade debian-archive-keyring"
             fi
             continue
         fi
@@ -92,7 +92,8 @@ debian_download() {
             return 0
         fi
     done
-    [ "$count" -gt 0 ] || say "no mirror of Debian found in /etc/apt/sources.list or /etc/apt/sources.list.d"
+    [ "$count" -gt 0 ] ||
+        die "$name: /etc/apt/sources.list and /etc/apt/sources.list.d name no mirror of Debian" "${DEBIAN_ADVICE[@]}"
     die "$name: could not fetch $* from Debian's mirror" \
         "what apt-get said is above. try: apt-get update, to see if the mirror answers at all" "${DEBIAN_ADVICE[@]}"
 }
