@@ -68,7 +68,7 @@ debian_download() {
     shift 2
     rm -rf "$apt"
     mkdir -p "$apt"
-    debian_sources "$apt"
+    debian_sources "$apt" /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources
     for candidate in "$apt"/*.sources; do
         [ -f "$candidate" ] || continue
         count=$((count + 1))
@@ -139,13 +139,15 @@ EOF
     [ "$(id -u)" -ne 0 ] || echo 'APT::Sandbox::User "root";' >>"$apt/apt.conf"
 }
 
-# Writes a deb822 file NN.sources into the folder $1 for each mirror of Debian that the system's own sources name, the
-# likeliest first.
+# Writes a deb822 file NN.sources into the folder $1 for each mirror of Debian that the files $2... name, the likeliest
+# first.
 debian_sources() {
-    local out=$1 codename file keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+    local out=$1 codename file
+    local keyring=/usr/share/keyrings/debian-archive-keyring.gpg
     codename=$(debian_release VERSION_CODENAME)
     [ -f "$keyring" ] || keyring=
-    for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
+    shift
+    for file; do
         [ -r "$file" ] || continue
         case $file in
             *.sources) cat "$file" ;;
