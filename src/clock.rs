@@ -49,6 +49,72 @@ pub fn rfc3339(moment: DateTime<Utc>) -> String {
     moment.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
 }
 
+/// Serde's side of [`rfc3339`]: `#[serde(with = "crate::clock::micros")]`.
+pub mod micros {
+    use chrono::{DateTime, Utc};
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    /// Writes the moment.
+    ///
+    /// # Errors
+    ///
+    /// What the serializer fails with.
+    pub fn serialize<S: Serializer>(
+        moment: &DateTime<Utc>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::rfc3339(*moment))
+    }
+
+    /// Reads a moment.
+    ///
+    /// # Errors
+    ///
+    /// A text that is not RFC 3339.
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<DateTime<Utc>, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        DateTime::parse_from_rfc3339(&text)
+            .map(|moment| moment.with_timezone(&Utc))
+            .map_err(D::Error::custom)
+    }
+}
+
+/// [`micros`] for a moment that may be missing.
+pub mod micros_option {
+    use chrono::{DateTime, Utc};
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes the moment, or null.
+    ///
+    /// # Errors
+    ///
+    /// What the serializer fails with.
+    pub fn serialize<S: Serializer>(
+        moment: &Option<DateTime<Utc>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match moment {
+            Some(moment) => super::micros::serialize(moment, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    /// Reads a moment, or null.
+    ///
+    /// # Errors
+    ///
+    /// A text that is not RFC 3339.
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<DateTime<Utc>>, D::Error> {
+        #[derive(Deserialize)]
+        struct Moment(#[serde(with = "super::micros")] DateTime<Utc>);
+        Ok(Option::<Moment>::deserialize(deserializer)?.map(|moment| moment.0))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,5 +12,6 @@ pub mod catalog;
 pub mod hash;
 pub mod identity;
 pub mod layout;
+pub mod manifest;
 pub mod repository;
 pub mod segment;
