@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::error::{Class, Classified};
 
 use super::server_url::HostPort;
+use super::wire::error::class_of_server_code;
 
 /// A failure of a connection or a statement.
 #[derive(Debug, thiserror::Error)]
@@ -180,19 +181,14 @@ impl Classified for MysqlError {
 
 fn class_of(code: u16) -> Class {
     match code {
-        // Access denied in its many forms: to the server (1045, 1698), a schema (1044), a table
-        // or column (1142, 1143), a routine (1370), an operation (1227), XA RECOVER (1401);
-        // password expired (1820, 1862), account locked (3118), plugin refused (1251), the
-        // host not allowed (1130).
-        1044 | 1045 | 1130 | 1142 | 1143 | 1227 | 1251 | 1370 | 1401 | 1698 | 1820 | 1862
-        | 3118 => Class::Authentication,
-        // Too many connections (1040, 1203, 1226), shutting down (1053), network errors as the
-        // server sees them (1152, 1158 to 1161), lock wait and deadlock (1205, 1213), and the
-        // client library's own numbers (2xxx), which proxies pass on.
-        1040 | 1053 | 1152 | 1158..=1161 | 1203 | 1205 | 1213 | 1226 | 2000..=2999 => {
-            Class::Transient
-        }
-        _ => Class::Failure,
+        // The host is not allowed (1130), the plugin is refused (1251), XA RECOVER (1401), the
+        // password has expired (1862).
+        1130 | 1251 | 1401 | 1862 => Class::Authentication,
+        // Connection limits of the server and of the account (1203, 1226), network errors as the
+        // server sees them (1152, 1158 to 1161), and the client library's own numbers (2xxx),
+        // which proxies pass on.
+        1152 | 1158..=1161 | 1203 | 1226 | 2000..=2999 => Class::Transient,
+        other => class_of_server_code(other),
     }
 }
 

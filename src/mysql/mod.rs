@@ -6,14 +6,21 @@
 //! a restore, is left to the rooms above.
 
 pub mod binlog;
+pub mod discover;
 pub mod error;
+pub mod facts;
 pub mod quote;
+pub mod schema;
 pub mod server_url;
 pub mod session;
+pub mod topology;
 pub mod version;
 pub mod wire;
 
+pub use discover::discover;
 pub use error::MysqlError;
+pub use facts::{ServerFacts, TargetFacts};
 pub use server_url::{HostPort, ServerUrl, ServerUrlError, SslMode};
 pub use session::Session;
+pub use topology::{Choice, Member, Topology};
 pub use version::ServerVersion;

@@ -238,12 +238,19 @@ fn ssl_options(url: &ServerUrl, mode: SslMode) -> Option<SslOpts> {
         SslMode::VerifyIdentity => SslOpts::default(),
     };
     install_crypto();
-    Some(match &url.ssl_ca {
-        Some(ca) => options
-            .with_root_certs(vec![ca.clone().into()])
+    let roots = match &url.ssl_ca {
+        Some(ca) => vec![ca.clone().into()],
+        None => rustls_native_certs::load_native_certs()
+            .certs
+            .into_iter()
+            .map(|certificate| certificate.to_vec().into())
+            .collect(),
+    };
+    Some(
+        options
+            .with_root_certs(roots)
             .with_disable_built_in_roots(true),
-        None => options,
-    })
+    )
 }
 
 /// Makes aws-lc-rs the process's TLS backend: mysql_async is built without one of its own.
