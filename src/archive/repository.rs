@@ -17,8 +17,7 @@ use super::identity::{ARCHIVE_FORMAT, Branch, Claim, Identity};
 use super::layout::{self, BranchNumber, Epoch, SegmentName};
 use super::manifest::Manifest;
 use super::segment::{
-    HeadRead, IndexedTransaction, Segment, SegmentError, SegmentIndex,
-    read_details, read_head,
+    HeadRead, IndexedTransaction, Segment, SegmentError, SegmentIndex, read_details, read_head,
 };
 use crate::error::{Class, Classified};
 use crate::gtid::GtidSet;
@@ -108,10 +107,7 @@ impl Repository {
     /// # Errors
     ///
     /// [`ArchiveError::Exists`] if there is one.
-    pub async fn init(
-        storage: Arc<dyn Storage>,
-        now: DateTime<Utc>,
-    ) -> Result<Self, ArchiveError> {
+    pub async fn init(storage: Arc<dyn Storage>, now: DateTime<Utc>) -> Result<Self, ArchiveError> {
         let identity = Identity {
             format: ARCHIVE_FORMAT,
             archive: Uuid::new_v4(),
@@ -234,10 +230,7 @@ impl Repository {
     /// # Errors
     ///
     /// [`ArchiveError`].
-    pub async fn segments(
-        &self,
-        branch: BranchNumber,
-    ) -> Result<Vec<StoredSegment>, ArchiveError> {
+    pub async fn segments(&self, branch: BranchNumber) -> Result<Vec<StoredSegment>, ArchiveError> {
         let objects = list_all(&*self.storage, &layout::log(branch), None).await?;
         let named = objects
             .into_iter()

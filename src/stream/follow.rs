@@ -179,9 +179,10 @@ pub async fn run(
     let mut finder = Finder::new(servers, options.from);
     let mut source = finder.find().await?;
     let snapshots = repository.snapshots().await?;
-    let origin = snapshots
-        .first()
-        .map_or_else(|| source.facts.gtid_executed.clone(), |s| s.gtid_executed.clone());
+    let origin = snapshots.first().map_or_else(
+        || source.facts.gtid_executed.clone(),
+        |s| s.gtid_executed.clone(),
+    );
     // Before the claim: a run that would be refused shall not push another one out.
     let chain = repository.chain(branch).await?;
     let have = chain.end().unwrap_or_else(|| origin.clone());
@@ -261,11 +262,7 @@ struct Follower {
 
 impl Follower {
     /// Follows one server after the other.
-    async fn follow_all(
-        &mut self,
-        finder: &mut Finder,
-        first: Source,
-    ) -> Result<(), StreamError> {
+    async fn follow_all(&mut self, finder: &mut Finder, first: Source) -> Result<(), StreamError> {
         let pauses = || {
             ExponentialBuilder::default()
                 .with_jitter()

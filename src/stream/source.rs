@@ -45,7 +45,11 @@ impl Finder {
         let topology = discover(&self.servers).await?;
         let login = self.login_of(&topology.asked);
         for member in &topology.members {
-            if !self.servers.iter().any(|known| known.address() == member.address) {
+            if !self
+                .servers
+                .iter()
+                .any(|known| known.address() == member.address)
+            {
                 self.servers.push(login.with_host_port(&member.address));
             }
         }
@@ -162,7 +166,12 @@ impl Source {
                 server: self.name(),
                 reason: format!("it tells the time as {time:?}: {error}"),
             })?;
-        let status = binlog_status(&mut self.session, &self.facts.version).await?;
+        let status = binlog_status(&mut self.session, &self.facts.version)
+            .await?
+            .ok_or_else(|| StreamError::Unsuitable {
+                server: self.name(),
+                reason: "it writes no binlog".to_owned(),
+            })?;
         Ok((
             time,
             SourcePosition {
