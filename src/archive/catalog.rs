@@ -87,7 +87,10 @@ impl std::fmt::Display for Problem {
                 "{segment} does not go on from the segment before it: {unexpected:#}"
             ),
             Self::BrokenLink { segment } => {
-                write!(f, "{segment} was written after another segment than the one before it")
+                write!(
+                    f,
+                    "{segment} was written after another segment than the one before it"
+                )
             }
             Self::Conflict { epoch, sequence } => {
                 write!(f, "two different segments {sequence} of epoch {epoch}")
@@ -198,10 +201,13 @@ impl Chain {
     /// The last segment behind which no transaction is unfinished: where a new claim goes on.
     #[must_use]
     pub fn resume_point(&self) -> Option<&StoredSegment> {
-        self.segments
-            .iter()
-            .rev()
-            .find(|segment| !segment.index.part.as_ref().is_some_and(|part| part.unfinished))
+        self.segments.iter().rev().find(|segment| {
+            !segment
+                .index
+                .part
+                .as_ref()
+                .is_some_and(|part| part.unfinished)
+        })
     }
 
     /// How many bytes the segments have in the store.

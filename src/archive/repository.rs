@@ -108,10 +108,7 @@ impl Repository {
     /// # Errors
     ///
     /// [`ArchiveError::Exists`] if there is one.
-    pub async fn init(
-        storage: Arc<dyn Storage>,
-        now: DateTime<Utc>,
-    ) -> Result<Self, ArchiveError> {
+    pub async fn init(storage: Arc<dyn Storage>, now: DateTime<Utc>) -> Result<Self, ArchiveError> {
         let identity = Identity {
             format: ARCHIVE_FORMAT,
             archive: Uuid::new_v4(),
@@ -234,10 +231,7 @@ impl Repository {
     /// # Errors
     ///
     /// [`ArchiveError`].
-    pub async fn segments(
-        &self,
-        branch: BranchNumber,
-    ) -> Result<Vec<StoredSegment>, ArchiveError> {
+    pub async fn segments(&self, branch: BranchNumber) -> Result<Vec<StoredSegment>, ArchiveError> {
         let objects = list_all(&*self.storage, &layout::log(branch), None).await?;
         let named = objects
             .into_iter()

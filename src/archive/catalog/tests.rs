@@ -43,9 +43,7 @@ fn segment(
                 let name = &p.name;
                 let added = p.index.added.to_string();
                 let added = added.split_once(':').map_or("", |(_, gnos)| gnos);
-                sha256(
-                    format!("{}/{}/{}/{added}", name.epoch, name.first, name.last).as_bytes(),
-                )
+                sha256(format!("{}/{}/{}/{added}", name.epoch, name.first, name.last).as_bytes())
             }),
             continues: previous
                 .filter(|_| first == 1)
@@ -135,11 +133,15 @@ fn every_hole_is_told() {
 
     let d = segment((2, 1, 1), ("1-8", "9"), Some(&c));
     let without_the_end = chain(&[&a, &b, &d]);
-    assert!(without_the_end.problems.contains(&Problem::MissingSegments {
-        epoch: Epoch(1),
-        from: 3,
-        to: 3
-    }));
+    assert!(
+        without_the_end
+            .problems
+            .contains(&Problem::MissingSegments {
+                epoch: Epoch(1),
+                from: 3,
+                to: 3
+            })
+    );
     assert_eq!(without_the_end.missing(), set("8"));
     // The oldest segments may be gone: retention removes them, and the chain starts later.
     let pruned = chain(&[&b, &c]);

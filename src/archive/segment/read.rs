@@ -46,7 +46,9 @@ pub fn read_head(head: &[u8]) -> Result<HeadRead, SegmentError> {
     };
     let length = u32::from_le_bytes(*length) as usize;
     if !(SIGNATURE.len() + DIGEST..=INDEX_LIMIT).contains(&length) {
-        return Err(SegmentError::NotASegment("its index has no sensible length"));
+        return Err(SegmentError::NotASegment(
+            "its index has no sensible length",
+        ));
     }
     let total = (FRAME_HEAD + length) as u64;
     let Some(content) = rest.get(..length) else {
@@ -87,12 +89,18 @@ pub(crate) fn read_details(
 ) -> Result<Vec<IndexedTransaction>, SegmentError> {
     let found = sha256(frame);
     if found != index.details_sha256 {
-        return Err(mismatch("list of transactions", &index.details_sha256, &found));
+        return Err(mismatch(
+            "list of transactions",
+            &index.details_sha256,
+            &found,
+        ));
     }
     let compressed = frame
         .strip_prefix(&DETAILS_MAGIC)
         .and_then(|rest| rest.get(4..))
-        .ok_or(SegmentError::NotASegment("its list of transactions is missing"))?;
+        .ok_or(SegmentError::NotASegment(
+            "its list of transactions is missing",
+        ))?;
     let mut text = Vec::new();
     decoder(compressed)?
         .take(DETAILS_LIMIT)
@@ -180,10 +188,9 @@ impl Segment {
     /// [`SegmentError::Compression`].
     pub fn events(&self) -> Result<SegmentEvents, SegmentError> {
         let data_bytes = self.split_body()?.0.len();
-        let mut zstd = zstd::stream::read::Decoder::with_buffer(Cursor::new(
-            self.body.slice(..data_bytes),
-        ))
-        .map_err(SegmentError::Compression)?;
+        let mut zstd =
+            zstd::stream::read::Decoder::with_buffer(Cursor::new(self.body.slice(..data_bytes)))
+                .map_err(SegmentError::Compression)?;
         zstd.window_log_max(WINDOW_LOG_MAX)
             .map_err(SegmentError::Compression)?;
         let mut events = SegmentEvents {
@@ -292,7 +299,12 @@ impl SegmentEvents {
             return Ok(());
         };
         let mut beyond = [0; 1];
-        if self.zstd.read(&mut beyond).map_err(SegmentError::Compression)? != 0 {
+        if self
+            .zstd
+            .read(&mut beyond)
+            .map_err(SegmentError::Compression)?
+            != 0
+        {
             return Err(SegmentError::Mismatch {
                 what: "bytes",
                 said: self.raw_bytes,
@@ -309,8 +321,8 @@ impl SegmentEvents {
 }
 
 fn decoder(compressed: &[u8]) -> Result<impl Read + '_, SegmentError> {
-    let mut zstd = zstd::stream::read::Decoder::with_buffer(compressed)
-        .map_err(SegmentError::Compression)?;
+    let mut zstd =
+        zstd::stream::read::Decoder::with_buffer(compressed).map_err(SegmentError::Compression)?;
     zstd.window_log_max(WINDOW_LOG_MAX)
         .map_err(SegmentError::Compression)?;
     Ok(zstd)

@@ -225,12 +225,15 @@ impl Draft {
             last_sequence: self.sequence,
             previous: self.previous,
             continues: self.continues,
-            source: self.source.clone().map(|(uuid, version, file)| SegmentSource {
-                uuid,
-                version,
-                file,
-                server_ids: self.server_ids.iter().copied().collect(),
-            }),
+            source: self
+                .source
+                .clone()
+                .map(|(uuid, version, file)| SegmentSource {
+                    uuid,
+                    version,
+                    file,
+                    server_ids: self.server_ids.iter().copied().collect(),
+                }),
             checksum: self.checksum,
             before: self.before.clone(),
             added: self.added.clone(),
