@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use super::layout::{BranchNumber, Epoch, SegmentName};
@@ -159,12 +159,21 @@ impl Chain {
         self.segments.last().map(|segment| segment.index.after())
     }
 
-    /// Up to which moment of its source's clock the history is complete.
+    /// Up to which moment of its source's clock the history is complete, that moment included.
+    ///
+    /// A transaction vouches only for the moments before its own commit time: another one may
+    /// share its microsecond and not be there yet.
     #[must_use]
     pub fn complete_to(&self) -> Option<DateTime<Utc>> {
         self.segments
             .iter()
-            .filter_map(|segment| segment.index.complete_to.max(segment.index.last_commit))
+            .filter_map(|segment| {
+                let before_last = segment
+                    .index
+                    .last_commit
+                    .map(|t| t - TimeDelta::microseconds(1));
+                segment.index.complete_to.max(before_last)
+            })
             .max()
     }
 

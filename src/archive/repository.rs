@@ -17,8 +17,7 @@ use super::identity::{ARCHIVE_FORMAT, Branch, Claim, Identity};
 use super::layout::{self, BranchNumber, Epoch, SegmentName};
 use super::manifest::Manifest;
 use super::segment::{
-    EncodedSegment, HeadRead, IndexedTransaction, Segment, SegmentError, SegmentIndex,
-    read_details, read_head,
+    HeadRead, IndexedTransaction, Segment, SegmentError, SegmentIndex, read_details, read_head,
 };
 use crate::error::{Class, Classified};
 use crate::gtid::GtidSet;
@@ -292,10 +291,8 @@ impl Repository {
     /// # Errors
     ///
     /// [`ArchiveError`].
-    pub async fn put_segment(&self, segment: EncodedSegment) -> Result<(), ArchiveError> {
-        let key = segment.name.key();
-        let body = Bytes::from(segment.bytes);
-        match self.storage.put_if_absent(&key, body).await {
+    pub async fn put_segment(&self, name: &SegmentName, body: Bytes) -> Result<(), ArchiveError> {
+        match self.storage.put_if_absent(&name.key(), body).await {
             // The name holds the content's digest: what is there is what we wanted to write.
             Ok(()) | Err(StorageError::AlreadyExists { .. }) => Ok(()),
             Err(error) => Err(error.into()),

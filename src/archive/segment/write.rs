@@ -100,6 +100,13 @@ impl Draft {
         }
     }
 
+    /// Forgets the events behind the first `raw_bytes` bytes: those of a transaction that will
+    /// come again.
+    pub fn truncate(&mut self, raw_bytes: usize) {
+        self.raw.truncate(raw_bytes.max(self.head));
+        self.part = None;
+    }
+
     /// Says that the segment starts or ends inside a transaction.
     pub fn set_part(&mut self, part: Part) {
         self.part = Some(part);
