@@ -1,1 +1,3 @@
-//! (being written)
+//! From the archive back to a server.
+
+pub mod load;
