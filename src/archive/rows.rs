@@ -185,6 +185,12 @@ impl LineScanner {
         }
     }
 
+    /// The whole rows so far.
+    #[must_use]
+    pub const fn rows(&self) -> u64 {
+        self.rows
+    }
+
     /// The rows and their checksum, unless the file ends within a row.
     #[must_use]
     pub fn finish(self) -> Option<(u64, RowChecksum)> {

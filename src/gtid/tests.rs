@@ -64,7 +64,7 @@ fn check(set: &GtidSet, model: &Model) {
     assert_eq!(set.is_empty(), model.is_empty());
     assert_eq!(*set, model.iter().cloned().collect::<GtidSet>());
     for tsid in set.tsids() {
-        let last = model.iter().filter(|gtid| gtid.tsid == *tsid).next_back();
+        let last = model.iter().rfind(|gtid| gtid.tsid == *tsid);
         assert_eq!(set.last(tsid), last.map(|gtid| gtid.gno));
     }
 }

@@ -14,8 +14,8 @@ mod error;
 mod fetch;
 mod session;
 
+use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -30,53 +30,35 @@ use crate::storage::Storage;
 
 pub use error::LoadError;
 
+/// Who is told how far a load is: rows sent, and rows in all.
+pub type LoadObserver = Arc<dyn Fn(u64, u64) + Send + Sync>;
+
 /// How to load.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct LoadOptions {
     /// Connections that load rows at once.
     pub threads: usize,
-    /// Where the load tells how far it is.
-    pub progress: Arc<LoadProgress>,
     /// Asks the load to stop.
     pub cancel: CancellationToken,
+    /// Where the load tells how far it is.
+    pub progress: LoadObserver,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
         Self {
             threads: 4,
-            progress: Arc::default(),
             cancel: CancellationToken::new(),
+            progress: Arc::new(|_, _| {}),
         }
     }
 }
 
-/// How far a running load is; read it at any time.
-#[derive(Debug, Default)]
-pub struct LoadProgress {
-    rows: AtomicU64,
-    raw_bytes: AtomicU64,
-}
-
-impl LoadProgress {
-    fn add_rows(&self, rows: u64) {
-        self.rows.fetch_add(rows, Ordering::Relaxed);
-    }
-
-    fn add_bytes(&self, bytes: u64) {
-        self.raw_bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// Rows committed so far.
-    #[must_use]
-    pub fn rows(&self) -> u64 {
-        self.rows.load(Ordering::Relaxed)
-    }
-
-    /// Bytes of rows sent so far.
-    #[must_use]
-    pub fn raw_bytes(&self) -> u64 {
-        self.raw_bytes.load(Ordering::Relaxed)
+impl fmt::Debug for LoadOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadOptions")
+            .field("threads", &self.threads)
+            .finish_non_exhaustive()
     }
 }
 
@@ -87,8 +69,10 @@ pub struct LoadReport {
     pub tables: u64,
     /// Rows loaded.
     pub rows: u64,
-    /// Bytes of rows.
+    /// Bytes of rows before compression.
     pub raw_bytes: u64,
+    /// Bytes of objects read for them.
+    pub stored_bytes: u64,
     /// The target's `gtid_executed` at the end: the snapshot's set.
     pub gtid_executed: GtidSet,
     /// What `event_scheduler` was before it was switched off.
@@ -179,6 +163,7 @@ async fn run(
         tables: manifest.tables.len() as u64,
         rows: loaded.rows,
         raw_bytes: loaded.raw_bytes,
+        stored_bytes: loaded.stored_bytes,
         gtid_executed,
         event_scheduler: facts.server.event_scheduler,
         phases: phases.finish(),

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
@@ -18,7 +19,7 @@ use crate::mysql::wire::{WireConnection, WireError};
 use crate::storage::Storage;
 
 use super::error::LoadError;
-use super::{LoadOptions, LoadProgress, fetch, session};
+use super::{LoadObserver, LoadOptions, fetch, session};
 
 /// Pieces between a file's download and its connection.
 const PIECES: usize = 8;
@@ -30,6 +31,7 @@ const DATA_TRUNCATED: &str = "1265";
 pub(super) struct Loaded {
     pub(super) rows: u64,
     pub(super) raw_bytes: u64,
+    pub(super) stored_bytes: u64,
     pub(super) warnings: Vec<String>,
 }
 
@@ -45,7 +47,9 @@ struct Shared {
     id: SnapshotId,
     tables: Vec<TableEntry>,
     queue: Mutex<VecDeque<Work>>,
-    progress: Arc<LoadProgress>,
+    progress: LoadObserver,
+    sent_rows: AtomicU64,
+    total_rows: u64,
 }
 
 /// Loads all files of all tables.
@@ -77,6 +81,8 @@ pub(super) async fn load(
         tables: manifest.tables.clone(),
         queue: Mutex::new(work.into()),
         progress: Arc::clone(&options.progress),
+        sent_rows: AtomicU64::new(0),
+        total_rows: manifest.totals.rows,
     });
     // A dropped JoinSet aborts its tasks: the first error ends them all.
     let mut loaders = JoinSet::new();
@@ -94,6 +100,7 @@ pub(super) async fn load(
             loaded.rows += rows;
         }
         loaded.raw_bytes += part.raw_bytes;
+        loaded.stored_bytes += part.stored_bytes;
         loaded.warnings.extend(part.warnings);
     }
     for (table, (rows, checksum)) in manifest.tables.iter().zip(found) {
@@ -116,6 +123,7 @@ pub(super) async fn load(
 struct Part {
     files: Vec<(usize, u64, RowChecksum)>,
     raw_bytes: u64,
+    stored_bytes: u64,
     warnings: Vec<String>,
 }
 
@@ -133,8 +141,8 @@ async fn load_queue(
         let (checksum, warning) = load_file(&mut connection, &shared, table, file).await?;
         part.files.push((work.table, file.rows, checksum));
         part.raw_bytes += file.file.raw_bytes;
+        part.stored_bytes += file.file.stored_bytes;
         part.warnings.extend(warning);
-        shared.progress.add_rows(file.rows);
     }
 }
 
@@ -169,9 +177,12 @@ async fn load_file(
         .await
         .map_err(refused)?;
     while let Some(piece) = pieces.recv().await {
+        let before = scanner.rows();
         scanner.update(&piece);
         infile.send(&piece).await.map_err(refused)?;
-        shared.progress.add_bytes(piece.len() as u64);
+        let new = scanner.rows() - before;
+        let sent = shared.sent_rows.fetch_add(new, Ordering::Relaxed) + new;
+        (shared.progress)(sent, shared.total_rows);
     }
     match fetching.join_next().await {
         Some(joined) => joined.map_err(|error| LoadError::Task(error.to_string()))??,
