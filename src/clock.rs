@@ -49,6 +49,72 @@ pub fn rfc3339(moment: DateTime<Utc>) -> String {
     moment.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
 }
 
+/// Serde's side of [`rfc3339`]: `#[serde(with = "crate::clock::micros")]`.
+pub mod micros {
+    use chrono::{DateTime, Utc};
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    /// Writes the moment.
+    ///
+    /// # Errors
+    ///
+    /// What the serializer fails with.
+    pub fn serialize<S: Serializer>(
+        moment: &DateTime<Utc>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::rfc3339(*moment))
+    }
+
+    /// Reads a moment.
+    ///
+    /// # Errors
+    ///
+    /// A text that is not RFC 3339.
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<DateTime<Utc>, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        DateTime::parse_from_rfc3339(&text)
+            .map(|moment| moment.with_timezone(&Utc))
+            .map_err(D::Error::custom)
+    }
+}
+
+/// [`micros`] for a moment that may be missing.
+pub mod micros_option {
+    use chrono::{DateTime, Utc};
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes the moment, or null.
+    ///
+    /// # Errors
+    ///
+    /// What the serializer fails with.
+    pub fn serialize<S: Serializer>(
+        moment: &Option<DateTime<Utc>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match moment {
+            Some(moment) => super::micros::serialize(moment, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    /// Reads a moment, or null.
+    ///
+    /// # Errors
+    ///
+    /// A text that is not RFC 3339.
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<DateTime<Utc>>, D::Error> {
+        #[derive(Deserialize)]
+        struct Moment(#[serde(with = "super::micros")] DateTime<Utc>);
+        Ok(Option::<Moment>::deserialize(deserializer)?.map(|moment| moment.0))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +122,6 @@ mod tests {
     #[test]
     fn moments_keep_their_microseconds_in_print() {
         let moment = from_micros(1_795_000_000_000_001).expect("in range");
-        assert_eq!(rfc3339(moment), "2026-11-18T04:26:40.000001Z");
+        assert_eq!(rfc3339(moment), "2026-11-18T11:06:40.000001Z");
     }
 }

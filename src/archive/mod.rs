@@ -1,1 +1,20 @@
-//! (being written)
+//! What the archive holds and how its objects are made.
+//!
+//! [`layout`] names every key; [`segment`], [`identity`], [`manifest`], [`script`] and [`rows`]
+//! are the formats, without IO;
+//! [`catalog`] computes from a listing and the segments' indexes what is restorable;
+//! [`repository`] joins them to a store. `FORMAT.md` beside this file describes every byte for
+//! readers that are not Quillback.
+//!
+//! Invariant: nothing in an archive is ever overwritten, and what is restorable is computed from
+//! the objects that are there, never from a stored conclusion.
+
+pub mod catalog;
+pub mod hash;
+pub mod identity;
+pub mod layout;
+pub mod manifest;
+pub mod repository;
+pub mod rows;
+pub mod script;
+pub mod segment;

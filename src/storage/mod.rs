@@ -3,7 +3,14 @@
 //! The archive asks for little: read a range, put an object that must not exist yet, list by
 //! prefix in order, delete. [`Storage::put_if_absent`] is the only way to write, so nothing is
 //! ever overwritten, and it is what fences streamers from each other. Every implementation passes
-//! the same contract suite. What the bytes mean is left to [`crate::archive`].
+//! the same contract suite (`tests/storage`). What the bytes mean is left to [`crate::archive`].
+
+mod faulty;
+mod local;
+mod memory;
+mod open;
+mod probe;
+mod s3;
 
 use std::fmt;
 use std::ops::Range;
@@ -11,6 +18,13 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::error::{Class, Classified};
+
+pub use faulty::{Fault, FaultyStorage, Operation, Rule};
+pub use local::LocalStorage;
+pub use memory::MemoryStorage;
+pub use open::open;
+pub use probe::probe_conditional_writes;
+pub use s3::{S3Config, S3Credentials, S3Storage};
 
 /// A place for immutable objects.
 ///
@@ -37,7 +51,9 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// [`StorageError::AlreadyExists`] and changes nothing.
     ///
     /// When it returns `Ok` the object is durable and visible to every reader. A lost reply is
-    /// resolved inside: an object that this very call wrote counts as success.
+    /// resolved inside: an object that this very call wrote counts as success. After
+    /// [`StorageError::Unavailable`] it is unknown whether the object was written or will yet
+    /// appear.
     async fn put_if_absent(&self, key: &str, body: Bytes) -> Result<(), StorageError>;
 
     /// Starts an object that is too large to hold in memory; nothing is visible before
@@ -117,6 +133,24 @@ pub fn is_valid_key(key: &str) -> bool {
                     .bytes()
                     .all(|b| b.is_ascii_alphanumeric() || b"._-=%+@~".contains(&b))
         })
+}
+
+/// Lets through the keys that every store takes.
+fn check_key(key: &str) -> Result<(), StorageError> {
+    if is_valid_key(key) {
+        Ok(())
+    } else {
+        Err(StorageError::InvalidKey {
+            key: key.to_owned(),
+        })
+    }
+}
+
+/// The bytes of `range`, as far as there are any.
+fn cut(object: &Bytes, range: &Range<u64>) -> Bytes {
+    let within = |at: u64| usize::try_from(at).map_or(object.len(), |at| at.min(object.len()));
+    let (start, end) = (within(range.start), within(range.end));
+    object.slice(start..end.max(start))
 }
 
 /// A failure of the store.

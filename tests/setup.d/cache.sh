@@ -10,6 +10,8 @@
 
 CACHE=
 WORK=
+SHA256=(sha256sum)
+have sha256sum || SHA256=(shasum -a 256)
 
 cache_open() {
     [ -n "${QUILLBACK_CACHE:-}${XDG_CACHE_HOME:-}${HOME:-}" ] ||
@@ -51,12 +53,7 @@ cache_listing() {
 }
 
 cache_sha256() {
-    if have sha256sum; then sha256sum "$@"; else shasum -a 256 "$@"; fi
-}
-
-cache_sums() {
-    (cd "$1" && find . -type f -print0 | LC_ALL=C sort -z | xargs -0 "$(have sha256sum && echo sha256sum || echo shasum)" \
-        $(have sha256sum || echo -a 256))
+    "${SHA256[@]}" "$@"
 }
 
 # Succeeds if the entry is there, of this recipe, and whole.
@@ -87,7 +84,7 @@ cache_good() {
 cache_put() {
     local name=$1 made=$2 recipe=$3
     cache_listing "$made/tree" >"$made/files"
-    cache_sums "$made/tree" >"$made/sums"
+    (cd "$made/tree" && find . -type f -exec "${SHA256[@]}" {} +) >"$made/sums"
     printf '%s\n' "$recipe" >"$made/recipe"
     # What is renamed into place is on the disk, power cut or not.
     sync -f "$made/recipe" 2>/dev/null || sync

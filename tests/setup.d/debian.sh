@@ -68,7 +68,7 @@ debian_download() {
     shift 2
     rm -rf "$apt"
     mkdir -p "$apt"
-    debian_sources "$apt"
+    debian_sources "$apt" /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources
     for candidate in "$apt"/*.sources; do
         [ -f "$candidate" ] || continue
         count=$((count + 1))
@@ -77,8 +77,8 @@ debian_download() {
         if ! apt-get -c "$apt/apt.conf" update >"$WORK/log" 2>&1 </dev/null; then
             tail -n 8 "$WORK/log" >&2
             if grep -qE 'NO_PUBKEY|EXPKEYSIG|REVKEYSIG|BADSIG|is not signed|public key is not available' "$WORK/log"; then
-                say "the signature of Debian $DEBIAN_SUITE could not be verified, so nothing of it is used"
-                say "try: apt-get install --only-upgrade debian-archive-keyring"
+                die "$name: the signature of Debian $DEBIAN_SUITE could not be verified, so nothing of it is used" \
+                    "the system's keys may be too old. try: apt-get install --only-upgrade debian-archive-keyring"
             fi
             continue
         fi
@@ -92,7 +92,8 @@ debian_download() {
             return 0
         fi
     done
-    [ "$count" -gt 0 ] || say "no mirror of Debian found in /etc/apt/sources.list or /etc/apt/sources.list.d"
+    [ "$count" -gt 0 ] ||
+        die "$name: /etc/apt/sources.list and /etc/apt/sources.list.d name no mirror of Debian" "${DEBIAN_ADVICE[@]}"
     die "$name: could not fetch $* from Debian's mirror" \
         "what apt-get said is above. try: apt-get update, to see if the mirror answers at all" "${DEBIAN_ADVICE[@]}"
 }
@@ -138,13 +139,15 @@ EOF
     [ "$(id -u)" -ne 0 ] || echo 'APT::Sandbox::User "root";' >>"$apt/apt.conf"
 }
 
-# Writes a deb822 file NN.sources into the folder $1 for each mirror of Debian that the system's own sources name, the
-# likeliest first.
+# Writes a deb822 file NN.sources into the folder $1 for each mirror of Debian that the files $2... name, the likeliest
+# first.
 debian_sources() {
-    local out=$1 codename file keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+    local out=$1 codename file
+    local keyring=/usr/share/keyrings/debian-archive-keyring.gpg
     codename=$(debian_release VERSION_CODENAME)
     [ -f "$keyring" ] || keyring=
-    for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
+    shift
+    for file; do
         [ -r "$file" ] || continue
         case $file in
             *.sources) cat "$file" ;;

@@ -132,10 +132,9 @@ mysql_try_native() {
 
 # Ubuntu confines /usr/sbin/mysqld to its own folders; a server started elsewhere then fails with odd errors.
 mysql_apparmor() {
-    local profile=/etc/apparmor.d/${1#/}
-    profile=/etc/apparmor.d/$(basename "${profile#/etc/apparmor.d/usr/sbin/}" | sed 's/^/usr.sbin./')
-    if [ "$(cat /sys/module/apparmor/parameters/enabled 2>/dev/null)" = Y ] && [ "$1" = /usr/sbin/mysqld ] &&
-        [ -e "$profile" ] && [ ! -e "/etc/apparmor.d/disable/${profile##*/}" ]; then
+    local profile=/etc/apparmor.d/usr.sbin.mysqld
+    if [ "$1" = /usr/sbin/mysqld ] && [ -e "$profile" ] && [ ! -e /etc/apparmor.d/disable/usr.sbin.mysqld ] &&
+        [ "$(cat /sys/module/apparmor/parameters/enabled 2>/dev/null)" = Y ]; then
         say "warning: AppArmor confines $1 to the system's data folders; if servers fail to start, try:"
         say "    ln -s $profile /etc/apparmor.d/disable/ && apparmor_parser -R $profile"
     fi
@@ -178,7 +177,7 @@ tree_run() {
     local tree=$1 folder libraries=''
     local loader
     loader=$(mysql_loader "$tree") || die "$tree: no loader in usr/lib"
-    for folder in "${loader%/*}" "${loader%/*}/mysql-router" "$tree/usr/lib/mysql-router" "$tree/lib/${loader%/*}"; do
+    for folder in "${loader%/*}" "${loader%/*}/mysql-router" "$tree/usr/lib/mysql-router"; do
         [ ! -d "$folder" ] || libraries=$libraries${libraries:+:}$folder
     done
     RUN=("$loader" --library-path "$libraries")
@@ -239,16 +238,4 @@ exec$(wrapper_words "${RUN[@]}" "$tree/usr/bin/mysqlrouter") "\$@"
 EOF
     } >"$SET/bin/mysqlrouter"
     chmod 755 "$SET/bin/mysqlrouter"
-}
-
-setup_shellcheck() {
-    local program reason
-    if program=$(command -v shellcheck); then
-        wrapper shellcheck "$program"
-        return
-    fi
-    reason=$(debian_usable) || die "no shellcheck found, and it cannot be fetched: $reason" "install shellcheck"
-    debian_tree shellcheck shellcheck
-    tree_run "$CACHE/shellcheck/tree"
-    wrapper shellcheck "${RUN[@]}" "$CACHE/shellcheck/tree/usr/bin/shellcheck"
 }

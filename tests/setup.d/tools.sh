@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Programs that are built from source into the cache, of one pinned version each.
+# The other programs: built from source into the cache, of one pinned version each, or Debian's packages.
 
 # The last commit of the archived project; its releases are source only.
 MINIO_MODULE=github.com/minio/minio
@@ -7,16 +7,16 @@ MINIO_VERSION=v0.0.0-20260212201848-7aac2a2c5b7c
 CARGO_DENY_VERSION=0.20.2
 
 setup_minio() {
-    local found go
+    local found go recipe
     if found=$(command -v minio) && "$found" --version >/dev/null 2>&1 </dev/null; then
         wrapper minio "$found"
         return
     fi
-    local recipe="$MINIO_MODULE@$MINIO_VERSION $(uname -sm)"
+    recipe="$MINIO_MODULE@$MINIO_VERSION $(uname -sm)"
     if ! cache_good minio "$recipe"; then
         go=$(command -v go) || go=/usr/local/go/bin/go
         [ -x "$go" ] || die "no minio found, and no Go to build it" \
-            "install Go 1.24 or later (https://go.dev/dl), or put a minio on PATH, and run this again"
+            "install Go 1.24 or later, or put a minio on PATH, and run this again"
         say "minio: building $MINIO_MODULE@$MINIO_VERSION with $("$go" env GOVERSION); takes a few minutes, once"
         local made=$WORK/made.minio
         mkdir -p "$made/tree"
@@ -52,4 +52,16 @@ setup_cargo_deny() {
         cache_put cargo-deny "$made" "$recipe"
     fi
     wrapper cargo-deny "$CACHE/cargo-deny/tree/bin/cargo-deny"
+}
+
+setup_shellcheck() {
+    local program reason
+    if program=$(command -v shellcheck); then
+        wrapper shellcheck "$program"
+        return
+    fi
+    reason=$(debian_usable) || die "no shellcheck found, and it cannot be fetched: $reason" "install shellcheck"
+    debian_tree shellcheck shellcheck
+    tree_run "$CACHE/shellcheck/tree"
+    wrapper shellcheck "${RUN[@]}" "$CACHE/shellcheck/tree/usr/bin/shellcheck"
 }

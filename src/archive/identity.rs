@@ -1,0 +1,64 @@
+//! The small JSON objects that say what an archive is and who wrote it: identity, histories,
+//! claims.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::layout::{BranchNumber, Epoch};
+use crate::gtid::GtidSet;
+
+/// The archive format that this version writes and the newest that it reads.
+pub const ARCHIVE_FORMAT: u32 = 1;
+
+/// `quillback.json`: what makes a folder an archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The archive's format.
+    pub format: u32,
+    /// A random name, so that two archives are never taken for one.
+    pub archive: Uuid,
+    /// When it was made.
+    #[serde(with = "crate::clock::micros")]
+    pub created: DateTime<Utc>,
+    /// The Quillback that made it.
+    pub quillback: String,
+}
+
+/// `branches/N.json`: one unbroken history of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Branch {
+    /// Its number.
+    pub branch: BranchNumber,
+    /// The history that it came from; none for the first.
+    pub parent: Option<BranchNumber>,
+    /// The GTID set that it shares with its parent.
+    pub fork: GtidSet,
+    /// Why it was started.
+    pub reason: String,
+    /// When it was started.
+    #[serde(with = "crate::clock::micros")]
+    pub created: DateTime<Utc>,
+}
+
+/// `epochs/N.json`: one streamer's claim on the archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Its number; a greater one ends all smaller ones.
+    pub epoch: Epoch,
+    /// The history that it writes to.
+    pub branch: BranchNumber,
+    /// `server_uuid` of the source at the start.
+    pub source: Uuid,
+    /// The address of the source at the start.
+    pub address: String,
+    /// The archive's GTID set at the start.
+    pub start: GtidSet,
+    /// The host that the streamer runs on.
+    pub host: String,
+    /// Its process id there.
+    pub process: u32,
+    /// When it claimed.
+    #[serde(with = "crate::clock::micros")]
+    pub claimed: DateTime<Utc>,
+}

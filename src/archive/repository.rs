@@ -1,0 +1,393 @@
+//! The archive on a store: finds, reads and writes its objects.
+//!
+//! Commit points are put last and nothing is overwritten; what is read is verified before it is
+//! handed on. Decisions (what counts, what to restore, what to remove) are left to pure code.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::catalog::{Chain, StoredSegment};
+use super::identity::{ARCHIVE_FORMAT, Branch, Claim, Identity};
+use super::layout::{self, BranchNumber, Epoch, SegmentName};
+use super::manifest::Manifest;
+use super::segment::{
+    HeadRead, IndexedTransaction, Segment, SegmentError, SegmentIndex, read_details, read_head,
+};
+use crate::error::{Class, Classified};
+use crate::gtid::GtidSet;
+use crate::storage::{Storage, StorageError, list_all};
+
+/// Most indexes are within so many bytes of an object's start.
+const HEAD_GUESS: u64 = 8 * 1024;
+/// How many small reads run at once.
+const READERS: usize = 16;
+
+/// A failure of the archive.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// The store failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// There is no archive at this place.
+    #[error("{url} holds no archive")]
+    NotAnArchive {
+        /// The place.
+        url: String,
+    },
+    /// There is an archive already.
+    #[error("{url} holds an archive already (made {created})")]
+    Exists {
+        /// The place.
+        url: String,
+        /// When it was made.
+        created: String,
+    },
+    /// A newer Quillback made it.
+    #[error("{url} has archive format {found}; this version reads up to {ARCHIVE_FORMAT}")]
+    TooNew {
+        /// The place.
+        url: String,
+        /// The format it says.
+        found: u32,
+    },
+    /// An object is not what was written.
+    #[error("{key} is damaged")]
+    Segment {
+        /// The object.
+        key: String,
+        /// What is wrong with it.
+        #[source]
+        source: SegmentError,
+    },
+    /// An object's name and content do not belong together.
+    #[error("{key} holds another segment than its name says")]
+    Misnamed {
+        /// The object.
+        key: String,
+    },
+    /// A JSON object cannot be read.
+    #[error("{key} is malformed")]
+    Json {
+        /// The object.
+        key: String,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl Classified for ArchiveError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Storage(error) => error.class(),
+            Self::NotAnArchive { .. } | Self::TooNew { .. } => Class::NoArchive,
+            Self::Exists { .. } => Class::Refused,
+            Self::Segment { source, .. } => source.class(),
+            Self::Misnamed { .. } | Self::Json { .. } => Class::Integrity,
+        }
+    }
+}
+
+/// An archive that is there.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    storage: Arc<dyn Storage>,
+    identity: Identity,
+}
+
+impl Repository {
+    /// Makes an archive with its first, empty history.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError::Exists`] if there is one.
+    pub async fn init(storage: Arc<dyn Storage>, now: DateTime<Utc>) -> Result<Self, ArchiveError> {
+        let identity = Identity {
+            format: ARCHIVE_FORMAT,
+            archive: Uuid::new_v4(),
+            created: now,
+            quillback: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let first = Branch {
+            branch: BranchNumber(1),
+            parent: None,
+            fork: GtidSet::new(),
+            reason: "the archive was made".to_owned(),
+            created: now,
+        };
+        match Self::open(Arc::clone(&storage)).await {
+            Ok(there) => return Err(there.exists()),
+            Err(ArchiveError::NotAnArchive { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        // An init that died after the first object is finished by the next one.
+        match put_json(&*storage, &layout::branch(BranchNumber(1)), &first).await {
+            Ok(()) | Err(ArchiveError::Storage(StorageError::AlreadyExists { .. })) => {}
+            Err(error) => return Err(error),
+        }
+        match put_json(&*storage, layout::IDENTITY, &identity).await {
+            Ok(()) => Ok(Self { storage, identity }),
+            Err(ArchiveError::Storage(StorageError::AlreadyExists { .. })) => {
+                Err(Self::open(storage).await?.exists())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens the archive at a store.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError::NotAnArchive`] if there is none.
+    pub async fn open(storage: Arc<dyn Storage>) -> Result<Self, ArchiveError> {
+        let url = storage.url();
+        match get_json::<Identity>(&*storage, layout::IDENTITY).await {
+            Ok(identity) if identity.format > ARCHIVE_FORMAT => Err(ArchiveError::TooNew {
+                url,
+                found: identity.format,
+            }),
+            Ok(identity) => Ok(Self { storage, identity }),
+            Err(ArchiveError::Storage(
+                StorageError::NotFound { .. } | StorageError::NoSuchPlace { .. },
+            )) => Err(ArchiveError::NotAnArchive { url }),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn exists(&self) -> ArchiveError {
+        ArchiveError::Exists {
+            url: self.storage.url(),
+            created: crate::clock::rfc3339(self.identity.created),
+        }
+    }
+
+    /// The archive's identity.
+    #[must_use]
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The store.
+    #[must_use]
+    pub const fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    /// Every history, by number.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError`].
+    pub async fn branches(&self) -> Result<Vec<Branch>, ArchiveError> {
+        let objects = list_all(&*self.storage, layout::BRANCHES, None).await?;
+        let keys = objects
+            .into_iter()
+            .map(|object| object.key)
+            .filter(|key| layout::parse_branch(key).is_some());
+        self.get_all(keys).await
+    }
+
+    /// The newest claim's number, or `None` before the first. `after` skips those that are known.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError`].
+    pub async fn newest_epoch(&self, after: Option<Epoch>) -> Result<Option<Epoch>, ArchiveError> {
+        let start_after = after.map(layout::epoch);
+        let objects = list_all(&*self.storage, layout::EPOCHS, start_after.as_deref()).await?;
+        Ok(objects
+            .iter()
+            .filter_map(|object| layout::parse_epoch(&object.key))
+            .max())
+    }
+
+    /// The claim of an epoch.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError`].
+    pub async fn claim(&self, epoch: Epoch) -> Result<Claim, ArchiveError> {
+        get_json(&*self.storage, &layout::epoch(epoch)).await
+    }
+
+    /// Puts a claim; `AlreadyExists` tells that another streamer was faster.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError`].
+    pub async fn put_claim(&self, claim: &Claim) -> Result<(), ArchiveError> {
+        put_json(&*self.storage, &layout::epoch(claim.epoch), claim).await
+    }
+
+    /// Every segment of a history, with its index.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError`].
+    pub async fn segments(&self, branch: BranchNumber) -> Result<Vec<StoredSegment>, ArchiveError> {
+        let objects = list_all(&*self.storage, &layout::log(branch), None).await?;
+        let named = objects
+            .into_iter()
+            .filter_map(|object| Some((SegmentName::parse(&object.key)?, object.size)));
+        futures_util::stream::iter(named.map(|(name, size)| async move {
+            match self.index(&name).await {
+                Ok(index) => Ok(Some(StoredSegment { name, size, index })),
+                // Compacted away between the listing and now: its successor is listed next time.
+                Err(ArchiveError::Storage(StorageError::NotFound { .. })) => Ok(None),
+                Err(error) => Err(error),
+            }
+        }))
+        .buffered(READERS)
+        .try_filter_map(|found| async move { Ok(found) })
+        .try_collect()
+        .await
+    }
+
+    /// The chain of a history.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError`].
+    pub async fn chain(&self, branch: BranchNumber) -> Result<Chain, ArchiveError> {
+        Ok(Chain::compute(branch, self.segments(branch).await?))
+    }
+
+    async fn index(&self, name: &SegmentName) -> Result<SegmentIndex, ArchiveError> {
+        let key = name.key();
+        let damaged = |source| ArchiveError::Segment {
+            key: key.clone(),
+            source,
+        };
+        let mut wanted = HEAD_GUESS;
+        loop {
+            let head = self.storage.get_range(&key, 0..wanted).await?;
+            match read_head(&head).map_err(damaged)? {
+                HeadRead::Done(index, _) => {
+                    let named_so = index.branch == name.branch
+                        && index.epoch == name.epoch
+                        && index.first_sequence == name.first
+                        && index.last_sequence == name.last;
+                    return if named_so {
+                        Ok(*index)
+                    } else {
+                        Err(ArchiveError::Misnamed { key })
+                    };
+                }
+                HeadRead::Needs(more) if more > wanted => wanted = more,
+                HeadRead::Needs(_) => return Err(damaged(SegmentError::Truncated)),
+            }
+        }
+    }
+
+    /// Puts a segment. When it returns, the segment is durable; whether it counts is for the
+    /// caller to see (a newer claim may exist).
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError`].
+    pub async fn put_segment(&self, name: &SegmentName, body: Bytes) -> Result<(), ArchiveError> {
+        match self.storage.put_if_absent(&name.key(), body).await {
+            // The name holds the content's digest: what is there is what we wanted to write.
+            Ok(()) | Err(StorageError::AlreadyExists { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Reads a segment and verifies every byte of it.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError`].
+    pub async fn read_segment(&self, stored: &StoredSegment) -> Result<Segment, ArchiveError> {
+        let key = stored.name.key();
+        let object = self.storage.get(&key).await?;
+        let opened = tokio::task::spawn_blocking(move || Segment::open(&object))
+            .await
+            .map_err(|error| StorageError::Unavailable {
+                action: "hashing",
+                key: key.clone(),
+                source: Box::new(error),
+            })?;
+        let segment = opened.map_err(|source| ArchiveError::Segment {
+            key: key.clone(),
+            source,
+        })?;
+        if segment.sha256().short() == stored.name.hash8 && *segment.index() == stored.index {
+            Ok(segment)
+        } else {
+            Err(ArchiveError::Misnamed { key })
+        }
+    }
+
+    /// Reads only the lines of a segment's transactions.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError`].
+    pub async fn read_transactions(
+        &self,
+        stored: &StoredSegment,
+    ) -> Result<Vec<IndexedTransaction>, ArchiveError> {
+        let key = stored.name.key();
+        let start = stored.size.saturating_sub(stored.index.details_bytes);
+        let frame = self.storage.get_range(&key, start..stored.size).await?;
+        read_details(&stored.index, &frame).map_err(|source| ArchiveError::Segment { key, source })
+    }
+
+    /// Every whole snapshot, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError`].
+    pub async fn snapshots(&self) -> Result<Vec<Manifest>, ArchiveError> {
+        let objects = list_all(&*self.storage, layout::SNAPSHOTS, None).await?;
+        let keys = objects
+            .into_iter()
+            .map(|object| object.key)
+            .filter(|key| layout::parse_snapshot_manifest(key).is_some());
+        self.get_all(keys).await
+    }
+
+    async fn get_all<T: DeserializeOwned>(
+        &self,
+        keys: impl Iterator<Item = String>,
+    ) -> Result<Vec<T>, ArchiveError> {
+        futures_util::stream::iter(
+            keys.map(|key| async move { get_json(&*self.storage, &key).await }),
+        )
+        .buffered(READERS)
+        .try_collect()
+        .await
+    }
+}
+
+async fn get_json<T: DeserializeOwned>(
+    storage: &dyn Storage,
+    key: &str,
+) -> Result<T, ArchiveError> {
+    let bytes = storage.get(key).await?;
+    serde_json::from_slice(&bytes).map_err(|source| ArchiveError::Json {
+        key: key.to_owned(),
+        source,
+    })
+}
+
+async fn put_json<T: Serialize + Sync>(
+    storage: &dyn Storage,
+    key: &str,
+    value: &T,
+) -> Result<(), ArchiveError> {
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(|source| ArchiveError::Json {
+        key: key.to_owned(),
+        source,
+    })?;
+    bytes.push(b'\n');
+    storage.put_if_absent(key, Bytes::from(bytes)).await?;
+    Ok(())
+}

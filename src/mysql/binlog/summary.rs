@@ -1,0 +1,282 @@
+//! What a transaction did, in short: its tables, its statement, its size.
+//!
+//! The summary is collected while the events go by and feeds the index of a segment, so that the
+//! question "which transaction dropped it" needs no row data. Compressed payloads are looked into
+//! with a bound on what they may unfold to; beyond the bound the summary says so.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{Checksum, EventError, EventKind, RawEvent};
+use super::gtid_event::GtidEvent;
+use crate::mysql::wire::packet::Fields;
+
+/// Statement texts are kept up to this many bytes.
+const STATEMENT_LIMIT: usize = 2_000;
+/// Tables of one transaction are kept up to this many.
+const TABLE_LIMIT: usize = 200;
+/// The largest single event that is looked into inside a compressed payload.
+const INNER_EVENT_LIMIT: usize = 32 << 20;
+
+/// What was done to rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Operation {
+    /// Rows were inserted.
+    Insert,
+    /// Rows were updated.
+    Update,
+    /// Rows were deleted.
+    Delete,
+}
+
+/// A table that a transaction touched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableTouch {
+    /// `schema.table`.
+    pub name: String,
+    /// What was done to its rows, each once.
+    pub operations: Vec<Operation>,
+    /// The bytes of its row events.
+    pub bytes: u64,
+}
+
+/// What a transaction did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The tables whose rows it changed, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<TableTouch>,
+    /// The statement, if it was logged as one (DDL, accounts, statement format), cut at 2,000
+    /// bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statement: Option<String>,
+    /// The default schema of the statement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
+    /// Whether there was more than this summary holds.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub incomplete: bool,
+}
+
+/// Collects a [`Summary`] from events.
+#[derive(Debug, Default)]
+pub struct SummaryBuilder {
+    summary: Summary,
+    names: BTreeMap<u64, String>,
+    touched: BTreeMap<String, (Vec<Operation>, u64)>,
+}
+
+impl SummaryBuilder {
+    /// Starts with a transaction's first event.
+    #[must_use]
+    pub fn begin(_first: &GtidEvent) -> Self {
+        Self::default()
+    }
+
+    /// Takes the next event of the transaction.
+    ///
+    /// # Errors
+    ///
+    /// [`EventError`] if the event's bytes make no sense.
+    pub fn take(&mut self, event: &RawEvent<'_>, checksum: Checksum) -> Result<(), EventError> {
+        let operation = match event.kind() {
+            EventKind::QUERY => {
+                let (schema, text) = event.query(checksum)?;
+                self.take_statement(schema, text);
+                return Ok(());
+            }
+            EventKind::TABLE_MAP => {
+                let (id, schema, table) = event.table_map(checksum)?;
+                let name = format!(
+                    "{}.{}",
+                    String::from_utf8_lossy(schema),
+                    String::from_utf8_lossy(table)
+                );
+                self.names.insert(id, name);
+                return Ok(());
+            }
+            EventKind::TRANSACTION_PAYLOAD => return self.take_payload(event, checksum),
+            EventKind::WRITE_ROWS | EventKind::WRITE_ROWS_V1 => Operation::Insert,
+            EventKind::UPDATE_ROWS | EventKind::UPDATE_ROWS_V1 | EventKind::PARTIAL_UPDATE_ROWS => {
+                Operation::Update
+            }
+            EventKind::DELETE_ROWS | EventKind::DELETE_ROWS_V1 => Operation::Delete,
+            _ => return Ok(()),
+        };
+        // Rows whose table nobody announced (dummy events that end a statement) touch nothing.
+        let Some(name) = self.names.get(&event.rows_table_id(checksum)?) else {
+            return Ok(());
+        };
+        if self.touched.len() >= TABLE_LIMIT && !self.touched.contains_key(name) {
+            self.summary.incomplete = true;
+            return Ok(());
+        }
+        let (operations, bytes) = self.touched.entry(name.clone()).or_default();
+        if !operations.contains(&operation) {
+            operations.push(operation);
+        }
+        *bytes += u64::from(event.header().length);
+        Ok(())
+    }
+
+    fn take_statement(&mut self, schema: &[u8], text: &[u8]) {
+        let frame = text.len() <= 10
+            && [&b"BEGIN"[..], b"COMMIT", b"ROLLBACK"]
+                .iter()
+                .any(|word| text.eq_ignore_ascii_case(word));
+        if frame || text.starts_with(b"XA ") || self.summary.statement.is_some() {
+            self.summary.incomplete |= !frame && self.summary.statement.is_some();
+            return;
+        }
+        let mut kept = String::from_utf8_lossy(text).into_owned();
+        if kept.len() > STATEMENT_LIMIT {
+            let cut = (0..=STATEMENT_LIMIT)
+                .rev()
+                .find(|at| kept.is_char_boundary(*at))
+                .unwrap_or(0);
+            kept.truncate(cut);
+            self.summary.incomplete = true;
+        }
+        self.summary.statement = Some(kept);
+        self.summary.schema =
+            (!schema.is_empty()).then(|| String::from_utf8_lossy(schema).into_owned());
+    }
+
+    fn take_payload(&mut self, event: &RawEvent<'_>, checksum: Checksum) -> Result<(), EventError> {
+        let malformed = |reason: &str| EventError::Malformed {
+            kind: EventKind::TRANSACTION_PAYLOAD,
+            reason: reason.to_owned(),
+        };
+        let (algorithm, payload) = split_payload(event.body(checksum)?)?;
+        let mut reader: Box<dyn std::io::Read + '_> = match algorithm {
+            // ZSTD and NONE of `mysql::binlog::event::compression::type`.
+            0 => Box::new(
+                zstd::stream::read::Decoder::with_buffer(payload)
+                    .map_err(|e| malformed(&e.to_string()))?,
+            ),
+            255 => Box::new(payload),
+            _ => return Err(malformed("unknown compression")),
+        };
+        let mut buffer = Vec::new();
+        loop {
+            buffer.resize(super::HEADER_LENGTH, 0);
+            match reader.read(&mut buffer[..1]) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) => return Err(malformed(&error.to_string())),
+            }
+            reader
+                .read_exact(&mut buffer[1..])
+                .map_err(|e| malformed(&e.to_string()))?;
+            let length = u32::from_le_bytes([buffer[9], buffer[10], buffer[11], buffer[12]]);
+            let length = length as usize;
+            if length < super::HEADER_LENGTH {
+                return Err(malformed("an inner event is too short"));
+            }
+            let rest = (length - super::HEADER_LENGTH) as u64;
+            if length > INNER_EVENT_LIMIT {
+                self.summary.incomplete = true;
+                let skipped = std::io::copy(&mut reader.by_ref().take(rest), &mut std::io::sink())
+                    .map_err(|e| malformed(&e.to_string()))?;
+                if skipped < rest {
+                    return Err(EventError::Truncated);
+                }
+                continue;
+            }
+            buffer.resize(length, 0);
+            reader
+                .read_exact(&mut buffer[super::HEADER_LENGTH..])
+                .map_err(|e| malformed(&e.to_string()))?;
+            let inner = RawEvent::new(&buffer)?;
+            if inner.kind() == EventKind::TRANSACTION_PAYLOAD {
+                return Err(malformed("a payload inside a payload"));
+            }
+            // Events inside a payload carry no checksum of their own.
+            self.take(&inner, Checksum::None)?;
+        }
+    }
+
+    /// The summary of what was taken.
+    #[must_use]
+    pub fn finish(mut self) -> Summary {
+        self.summary.tables = self
+            .touched
+            .into_iter()
+            .map(|(name, (operations, bytes))| TableTouch {
+                name,
+                operations,
+                bytes,
+            })
+            .collect();
+        self.summary
+    }
+}
+
+/// The compression type and the bytes of a TRANSACTION_PAYLOAD event's body.
+fn split_payload(body: &[u8]) -> Result<(u64, &[u8]), EventError> {
+    let mut fields = Fields::new(body);
+    let mut algorithm = 255;
+    let mut said = None;
+    loop {
+        match fields.lenenc()? {
+            0 => break,
+            kind => {
+                let mut value = Fields::new(fields.lenenc_bytes()?);
+                match kind {
+                    1 => said = Some(value.lenenc()?),
+                    2 => algorithm = value.lenenc()?,
+                    _ => {}
+                }
+            }
+        }
+    }
+    let payload = fields.rest();
+    let length = match said {
+        None => payload.len(),
+        Some(length) => usize::try_from(length).map_err(|_| EventError::Truncated)?,
+    };
+    let payload = payload.get(..length).ok_or(EventError::Truncated)?;
+    Ok((algorithm, payload))
+}
+
+impl Summary {
+    /// What happened, in a few words on one line.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        if let Some(statement) = &self.statement {
+            let mut words: String = statement.split_whitespace().collect::<Vec<_>>().join(" ");
+            if let Some((cut, _)) = words.char_indices().nth(100) {
+                words.truncate(cut);
+                words.push_str("...");
+            }
+            return words;
+        }
+        if self.tables.is_empty() {
+            return "no rows".to_owned();
+        }
+        let mut parts: Vec<String> = self
+            .tables
+            .iter()
+            .take(4)
+            .map(|table| {
+                let operations: Vec<&str> = table
+                    .operations
+                    .iter()
+                    .map(|operation| match operation {
+                        Operation::Insert => "insert",
+                        Operation::Update => "update",
+                        Operation::Delete => "delete",
+                    })
+                    .collect();
+                format!("{} {}", operations.join("+"), table.name)
+            })
+            .collect();
+        if self.tables.len() > parts.len() {
+            parts.push(format!("{} more tables", self.tables.len() - parts.len()));
+        }
+        parts.join(", ")
+    }
+}

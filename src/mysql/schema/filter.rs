@@ -1,0 +1,212 @@
+//! Which schemas and tables are meant: `--include` and `--exclude`.
+//!
+//! A pattern is `schema` or `schema.table`, where `*` stands for any run of characters and `?`
+//! for one. An object is meant if some include pattern matches (or none is given) and no exclude
+//! pattern does.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// One pattern.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Pattern {
+    database: String,
+    object: Option<String>,
+}
+
+/// The text is no pattern.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no pattern: {reason}")]
+pub struct PatternError {
+    text: String,
+    reason: &'static str,
+}
+
+impl FromStr for Pattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        let error = |reason| PatternError {
+            text: text.to_owned(),
+            reason,
+        };
+        let (database, object) = match text.split_once('.') {
+            Some((database, object)) => (database, Some(object)),
+            None => (text, None),
+        };
+        if database.is_empty() || object == Some("") {
+            return Err(error(
+                "a name is empty (patterns are schema or schema.table)",
+            ));
+        }
+        if object.is_some_and(|object| object.contains('.')) {
+            return Err(error(
+                "it has more than one dot; write ? for a dot in a name",
+            ));
+        }
+        Ok(Self {
+            database: database.to_owned(),
+            object: object.map(ToOwned::to_owned),
+        })
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.database)?;
+        match &self.object {
+            Some(object) => write!(f, ".{object}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = PatternError;
+
+    fn try_from(text: String) -> Result<Self, PatternError> {
+        text.parse()
+    }
+}
+
+impl From<Pattern> for String {
+    fn from(pattern: Pattern) -> Self {
+        pattern.to_string()
+    }
+}
+
+/// What is meant.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    /// What to take; everything if this is empty.
+    #[serde(default)]
+    pub include: Vec<Pattern>,
+    /// What to leave out even so.
+    #[serde(default)]
+    pub exclude: Vec<Pattern>,
+}
+
+impl Filter {
+    /// Whether everything passes.
+    #[must_use]
+    pub const fn is_everything(&self) -> bool {
+        self.include.is_empty() && self.exclude.is_empty()
+    }
+
+    /// Whether anything in this schema may pass.
+    #[must_use]
+    pub fn passes_database(&self, database: &str) -> bool {
+        let included = self.include.is_empty()
+            || self
+                .include
+                .iter()
+                .any(|pattern| matches(&pattern.database, database));
+        included
+            && !self
+                .exclude
+                .iter()
+                .any(|pattern| pattern.object.is_none() && matches(&pattern.database, database))
+    }
+
+    /// Whether this object passes.
+    #[must_use]
+    pub fn passes(&self, database: &str, object: &str) -> bool {
+        let hits = |pattern: &Pattern| {
+            matches(&pattern.database, database)
+                && pattern
+                    .object
+                    .as_deref()
+                    .is_none_or(|wanted| matches(wanted, object))
+        };
+        (self.include.is_empty() || self.include.iter().any(hits)) && !self.exclude.iter().any(hits)
+    }
+}
+
+/// Matches with `*` and `?`, without backtracking over more than the last `*`.
+fn matches(pattern: &str, text: &str) -> bool {
+    let pattern: Vec<char> = pattern.chars().collect();
+    let text: Vec<char> = text.chars().collect();
+    let (mut p, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(&c) if c == '?' || c == text[t] => {
+                p += 1;
+                t += 1;
+            }
+            _ => match star {
+                Some((at, taken)) => {
+                    star = Some((at, taken + 1));
+                    p = at + 1;
+                    t = taken + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|&c| c == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(include: &[&str], exclude: &[&str]) -> Filter {
+        let parse = |texts: &[&str]| {
+            let patterns = texts.iter().map(|text| text.parse().expect("a pattern"));
+            patterns.collect::<Vec<Pattern>>()
+        };
+        Filter {
+            include: parse(include),
+            exclude: parse(exclude),
+        }
+    }
+
+    #[test]
+    fn include_and_exclude_decide_together() {
+        let everything = filter(&[], &[]);
+        assert!(everything.passes("a", "b") && everything.is_everything());
+        let shop = filter(&["shop*", "crm.user?"], &["shop.tmp_*", "shop_old"]);
+        for (database, table, passes) in [
+            ("shop", "item", true),
+            ("shop2", "item", true),
+            ("shop", "tmp_1", false),
+            ("shop_old", "item", false),
+            ("crm", "users", true),
+            ("crm", "user", false),
+            ("other", "item", false),
+        ] {
+            assert_eq!(shop.passes(database, table), passes, "{database}.{table}");
+        }
+        assert!(shop.passes_database("crm") && !shop.passes_database("shop_old"));
+    }
+
+    #[test]
+    fn stars_match_runs_and_question_marks_one() {
+        for (pattern, text, expected) in [
+            ("*", "", true),
+            ("a*b*c", "axxbyyc", true),
+            ("a*b*c", "axxbyy", false),
+            ("?", "", false),
+            ("ż?", "żó", true),
+            ("**x", "x", true),
+            ("a*", "b", false),
+        ] {
+            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn half_patterns_are_refused() {
+        for text in ["", ".t", "db.", "a.b.c"] {
+            assert!(text.parse::<Pattern>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Base tables with the columns that a dump must name.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::mysql::error::MysqlError;
+use crate::mysql::quote;
+use crate::mysql::session::Session;
+
+use super::{Filter, not_system, shown};
+
+/// A base table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// The schema's name.
+    pub database: String,
+    /// The table's name.
+    pub name: String,
+    /// The storage engine's name, such as `InnoDB`.
+    pub engine: String,
+    /// All columns in their order, generated and invisible ones among them.
+    pub columns: Vec<Column>,
+    /// The columns of the primary key in its order; empty if there is none.
+    pub primary_key: Vec<String>,
+    /// `CREATE TABLE ...`.
+    pub create: Vec<u8>,
+    /// When it was created or last rebuilt, as the server prints it.
+    pub created: String,
+    /// InnoDB's estimate of the rows.
+    pub estimated_rows: u64,
+    /// The clustered index's size in bytes.
+    pub data_bytes: u64,
+}
+
+impl Table {
+    /// `schema.table` for a person to read.
+    #[must_use]
+    pub fn display_name(&self) -> String {
+        format!("{}.{}", self.database, self.name)
+    }
+}
+
+/// A column.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// Its type without length, such as `varchar`, `json` or `float`.
+    pub data_type: String,
+    /// Its whole type, such as `float(7,2) unsigned`.
+    pub column_type: String,
+    /// Its character set, if it holds text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub character_set: Option<String>,
+    /// Whether the server computes it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub generated: bool,
+    /// Whether `SELECT *` leaves it out.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub invisible: bool,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands out references"
+)]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+type TableRow = (
+    String,
+    String,
+    Option<String>,
+    Option<String>,
+    Option<u64>,
+    Option<u64>,
+);
+type Key = (String, String);
+
+pub(super) async fn load(session: &mut Session, filter: &Filter) -> Result<Vec<Table>, MysqlError> {
+    let rows: Vec<TableRow> = session
+        .query(format!(
+            "SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE, CAST(CREATE_TIME AS CHAR), TABLE_ROWS, \
+             DATA_LENGTH FROM information_schema.TABLES \
+             WHERE TABLE_TYPE = 'BASE TABLE' AND {} \
+             ORDER BY BINARY TABLE_SCHEMA, BINARY TABLE_NAME",
+            not_system("TABLE_SCHEMA")
+        ))
+        .await?;
+    let mut columns = columns(session).await?;
+    let mut keys = primary_keys(session).await?;
+    let mut tables = Vec::with_capacity(rows.len());
+    for (database, name, engine, created, rows, bytes) in rows {
+        if !filter.passes(&database, &name) {
+            continue;
+        }
+        let quoted = quote::qualified(&database, &name);
+        // A table that is dropped between the two questions fails here, loudly.
+        let (_, create): (Vec<u8>, Option<Vec<u8>>) = session
+            .query_one(format!("SHOW CREATE TABLE {quoted}"))
+            .await?;
+        let key = (database, name);
+        let columns = columns.remove(&key).unwrap_or_default();
+        let primary_key = keys.remove(&key).unwrap_or_default();
+        let (database, name) = key;
+        tables.push(Table {
+            create: shown(create, "table", &quoted)?,
+            database,
+            name,
+            engine: engine.unwrap_or_default(),
+            columns,
+            primary_key,
+            created: created.unwrap_or_default(),
+            estimated_rows: rows.unwrap_or_default(),
+            data_bytes: bytes.unwrap_or_default(),
+        });
+    }
+    Ok(tables)
+}
+
+async fn columns(session: &mut Session) -> Result<BTreeMap<Key, Vec<Column>>, MysqlError> {
+    type Row = (
+        String,
+        String,
+        String,
+        String,
+        String,
+        Option<String>,
+        String,
+    );
+    let rows: Vec<Row> = session
+        .query(format!(
+            "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, \
+             CHARACTER_SET_NAME, EXTRA FROM information_schema.COLUMNS WHERE {} \
+             ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION",
+            not_system("TABLE_SCHEMA")
+        ))
+        .await?;
+    let mut columns: BTreeMap<Key, Vec<Column>> = BTreeMap::new();
+    for (database, table, name, data_type, column_type, character_set, extra) in rows {
+        columns.entry((database, table)).or_default().push(Column {
+            name,
+            data_type: data_type.to_ascii_lowercase(),
+            column_type,
+            character_set,
+            generated: extra.contains("VIRTUAL GENERATED") || extra.contains("STORED GENERATED"),
+            invisible: extra.contains("INVISIBLE"),
+        });
+    }
+    Ok(columns)
+}
+
+async fn primary_keys(session: &mut Session) -> Result<BTreeMap<Key, Vec<String>>, MysqlError> {
+    let rows: Vec<(String, String, String)> = session
+        .query(format!(
+            "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME FROM information_schema.STATISTICS \
+             WHERE INDEX_NAME = 'PRIMARY' AND {} ORDER BY TABLE_SCHEMA, TABLE_NAME, SEQ_IN_INDEX",
+            not_system("TABLE_SCHEMA")
+        ))
+        .await?;
+    let mut keys: BTreeMap<Key, Vec<String>> = BTreeMap::new();
+    for (database, table, column) in rows {
+        keys.entry((database, table)).or_default().push(column);
+    }
+    Ok(keys)
+}

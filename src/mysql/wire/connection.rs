@@ -1,0 +1,570 @@
+//! A connection to a server at the level of packets.
+//!
+//! The invariant: after an error of the connection itself (not of the server's answer) nothing
+//! more is sent over it, so a half-sent statement or file can never be taken for a whole one.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use mysql_common::constants::CapabilityFlags;
+use mysql_common::io::ParseBuf;
+use mysql_common::packets::{HandshakePacket, HandshakeResponse, SslRequest};
+use mysql_common::proto::MySerialize as _;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::auth;
+use super::error::WireError;
+use super::packet::{self, Fields, OutOfOrder, PacketDecoder, Truncated};
+use super::rows::RawRows;
+use super::tls;
+use crate::mysql::server_url::{ServerUrl, SslMode};
+
+/// The largest packet that a client may ask for: events and rows reach 1 GiB.
+const MAX_PACKET: u32 = 1 << 30;
+/// utf8mb4_general_ci, which every supported server knows.
+const UTF8MB4: u8 = 45;
+
+/// How a connection behaves.
+#[derive(Debug, Clone)]
+pub struct WireOptions {
+    /// How long the TCP connection and the handshake may take, each.
+    pub connect_timeout: Duration,
+    /// How long the server may be silent in a conversation; `None` waits for ever.
+    pub read_timeout: Option<Duration>,
+    /// What `performance_schema.session_connect_attrs` shows as `program_name`.
+    pub program_name: String,
+}
+
+impl Default for WireOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            read_timeout: None,
+            program_name: "quillback".to_owned(),
+        }
+    }
+}
+
+/// What the server says of a statement that returned no rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OkInfo {
+    /// Rows that the statement changed.
+    pub affected_rows: u64,
+    /// Warnings that `SHOW WARNINGS` would list.
+    pub warnings: u16,
+    /// The server's own words (`Records: 3  Deleted: 0 ...`).
+    pub info: String,
+}
+
+/// A socket, plain or inside TLS.
+trait Transport: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Transport for T {}
+
+/// An authenticated connection.
+pub struct WireConnection {
+    transport: Box<dyn Transport>,
+    decoder: PacketDecoder,
+    outgoing: Vec<u8>,
+    address: String,
+    server_version: String,
+    connection_id: u32,
+    read_timeout: Option<Duration>,
+    broken: bool,
+}
+
+impl std::fmt::Debug for WireConnection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WireConnection")
+            .field("address", &self.address)
+            .field("connection_id", &self.connection_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl WireConnection {
+    /// Connects and authenticates.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError::Connect`], [`WireError::Tls`], [`WireError::Authentication`] or the server's
+    /// own refusal.
+    pub async fn connect(url: &ServerUrl, options: &WireOptions) -> Result<Self, WireError> {
+        let address = url.address().to_string();
+        let connecting = TcpStream::connect((url.host.as_str(), url.port));
+        let silent = || WireError::Silent {
+            address: address.clone(),
+            seconds: options.connect_timeout.as_secs(),
+        };
+        let socket = tokio::time::timeout(options.connect_timeout, connecting)
+            .await
+            .map_err(|_| silent())?
+            .map_err(|source| WireError::Connect {
+                address: address.clone(),
+                source,
+            })?;
+        // Without Nagle's delay small commands answer at once; failing to ask for it only costs time.
+        let _ = socket.set_nodelay(true);
+        let connection = Self {
+            transport: Box::new(socket),
+            decoder: PacketDecoder::default(),
+            outgoing: Vec::new(),
+            address: address.clone(),
+            server_version: String::new(),
+            connection_id: 0,
+            read_timeout: options.read_timeout,
+            broken: false,
+        };
+        tokio::time::timeout(options.connect_timeout, connection.handshake(url, options))
+            .await
+            .map_err(|_| silent())?
+    }
+
+    async fn handshake(
+        mut self,
+        url: &ServerUrl,
+        options: &WireOptions,
+    ) -> Result<Self, WireError> {
+        let greeting = self.read_payload().await?;
+        self.fail_on_error_packet(&greeting)?;
+        let handshake = ParseBuf(&greeting)
+            .parse::<HandshakePacket<'_>>(())
+            .map_err(|error| self.malformed(&error.to_string()))?;
+        self.server_version = handshake.server_version_str().into_owned();
+        self.connection_id = handshake.connection_id();
+        let offered = handshake.capabilities();
+        let nonce = handshake.nonce();
+        let plugin = handshake
+            .auth_plugin_name_str()
+            .map_or_else(|| auth::CACHING_SHA2.to_owned(), |name| name.into_owned());
+        drop(handshake);
+
+        let secure = match url.ssl_mode {
+            SslMode::Disabled => false,
+            SslMode::Preferred => offered.contains(CapabilityFlags::CLIENT_SSL),
+            _ if offered.contains(CapabilityFlags::CLIENT_SSL) => true,
+            _ => {
+                return Err(WireError::Tls {
+                    address: self.address,
+                    reason: "the server does not offer it".to_owned(),
+                });
+            }
+        };
+        let mut capabilities = CapabilityFlags::CLIENT_PROTOCOL_41
+            | CapabilityFlags::CLIENT_LONG_PASSWORD
+            | CapabilityFlags::CLIENT_LONG_FLAG
+            | CapabilityFlags::CLIENT_TRANSACTIONS
+            | CapabilityFlags::CLIENT_SECURE_CONNECTION
+            | CapabilityFlags::CLIENT_PLUGIN_AUTH
+            | CapabilityFlags::CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA
+            | CapabilityFlags::CLIENT_LOCAL_FILES
+            | CapabilityFlags::CLIENT_DEPRECATE_EOF
+            | CapabilityFlags::CLIENT_CONNECT_ATTRS;
+        if secure {
+            capabilities |= CapabilityFlags::CLIENT_SSL;
+        }
+        capabilities &= offered | CapabilityFlags::CLIENT_LOCAL_FILES;
+        if !capabilities.contains(
+            CapabilityFlags::CLIENT_PROTOCOL_41
+                | CapabilityFlags::CLIENT_PLUGIN_AUTH
+                | CapabilityFlags::CLIENT_DEPRECATE_EOF,
+        ) {
+            return Err(WireError::Authentication {
+                reason: format!(
+                    "the server {} lacks capabilities of MySQL 8.0",
+                    self.server_version
+                ),
+                address: self.address,
+            });
+        }
+        let mut number = 1;
+        if secure {
+            let mut request = Vec::new();
+            SslRequest::new(capabilities, MAX_PACKET, UTF8MB4).serialize(&mut request);
+            number = self.send(&request, number).await?;
+            self = self.into_tls(url).await?;
+        }
+        let password = url.password.as_ref().map_or("", |secret| secret.expose());
+        let answer = auth::answer(&plugin, password.as_bytes(), &nonce, secure)
+            // The account may use another plugin than the server's default: let it ask.
+            .unwrap_or_default();
+        let attributes = [
+            ("_client_name".to_owned(), "quillback".to_owned()),
+            ("program_name".to_owned(), options.program_name.clone()),
+        ];
+        let response = HandshakeResponse::new(
+            Some(answer),
+            (8, 0, 0),
+            Some(url.user.as_bytes()),
+            None::<&[u8]>,
+            Some(mysql_common::packets::AuthPlugin::from_bytes(
+                plugin.as_bytes(),
+            )),
+            capabilities,
+            Some(attributes.into_iter().collect()),
+            MAX_PACKET,
+        );
+        let mut payload = Vec::new();
+        response.serialize(&mut payload);
+        self.send(&payload, number).await?;
+        self.finish_authentication(password.as_bytes(), plugin, nonce, secure)
+            .await?;
+        Ok(self)
+    }
+
+    async fn into_tls(mut self, url: &ServerUrl) -> Result<Self, WireError> {
+        let refuse = |reason: String| WireError::Tls {
+            address: url.address().to_string(),
+            reason,
+        };
+        let config = tls::client_config(url).map_err(refuse)?;
+        let name = ServerName::try_from(url.host.clone()).map_err(|e| refuse(e.to_string()))?;
+        let stream = TlsConnector::from(config)
+            .connect(name, self.transport)
+            .await
+            .map_err(|error| refuse(error.to_string()))?;
+        self.transport = Box::new(stream);
+        Ok(self)
+    }
+
+    async fn finish_authentication(
+        &mut self,
+        password: &[u8],
+        mut plugin: String,
+        mut nonce: Vec<u8>,
+        secure: bool,
+    ) -> Result<(), WireError> {
+        loop {
+            let payload = self.read_payload().await?;
+            let next = self.decoder.sequence();
+            match payload.first() {
+                Some(0x00) => return Ok(()),
+                Some(0xFE) => {
+                    let mut fields = Fields::new(&payload[1..]);
+                    let name = fields.nul_terminated().map_err(|e| self.truncated(e))?;
+                    plugin = String::from_utf8_lossy(name).into_owned();
+                    nonce = fields.rest().to_vec();
+                    let answer = auth::answer(&plugin, password, &nonce, secure)
+                        .map_err(|reason| self.refused(reason))?;
+                    self.send(&answer, next).await?;
+                }
+                Some(0x01) => match (&payload[1..], plugin.as_str()) {
+                    ([3], auth::CACHING_SHA2) => {}
+                    ([4], auth::CACHING_SHA2) if secure => {
+                        self.send(&auth::nul_terminated(password), next).await?;
+                    }
+                    ([4], auth::CACHING_SHA2) => {
+                        self.send(&[2], next).await?;
+                        let key = self.read_payload().await?;
+                        self.fail_on_error_packet(&key)?;
+                        let pem = key.get(1..).unwrap_or_default();
+                        let sealed = auth::seal_password(password, &nonce, pem)
+                            .map_err(|reason| self.refused(reason))?;
+                        let next = self.decoder.sequence();
+                        self.send(&sealed, next).await?;
+                    }
+                    _ => return Err(self.malformed("unexpected step of authentication")),
+                },
+                _ => {
+                    self.fail_on_error_packet(&payload)?;
+                    return Err(self.malformed("unexpected answer to the login"));
+                }
+            }
+        }
+    }
+
+    /// `host:port` of the server.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The server's version as its greeting says it.
+    #[must_use]
+    pub fn server_version(&self) -> &str {
+        &self.server_version
+    }
+
+    /// The server's number for this connection, as `KILL` takes it.
+    #[must_use]
+    pub const fn connection_id(&self) -> u32 {
+        self.connection_id
+    }
+
+    /// Changes how long the server may be silent.
+    pub const fn set_read_timeout(&mut self, limit: Option<Duration>) {
+        self.read_timeout = limit;
+    }
+
+    /// Runs a statement that returns no rows.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal, or a broken connection.
+    pub async fn execute(&mut self, sql: &str) -> Result<OkInfo, WireError> {
+        self.send_query(sql).await?;
+        let payload = self.read_payload().await?;
+        match payload.first() {
+            Some(0x00) => self.parse_ok(&payload),
+            Some(0xFB) => Err(self.malformed("the server asks for a file that was not offered")),
+            Some(0xFF) | None => {
+                self.fail_on_error_packet(&payload)?;
+                Err(self.malformed("empty answer"))
+            }
+            Some(_) => {
+                let mut rows = RawRows::begin(self, &payload).await?;
+                while rows.next().await?.is_some() {}
+                Ok(OkInfo::default())
+            }
+        }
+    }
+
+    /// Runs a statement that returns rows, which are then taken one by one.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal, a broken connection, or a statement without rows.
+    pub async fn query_rows(&mut self, sql: &str) -> Result<RawRows<'_>, WireError> {
+        self.send_query(sql).await?;
+        let payload = self.read_payload().await?;
+        match payload.first() {
+            Some(0x00) => Err(self.malformed("the statement returned no rows")),
+            Some(0xFB | 0xFF) | None => {
+                self.fail_on_error_packet(&payload)?;
+                Err(self.malformed("unexpected answer to a query"))
+            }
+            Some(_) => RawRows::begin(self, &payload).await,
+        }
+    }
+
+    /// The first field of the first row, as text.
+    ///
+    /// # Errors
+    ///
+    /// As [`WireConnection::query_rows`].
+    pub async fn query_text(&mut self, sql: &str) -> Result<Option<String>, WireError> {
+        let mut rows = self.query_rows(sql).await?;
+        let mut first = None;
+        let mut is_first = true;
+        while let Some(row) = rows.next().await? {
+            if is_first {
+                is_first = false;
+                first = row
+                    .fields()
+                    .next()
+                    .transpose()
+                    .map_err(|e| row.malformed(e))?
+                    .flatten()
+                    .map(|field| String::from_utf8_lossy(field).into_owned());
+            }
+        }
+        Ok(first)
+    }
+
+    /// Starts a `LOAD DATA LOCAL INFILE` whose content is then sent in pieces.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal (`local_infile` off among them), or a broken connection.
+    pub async fn load_local(&mut self, sql: &str) -> Result<LocalInfile<'_>, WireError> {
+        self.send_query(sql).await?;
+        let payload = self.read_payload().await?;
+        if payload.first() == Some(&0xFB) {
+            self.broken = true;
+            let number = self.decoder.sequence();
+            return Ok(LocalInfile {
+                connection: self,
+                number,
+            });
+        }
+        self.fail_on_error_packet(&payload)?;
+        Err(self.malformed("the statement asked for no file"))
+    }
+
+    async fn send_query(&mut self, sql: &str) -> Result<(), WireError> {
+        self.command(0x03, sql.as_bytes()).await
+    }
+
+    /// Sends a command of the protocol: its number and its body.
+    pub(super) async fn command(&mut self, number: u8, body: &[u8]) -> Result<(), WireError> {
+        let mut payload = Vec::with_capacity(1 + body.len());
+        payload.push(number);
+        payload.extend_from_slice(body);
+        self.decoder.expect_sequence(1);
+        self.send(&payload, 0).await?;
+        Ok(())
+    }
+
+    /// Sends a payload; the next answer continues its numbering.
+    async fn send(&mut self, payload: &[u8], number: u8) -> Result<u8, WireError> {
+        if self.broken {
+            return Err(WireError::Closed {
+                address: self.address.clone(),
+            });
+        }
+        self.broken = true;
+        let next = self.write_frames(payload, number).await?;
+        self.broken = false;
+        self.decoder.expect_sequence(next);
+        Ok(next)
+    }
+
+    async fn write_frames(&mut self, payload: &[u8], number: u8) -> Result<u8, WireError> {
+        self.outgoing.clear();
+        let next = packet::encode(payload, number, &mut self.outgoing);
+        let written = async {
+            self.transport.write_all(&self.outgoing).await?;
+            self.transport.flush().await
+        };
+        match written.await {
+            Ok(()) => Ok(next),
+            Err(source) => Err(self.io(source)),
+        }
+    }
+
+    /// The next payload of the server, whole.
+    pub(super) async fn read_payload(&mut self) -> Result<Bytes, WireError> {
+        loop {
+            let payload = self.decoder.next_payload().map_err(|error: OutOfOrder| {
+                self.broken = true;
+                WireError::Malformed {
+                    address: self.address.clone(),
+                    reason: error.to_string(),
+                }
+            })?;
+            if let Some(payload) = payload {
+                return Ok(payload);
+            }
+            let reading = self.transport.read_buf(self.decoder.buffer());
+            let read = match self.read_timeout {
+                None => reading.await,
+                Some(limit) => match tokio::time::timeout(limit, reading).await {
+                    Ok(read) => read,
+                    Err(_) => {
+                        self.broken = true;
+                        return Err(WireError::Silent {
+                            address: self.address.clone(),
+                            seconds: limit.as_secs(),
+                        });
+                    }
+                },
+            };
+            match read {
+                Ok(0) => {
+                    self.broken = true;
+                    return Err(WireError::Closed {
+                        address: self.address.clone(),
+                    });
+                }
+                Ok(_) => {}
+                Err(source) => return Err(self.io(source)),
+            }
+        }
+    }
+
+    pub(super) fn fail_on_error_packet(&self, payload: &[u8]) -> Result<(), WireError> {
+        if payload.first() != Some(&0xFF) {
+            return Ok(());
+        }
+        let mut fields = Fields::new(&payload[1..]);
+        let code = fields.uint::<2>().map_err(|e| self.truncated(e))?;
+        let mut text = fields.rest();
+        let mut state = "HY000";
+        if let Some((b'#', after)) = text.split_first()
+            && let Some((five, message)) = after.split_at_checked(5)
+        {
+            state = std::str::from_utf8(five).unwrap_or(state);
+            text = message;
+        }
+        Err(WireError::Server {
+            address: self.address.clone(),
+            code: u16::try_from(code).unwrap_or(u16::MAX),
+            state: state.to_owned(),
+            message: String::from_utf8_lossy(text).into_owned(),
+        })
+    }
+
+    fn parse_ok(&self, payload: &[u8]) -> Result<OkInfo, WireError> {
+        let parse = || -> Result<OkInfo, Truncated> {
+            let mut fields = Fields::new(&payload[1..]);
+            let affected_rows = fields.lenenc()?;
+            let _last_insert_id = fields.lenenc()?;
+            let _status = fields.uint::<2>()?;
+            let warnings = fields.uint::<2>()?;
+            Ok(OkInfo {
+                affected_rows,
+                warnings: u16::try_from(warnings).unwrap_or(u16::MAX),
+                info: String::from_utf8_lossy(fields.rest()).into_owned(),
+            })
+        };
+        parse().map_err(|error| self.truncated(error))
+    }
+
+    pub(super) fn malformed(&self, reason: &str) -> WireError {
+        WireError::Malformed {
+            address: self.address.clone(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    pub(super) fn truncated(&self, error: Truncated) -> WireError {
+        self.malformed(&error.to_string())
+    }
+
+    fn refused(&self, reason: String) -> WireError {
+        WireError::Authentication {
+            address: self.address.clone(),
+            reason,
+        }
+    }
+
+    fn io(&mut self, source: std::io::Error) -> WireError {
+        self.broken = true;
+        WireError::Io {
+            address: self.address.clone(),
+            source,
+        }
+    }
+}
+
+/// A file on its way to the server.
+///
+/// Only [`LocalInfile::finish`] tells the server that the file is whole. Dropping this value
+/// leaves the connection unusable, so the server sees it die and rolls the statement back: a
+/// source that fails halfway can never be committed as a short file.
+#[derive(Debug)]
+pub struct LocalInfile<'c> {
+    connection: &'c mut WireConnection,
+    number: u8,
+}
+
+impl LocalInfile<'_> {
+    /// Sends the next piece of the file.
+    ///
+    /// # Errors
+    ///
+    /// A broken connection.
+    pub async fn send(&mut self, piece: &[u8]) -> Result<(), WireError> {
+        // An empty packet would end the file. Pieces under a frame keep the numbering simple.
+        for piece in piece.chunks(1 << 20) {
+            self.number = self.connection.write_frames(piece, self.number).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the file and waits for the server's verdict.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal, or a broken connection.
+    pub async fn finish(self) -> Result<OkInfo, WireError> {
+        let next = self.connection.write_frames(&[], self.number).await?;
+        self.connection.decoder.expect_sequence(next);
+        let payload = self.connection.read_payload().await?;
+        self.connection.broken = false;
+        self.connection.fail_on_error_packet(&payload)?;
+        self.connection.parse_ok(&payload)
+    }
+}

@@ -1,0 +1,342 @@
+//! From events to segments, without IO: where to cut.
+//!
+//! Segments end between transactions, when they are large enough, when the caller's interval is
+//! over, or when the source starts a new file (its logical clock starts anew there). A
+//! transaction larger than a segment is cut into parts. The invariant: the drafts that come out,
+//! put one behind the other, hold the bytes of every event of every transaction that went in,
+//! once and in order.
+
+use uuid::Uuid;
+
+use crate::archive::layout::{BranchNumber, Epoch};
+use crate::archive::segment::{Draft, IndexedTransaction, Part};
+use crate::clock::from_micros;
+use crate::gtid::GtidSet;
+use crate::mysql::binlog::{
+    Checksum, EventError, EventKind, GtidEvent, Piece, RawEvent, Splitter, SummaryBuilder,
+};
+
+/// `LOG_EVENT_ARTIFICIAL_F`.
+const ARTIFICIAL: u16 = 0x20;
+
+/// Where the stream stands in the source's binlog.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SourcePosition {
+    /// The file's name.
+    pub file: String,
+    /// The position behind the last event.
+    pub position: u64,
+}
+
+/// The transaction that is open.
+#[derive(Debug)]
+struct Open {
+    first: GtidEvent,
+    server_id: u32,
+    /// Where its bytes start in the draft.
+    start: usize,
+    /// Whether parts of it have left in earlier drafts.
+    parted: bool,
+    summary: SummaryBuilder,
+}
+
+/// Makes drafts of segments out of events.
+#[derive(Debug)]
+pub struct Cutter {
+    branch: BranchNumber,
+    epoch: Epoch,
+    next_sequence: u64,
+    limit: usize,
+    before: GtidSet,
+    source: Option<(Uuid, String)>,
+    position: SourcePosition,
+    checksum: Checksum,
+    format: Vec<u8>,
+    splitter: Splitter,
+    open: Option<Open>,
+    draft: Option<Draft>,
+}
+
+impl Cutter {
+    /// A cutter for a claim that goes on from `before`; `limit` is a segment's size in bytes of
+    /// binlog.
+    #[must_use]
+    pub fn new(branch: BranchNumber, epoch: Epoch, before: GtidSet, limit: usize) -> Self {
+        Self {
+            branch,
+            epoch,
+            next_sequence: 1,
+            limit,
+            before,
+            source: None,
+            position: SourcePosition::default(),
+            checksum: Checksum::Crc32,
+            format: Vec::new(),
+            splitter: Splitter::default(),
+            open: None,
+            draft: None,
+        }
+    }
+
+    /// Turns to a source: what follows comes from a new connection to it.
+    ///
+    /// An unfinished transaction is forgotten, for the source will send it again; if the source
+    /// is another one, what was collected is cut off and returned.
+    pub fn turn_to(&mut self, uuid: Uuid, version: String, checksum: Checksum) -> Option<Draft> {
+        self.abandon_transaction();
+        let cut = self.cut();
+        self.source = Some((uuid, version));
+        self.checksum = checksum;
+        self.format.clear();
+        self.position = SourcePosition::default();
+        cut
+    }
+
+    /// Every GTID that went in as a whole transaction, with what was there before.
+    #[must_use]
+    pub fn received(&self) -> GtidSet {
+        match &self.draft {
+            Some(draft) => self.before.union(draft.added()),
+            None => self.before.clone(),
+        }
+    }
+
+    /// Where the stream stands in the source's binlog.
+    #[must_use]
+    pub const fn position(&self) -> &SourcePosition {
+        &self.position
+    }
+
+    /// Whether a transaction has begun and not ended.
+    #[must_use]
+    pub const fn is_inside(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Whether there is something to cut.
+    #[must_use]
+    pub fn has_events(&self) -> bool {
+        self.draft.as_ref().is_some_and(|draft| !draft.is_empty())
+    }
+
+    /// Takes the next event as the source sent it and returns a draft when one is full.
+    ///
+    /// # Errors
+    ///
+    /// [`EventError`] if the event is broken or out of place; nothing of it is kept.
+    pub fn take(&mut self, bytes: &[u8]) -> Result<Option<Draft>, EventError> {
+        let event = RawEvent::new(bytes)?;
+        let checksum = match event.kind() {
+            EventKind::FORMAT_DESCRIPTION => Checksum::Crc32,
+            _ => self.checksum,
+        };
+        event.verify(checksum)?;
+        let piece = self.splitter.take(&event, self.checksum)?;
+        self.advance(&event);
+        match piece {
+            Piece::File => self.take_file_event(&event),
+            Piece::First(first) => {
+                self.begin(&event, first)?;
+                Ok(None)
+            }
+            Piece::Inside => {
+                self.append(&event)?;
+                Ok(self.part_if_full())
+            }
+            Piece::Last => {
+                self.append(&event)?;
+                self.complete()
+            }
+        }
+    }
+
+    fn advance(&mut self, event: &RawEvent<'_>) {
+        let header = event.header();
+        let is_artificial = header.flags & ARTIFICIAL != 0;
+        if header.log_pos == 0 || is_artificial {
+            return;
+        }
+        // Headers carry 32 bits; a file may be longer.
+        let high = self.position.position & !0xFFFF_FFFF;
+        let mut position = high | u64::from(header.log_pos);
+        if position < self.position.position {
+            position += 1 << 32;
+        }
+        self.position.position = position;
+    }
+
+    fn take_file_event(&mut self, event: &RawEvent<'_>) -> Result<Option<Draft>, EventError> {
+        match event.kind() {
+            EventKind::ROTATE => {
+                let (position, file) = event.rotate_target(self.checksum)?;
+                if self.position.file == file {
+                    return Ok(None);
+                }
+                self.position = SourcePosition { file, position };
+                Ok(self.cut())
+            }
+            EventKind::FORMAT_DESCRIPTION => {
+                let checksum = event.announced_checksum()?;
+                let cut = if self.has_events() { self.cut() } else { None };
+                self.checksum = checksum;
+                self.format = event.bytes().to_vec();
+                self.draft = None;
+                if let Some((_, version)) = &mut self.source {
+                    *version = event.announced_version()?;
+                }
+                Ok(cut)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn draft(&mut self) -> Result<&mut Draft, EventError> {
+        if self.draft.is_none() {
+            if self.format.is_empty() {
+                return Err(EventError::Order(
+                    "an event before the file's FORMAT_DESCRIPTION".to_owned(),
+                ));
+            }
+            let position = (self.branch, self.epoch, self.next_sequence);
+            let mut draft =
+                Draft::begin(position, self.before.clone(), self.checksum, &self.format);
+            draft.source = self
+                .source
+                .clone()
+                .map(|(uuid, version)| (uuid, version, self.position.file.clone()));
+            self.draft = Some(draft);
+        }
+        self.draft
+            .as_mut()
+            .ok_or_else(|| EventError::Order("no segment to write to".to_owned()))
+    }
+
+    fn begin(&mut self, event: &RawEvent<'_>, first: GtidEvent) -> Result<(), EventError> {
+        let in_draft = |draft: &Draft| draft.added().contains(&first.gtid);
+        if self.before.contains(&first.gtid) || self.draft.as_ref().is_some_and(in_draft) {
+            return Err(EventError::Order(format!(
+                "transaction {} comes a second time",
+                first.gtid
+            )));
+        }
+        let draft = self.draft()?;
+        let start = draft.raw_bytes();
+        draft.push_event(event.bytes(), event.header().server_id);
+        self.open = Some(Open {
+            summary: SummaryBuilder::begin(&first),
+            server_id: event.header().server_id,
+            first,
+            start,
+            parted: false,
+        });
+        Ok(())
+    }
+
+    fn append(&mut self, event: &RawEvent<'_>) -> Result<(), EventError> {
+        let checksum = self.checksum;
+        if let Some(open) = &mut self.open {
+            open.summary.take(event, checksum)?;
+        }
+        self.draft()?
+            .push_event(event.bytes(), event.header().server_id);
+        Ok(())
+    }
+
+    fn part_if_full(&mut self) -> Option<Draft> {
+        let open = self.open.as_mut()?;
+        let draft = self.draft.as_mut()?;
+        if draft.raw_bytes() < self.limit {
+            return None;
+        }
+        let part = |continued| Part {
+            gtid: open.first.gtid.clone(),
+            continued,
+            unfinished: true,
+        };
+        if draft.part().is_none() {
+            draft.set_part(part(false));
+        }
+        let next_part = part(true);
+        open.parted = true;
+        let cut = self.cut_draft();
+        if let Ok(next) = self.draft() {
+            next.set_part(next_part);
+            let start = next.raw_bytes();
+            if let Some(open) = &mut self.open {
+                open.start = start;
+            }
+        }
+        cut
+    }
+
+    fn complete(&mut self) -> Result<Option<Draft>, EventError> {
+        let Some(open) = self.open.take() else {
+            return Err(EventError::Order("an end without a start".to_owned()));
+        };
+        let out_of_range = || {
+            EventError::Order(format!(
+                "transaction {} has an impossible commit time",
+                open.first.gtid
+            ))
+        };
+        let time = from_micros(open.first.immediate_commit_micros).ok_or_else(out_of_range)?;
+        let original_time = match open.first.original_commit_micros {
+            0 => None,
+            micros => Some(from_micros(micros).ok_or_else(out_of_range)?),
+        };
+        let parted = open.parted;
+        let transaction = IndexedTransaction {
+            time,
+            original_time,
+            server_id: open.server_id,
+            bytes: open.first.transaction_length,
+            gtid: open.first.gtid,
+            summary: open.summary.finish(),
+        };
+        let limit = self.limit;
+        let draft = self.draft()?;
+        draft.complete(transaction);
+        // The end of a transaction in parts stands alone, so that one part says it all.
+        if parted || draft.raw_bytes() >= limit {
+            return Ok(self.cut());
+        }
+        Ok(None)
+    }
+
+    /// Cuts between transactions; `None` inside one, or if there is nothing.
+    pub fn cut(&mut self) -> Option<Draft> {
+        if self.open.is_some() || !self.has_events() {
+            return None;
+        }
+        self.cut_draft()
+    }
+
+    /// A segment without events, to say that nothing happened; `None` if something did, or if
+    /// no file has begun.
+    pub fn silence(&mut self) -> Option<Draft> {
+        if self.open.is_some() || self.has_events() || self.format.is_empty() {
+            return None;
+        }
+        self.draft().ok()?;
+        self.cut_draft()
+    }
+
+    fn cut_draft(&mut self) -> Option<Draft> {
+        let draft = self.draft.take()?;
+        self.before.extend_from(draft.added());
+        self.next_sequence += 1;
+        Some(draft)
+    }
+
+    fn abandon_transaction(&mut self) {
+        self.splitter.reset();
+        if let Some(open) = self.open.take()
+            && let Some(draft) = &mut self.draft
+        {
+            draft.truncate(open.start);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! Why a stream stops.
+
+use crate::archive::repository::ArchiveError;
+use crate::archive::segment::SegmentError;
+use crate::error::{Class, Classified};
+use crate::gtid::GtidSet;
+use crate::mysql::binlog::EventError;
+use crate::mysql::error::MysqlError;
+use crate::mysql::wire::WireError;
+
+/// A failure of the stream.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The archive or its store failed.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// A server refused or broke off an ordinary query.
+    #[error(transparent)]
+    Mysql(#[from] MysqlError),
+    /// The connection that carries the binlog failed.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// The server sent a broken event: nothing behind it is archived.
+    #[error("{server} sent a broken event in {file} before position {position}")]
+    Event {
+        /// The server.
+        server: String,
+        /// Its binlog file.
+        file: String,
+        /// The position that the event's header names.
+        position: u64,
+        /// What is wrong with it.
+        #[source]
+        source: EventError,
+    },
+    /// A segment could not be made.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+    /// Another streamer has claimed the archive.
+    #[error("epoch {newer} has taken over the archive from epoch {own}")]
+    Fenced {
+        /// Our claim.
+        own: u64,
+        /// The newest one.
+        newer: u64,
+    },
+    /// The source has purged transactions that the archive does not hold.
+    #[error("{server} has purged transactions that the archive lacks: {missing:#}")]
+    Gap {
+        /// The source.
+        server: String,
+        /// What is missing.
+        missing: GtidSet,
+    },
+    /// The archive holds transactions that the source does not know.
+    #[error("the archive holds transactions that {server} does not have: {missing:#}")]
+    Fork {
+        /// The source.
+        server: String,
+        /// What it lacks.
+        missing: GtidSet,
+    },
+    /// The archive's own chain is broken, so there is nothing to go on from.
+    #[error("the archive's log is damaged: {problem}")]
+    Damaged {
+        /// The first problem.
+        problem: String,
+    },
+    /// The source cannot be followed as it is set up.
+    #[error("{server} cannot be followed: {reason}")]
+    Unsuitable {
+        /// The source.
+        server: String,
+        /// Why.
+        reason: String,
+    },
+    /// There is no primary among the servers.
+    #[error("no primary found: {reason}")]
+    NoPrimary {
+        /// What was seen.
+        reason: String,
+    },
+    /// A task of the program died.
+    #[error("a task of the stream failed")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl Classified for StreamError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Archive(error) => error.class(),
+            Self::Mysql(error) => error.class(),
+            Self::Wire(error) => error.class(),
+            Self::Segment(error) => error.class(),
+            Self::Event { .. } | Self::Damaged { .. } => Class::Integrity,
+            Self::Fenced { .. } => Class::Fenced,
+            Self::Gap { .. } => Class::Gap,
+            Self::Fork { .. } | Self::Unsuitable { .. } => Class::Refused,
+            Self::NoPrimary { .. } => Class::Transient,
+            Self::Task(_) => Class::Failure,
+        }
+    }
+}
