@@ -6,7 +6,6 @@ use serde_json::json;
 use super::context::Context;
 use super::failure::Done;
 use super::render;
-use crate::archive::layout;
 use crate::archive::repository::{ArchiveError, Repository};
 use crate::storage;
 
@@ -40,7 +39,7 @@ pub(super) async fn run(context: &Context, arguments: InitArguments) -> anyhow::
         }
         return Ok(Done::Fine);
     }
-    storage::probe_conditional_writes(&*store, layout::PROBE).await?;
+    storage::probe_conditional_writes(&*store).await?;
     let repository = Repository::init(store, context.clock.now()).await?;
     let identity = repository.identity();
     if context.json {

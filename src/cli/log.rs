@@ -154,12 +154,10 @@ fn tell_end(
         "{} of {} archived{}",
         render::plural(found, "transaction"),
         render::count(held),
-        chain
-            .complete_to()
-            .map_or_else(String::new, |to| format!(
-                ", complete to {}",
-                crate::clock::rfc3339(to)
-            ))
+        chain.complete_to().map_or_else(String::new, |to| format!(
+            ", complete to {}",
+            crate::clock::rfc3339(to)
+        ))
     ));
     for problem in &chain.problems {
         render::talk(&format!("warning: {problem}"));
@@ -201,10 +199,17 @@ impl Filter {
         }
         // Commit times are in order within a source except for steps of its clock, and then
         // `first_commit` may not be the least: only the greatest is safe to compare.
-        if self.since.is_some_and(|since| index.last_commit < Some(since)) {
+        if self
+            .since
+            .is_some_and(|since| index.last_commit < Some(since))
+        {
             return false;
         }
-        if self.gtid.as_ref().is_some_and(|set| index.added.is_disjoint(set)) {
+        if self
+            .gtid
+            .as_ref()
+            .is_some_and(|set| index.added.is_disjoint(set))
+        {
             return false;
         }
         if (self.kind == Some(Kind::Ddl) || self.grep.is_some()) && !index.statements {
@@ -268,7 +273,10 @@ mod tests {
         assert!(is_table("sin_pluma.page", "sin_pluma.page"));
         assert!(is_table("sin_pluma.page", "sin_pluma.*"));
         assert!(!is_table("sin_pluma.page", "sin_pluma.pages"));
-        assert!(names("DROP TABLE `sin_pluma`.`page` /* x */", "sin_pluma.page"));
+        assert!(names(
+            "DROP TABLE `sin_pluma`.`page` /* x */",
+            "sin_pluma.page"
+        ));
         assert!(!names("DROP TABLE pages", "sin_pluma.page"));
     }
 }

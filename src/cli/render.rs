@@ -1,6 +1,6 @@
 //! How things look: data on stdout, talk on stderr, sizes, times and spans for people.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -141,7 +141,10 @@ impl Progress {
         let due = last.is_none_or(|last| last.elapsed() > Duration::from_millis(200));
         if due {
             *last = Some(Instant::now());
-            write(&mut std::io::stderr().lock(), &format!("\r\x1b[K  {}", line()));
+            write(
+                &mut std::io::stderr().lock(),
+                &format!("\r\x1b[K  {}", line()),
+            );
         }
     }
 

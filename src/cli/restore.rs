@@ -31,7 +31,12 @@ pub(super) struct RestoreArguments {
     before_gtid: Option<Gtid>,
     /// The empty server to restore to, mysql://user@host:port (password: QUILLBACK_TO_PASSWORD,
     /// else QUILLBACK_PASSWORD).
-    #[arg(long, env = "QUILLBACK_TO", hide_env_values = true, value_name = "SERVER")]
+    #[arg(
+        long,
+        env = "QUILLBACK_TO",
+        hide_env_values = true,
+        value_name = "SERVER"
+    )]
     to: String,
     /// Leave this transaction out (may be repeated).
     #[arg(long, value_name = "GTID")]

@@ -124,8 +124,11 @@ fn patterns(texts: &[String]) -> anyhow::Result<Vec<Pattern>> {
         .iter()
         .map(|text| {
             text.parse().map_err(|error| {
-                UsageError::new(format!("{error}"), "--include 'shop' or --include 'shop.order*'")
-                    .into()
+                UsageError::new(
+                    format!("{error}"),
+                    "--include 'shop' or --include 'shop.order*'",
+                )
+                .into()
             })
         })
         .collect()

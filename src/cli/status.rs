@@ -124,9 +124,8 @@ async fn load(
             "the log ends {} ago: is quillback stream running?",
             render::span(lag)
         )),
-        None if !snapshots.is_empty() && chain.segments.is_empty() => warnings.push(
-            "there is no log: only the snapshots' own states can be restored".to_owned(),
-        ),
+        None if !snapshots.is_empty() && chain.segments.is_empty() => warnings
+            .push("there is no log: only the snapshots' own states can be restored".to_owned()),
         _ => {}
     }
     let mut gtid_set = chain.end().unwrap_or_default();
@@ -223,10 +222,16 @@ impl StatusReport {
                 crate::clock::rfc3339(to),
                 render::ago(to, now)
             ),
-            (Some(from), _) => format!("RESTORABLE to the snapshots' states, since {}", render::moment(from)),
+            (Some(from), _) => format!(
+                "RESTORABLE to the snapshots' states, since {}",
+                render::moment(from)
+            ),
             _ => "NOTHING RESTORABLE".to_owned(),
         }];
-        lines.push(format!("archive    {} (branch {})", self.archive, self.branch));
+        lines.push(format!(
+            "archive    {} (branch {})",
+            self.archive, self.branch
+        ));
         match self.snapshots.last() {
             None => lines.push("snapshots  none".to_owned()),
             Some(newest) => lines.push(format!(

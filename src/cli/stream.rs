@@ -10,7 +10,6 @@ use super::context::Context;
 use super::failure::Done;
 use super::render;
 use super::times::parse_span;
-use crate::archive::layout;
 use crate::storage;
 use crate::stream::{self, FollowFrom, StreamEvent, StreamOptions};
 
@@ -74,7 +73,7 @@ pub(super) async fn run(context: &Context, arguments: StreamArguments) -> anyhow
         }
         return Ok(Done::Fine);
     }
-    storage::probe_conditional_writes(&**repository.storage(), layout::PROBE).await?;
+    storage::probe_conditional_writes(&**repository.storage()).await?;
     let cancel = context.cancel_on_signal()?;
     let progress = Arc::new(context.progress());
     let observer: stream::Observer = {
@@ -94,9 +93,9 @@ pub(super) async fn run(context: &Context, arguments: StreamArguments) -> anyhow
     if context.json {
         render::data(&json!({ "event": "done", "report": report }));
     } else {
-        let to = report
-            .complete_to
-            .map_or_else(String::new, |to| format!(", complete to {}", crate::clock::rfc3339(to)));
+        let to = report.complete_to.map_or_else(String::new, |to| {
+            format!(", complete to {}", crate::clock::rfc3339(to))
+        });
         render::say(&format!(
             "archived {} in {} ({} of binlog, {} stored){to}",
             render::plural(report.transactions, "transaction"),
