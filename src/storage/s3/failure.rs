@@ -95,6 +95,14 @@ impl Failure {
     /// be tried again.
     pub(super) fn is_transient(&self) -> bool {
         self.is_conflict()
+            // Status 400, but said of the connection: the bytes did not arrive as they were sent.
+            || self.code_is(&[
+                "BadDigest",
+                "IncompleteBody",
+                "RequestTimeout",
+                "XAmzContentChecksumMismatch",
+                "XAmzContentSHA256Mismatch",
+            ])
             || match self.status {
                 None => true,
                 Some(501) => false,
