@@ -2,9 +2,10 @@
 //!
 //! Segments end between transactions, when they are large enough, when the caller's interval is
 //! over, or when the source starts a new file (its logical clock starts anew there). A
-//! transaction larger than a segment is cut into parts. The invariant: the drafts that come out,
-//! put one behind the other, hold the bytes of every event of every transaction that went in,
-//! once and in order.
+//! transaction larger than a segment is cut into parts, which hold nothing else: a claim that
+//! goes on before an unfinished transaction leaves out no whole one. The invariant: the drafts
+//! that come out, put one behind the other, hold the bytes of every event of every transaction
+//! that went in, once and in order.
 
 use uuid::Uuid;
 
@@ -80,11 +81,10 @@ impl Cutter {
 
     /// Turns to a source: what follows comes from a new connection to it.
     ///
-    /// An unfinished transaction is forgotten, for the source will send it again; if the source
-    /// is another one, what was collected is cut off and returned.
+    /// An unfinished transaction is forgotten, for the source will send it again; the whole ones
+    /// before it are cut off and returned.
     pub fn turn_to(&mut self, uuid: Uuid, version: String, checksum: Checksum) -> Option<Draft> {
-        self.abandon_transaction();
-        let cut = self.cut();
+        let cut = self.finish();
         self.source = Some((uuid, version));
         self.checksum = checksum;
         self.format.clear();
@@ -248,6 +248,19 @@ impl Cutter {
         if draft.raw_bytes() < self.limit {
             return None;
         }
+        if draft.transactions() > 0 {
+            let begun = draft.split_off(open.start);
+            let server_id = open.server_id;
+            let cut = self.cut_draft();
+            if let Ok(next) = self.draft() {
+                let start = next.raw_bytes();
+                next.push_event(&begun, server_id);
+                if let Some(open) = &mut self.open {
+                    open.start = start;
+                }
+            }
+            return cut;
+        }
         let part = |continued| Part {
             gtid: open.first.gtid.clone(),
             continued,
@@ -309,6 +322,13 @@ impl Cutter {
             return None;
         }
         self.cut_draft()
+    }
+
+    /// Gives up on what comes next: an unfinished transaction is forgotten, and the whole ones
+    /// before it are cut.
+    pub fn finish(&mut self) -> Option<Draft> {
+        self.abandon_transaction();
+        self.cut()
     }
 
     /// A segment without events, to say that nothing happened; `None` if something did, or if

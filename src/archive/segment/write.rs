@@ -107,6 +107,14 @@ impl Draft {
         self.part = None;
     }
 
+    /// Takes away the events behind the first `raw_bytes` bytes: those of a transaction that
+    /// shall start in the next segment.
+    #[must_use]
+    pub fn split_off(&mut self, raw_bytes: usize) -> Vec<u8> {
+        let at = raw_bytes.clamp(self.head, self.raw.len());
+        self.raw.split_off(at)
+    }
+
     /// Says that the segment starts or ends inside a transaction.
     pub fn set_part(&mut self, part: Part) {
         self.part = Some(part);
