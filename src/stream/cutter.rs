@@ -14,7 +14,8 @@ use crate::archive::segment::{Draft, IndexedTransaction, Part};
 use crate::clock::from_micros;
 use crate::gtid::GtidSet;
 use crate::mysql::binlog::{
-    Checksum, EventError, EventKind, GtidEvent, Piece, RawEvent, Splitter, SummaryBuilder,
+    Checksum, EventError, EventKind, GtidEvent, HEADER_LENGTH, Piece, RawEvent, Splitter,
+    SummaryBuilder,
 };
 
 /// `LOG_EVENT_ARTIFICIAL_F`.
@@ -125,12 +126,14 @@ impl Cutter {
     ///
     /// [`EventError`] if the event is broken or out of place; nothing of it is kept.
     pub fn take(&mut self, bytes: &[u8]) -> Result<Option<Draft>, EventError> {
-        let event = RawEvent::new(bytes)?;
-        let checksum = match event.kind() {
-            EventKind::FORMAT_DESCRIPTION => Checksum::Crc32,
-            _ => self.checksum,
-        };
-        event.verify(checksum)?;
+        let mended;
+        let mut event = RawEvent::new(bytes)?;
+        if event.kind() == EventKind::FORMAT_DESCRIPTION {
+            mended = verified_format(&event)?;
+            event = RawEvent::new(&mended)?;
+        } else {
+            event.verify(self.checksum)?;
+        }
         let piece = self.splitter.take(&event, self.checksum)?;
         self.advance(&event);
         match piece {
@@ -356,6 +359,27 @@ impl Cutter {
             draft.truncate(open.start);
         }
     }
+}
+
+/// A FORMAT_DESCRIPTION event, whose checksum fits.
+///
+/// It has a CRC whatever the algorithm of the others is. But a server that sends a file from its
+/// middle on clears the event's time of creation, and only one with checksums then counts the
+/// CRC anew (`Binlog_sender::send_format_description_event`, `sql/rpl_binlog_sender.cc`).
+fn verified_format(event: &RawEvent<'_>) -> Result<Vec<u8>, EventError> {
+    /// Behind the header, the version of the format and that of the server.
+    const CREATED: std::ops::Range<usize> = HEADER_LENGTH + 52..HEADER_LENGTH + 56;
+    let mut bytes = event.bytes().to_vec();
+    let verified = event.verify(Checksum::Crc32);
+    let is_cleared = bytes.get(CREATED) == Some(&[0; 4]);
+    if verified.is_err() && is_cleared && event.announced_checksum()? == Checksum::None {
+        let end = bytes.len() - Checksum::Crc32.length();
+        let crc = crc32fast::hash(&bytes[..end]);
+        bytes[end..].copy_from_slice(&crc.to_le_bytes());
+        return Ok(bytes);
+    }
+    verified?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

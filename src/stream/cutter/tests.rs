@@ -528,3 +528,24 @@ fn positions_follow_the_file_beyond_four_gigabytes() {
         assert_eq!(run.cutter.position().position, position);
     }
 }
+
+/// As a server without checksums sends a file from its middle on.
+#[test]
+fn a_format_event_with_a_stale_checksum_is_mended() {
+    for (checksum, accepted) in [(Checksum::None, true), (Checksum::Crc32, false)] {
+        let source = one_source(checksum, vec![rows(11, &[30])]);
+        let mut run = Run::new(1 << 20);
+        let mut events = run.turn_to(&source);
+        events[1][HEADER_LENGTH + 52] = 0;
+        run.feed(&events[0]).expect("a valid event");
+        assert_eq!(run.feed(&events[1]).is_ok(), accepted);
+        if accepted {
+            for event in &events[2..] {
+                run.feed(event).expect("a valid event");
+            }
+            let last = run.cutter.cut();
+            run.drafts.extend(last);
+            assert_eq!(read_back(&store(run.drafts)), run.whole);
+        }
+    }
+}
