@@ -282,6 +282,8 @@ impl Follower {
             let reason = match followed {
                 Ok(Ended::Cancelled | Ended::CaughtUp) => return Ok(()),
                 Ok(Ended::Lost(reason)) => reason,
+                // Without the uploader nothing more can be kept.
+                Err(error) if matches!(self.uploading, Uploading::Failed) => return Err(error),
                 Err(error) if error.class().is_transient() || is_dump_conflict(&error) => {
                     describe(&error)
                 }
@@ -301,7 +303,7 @@ impl Follower {
             }
             // What was received is not kept waiting for the next source.
             if matches!(self.uploading, Uploading::Idle(_))
-                && let Some(draft) = self.cutter.cut()
+                && let Some(draft) = self.cutter.finish()
             {
                 self.submit(draft).await?;
             }
@@ -328,6 +330,8 @@ impl Follower {
         }
         let options = WireOptions {
             program_name: "quillback stream".to_owned(),
+            // The start of a dump has no heartbeats that would be missed.
+            read_timeout: Some(SILENCE),
             ..WireOptions::default()
         };
         let connection = WireConnection::connect(&source.url, &options).await?;
@@ -492,7 +496,7 @@ impl Follower {
         if matches!(self.uploading, Uploading::Failed) {
             return Ok(());
         }
-        if let Some(draft) = self.cutter.cut() {
+        if let Some(draft) = self.cutter.finish() {
             self.submit(draft).await?;
         }
         if let Uploading::Busy(_) = self.uploading {
