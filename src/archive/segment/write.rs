@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
-    DETAILS_MAGIC, FORMAT, INDEX_MAGIC, IndexedTransaction, Part, SIGNATURE, SegmentError,
-    SegmentIndex, SegmentSource,
+    DETAILS_MAGIC, FORMAT, INDEX_LIMIT, INDEX_MAGIC, IndexedTransaction, Part, SIGNATURE,
+    SegmentError, SegmentIndex, SegmentSource,
 };
 use crate::archive::hash::{Sha256, sha256};
 use crate::archive::layout::{BranchNumber, Epoch, SegmentName};
@@ -162,7 +162,8 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// [`SegmentError::NotTheSame`] if the bytes do not survive the trip.
+    /// [`SegmentError::NotTheSame`] if the bytes do not survive the trip,
+    /// [`SegmentError::IndexTooLarge`] if no reader would take the index.
     pub fn encode(
         self,
         level: i32,
@@ -183,6 +184,11 @@ impl Draft {
         content.extend_from_slice(&json);
         let digest = sha256(&content);
         content.extend_from_slice(digest.as_bytes());
+        if content.len() > INDEX_LIMIT {
+            return Err(SegmentError::IndexTooLarge {
+                bytes: content.len(),
+            });
+        }
         let mut bytes = skippable(INDEX_MAGIC, &content);
         bytes.extend_from_slice(&body);
         let sha256 = sha256(&bytes);
