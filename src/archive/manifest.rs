@@ -1,10 +1,466 @@
-//! Stand-in until the snapshot's part lands.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+//! The manifest of a snapshot: what it holds, at which GTID set, and how to know it again.
+//!
+//! It is put last and only if absent, so a snapshot exists once its manifest does and never
+//! changes afterwards. Reading it checks what reading can check: the format's version, and that
+//! no key leaves the snapshot's folder. `FORMAT.md` describes each field.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::gtid::GtidSet;
+use crate::mysql::schema::Filter;
+use crate::mysql::{HostPort, ServerVersion};
+use crate::storage::is_valid_key;
+
+use super::hash::Sha256;
+use super::layout::{self, SnapshotId};
+
+/// The version of the manifest's format that this program writes, and the newest that it reads.
+pub const MANIFEST_FORMAT: u32 = 1;
+
+/// What a snapshot holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    pub id: super::layout::SnapshotId,
-    pub gtid_executed: crate::gtid::GtidSet,
+    /// The format's version.
+    pub format: ManifestFormat,
+    /// The snapshot's name.
+    pub id: SnapshotId,
+    /// The version of the program that wrote it.
+    pub tool_version: String,
+    /// When it was begun.
     #[serde(with = "crate::clock::micros")]
-    pub started: chrono::DateTime<chrono::Utc>,
+    pub started: DateTime<Utc>,
+    /// When its last file was stored.
     #[serde(with = "crate::clock::micros")]
-    pub finished: chrono::DateTime<chrono::Utc>,
+    pub finished: DateTime<Utc>,
+    /// The server that was read.
+    pub server: SnapshotServer,
+    /// The transactions whose effects it holds: all of these and no other.
+    pub gtid_executed: GtidSet,
+    /// How all connections came to see that same set.
+    pub consistency: Consistency,
+    /// Connections that read rows at once.
+    pub threads: usize,
+    /// What was asked for; empty means everything.
+    #[serde(default)]
+    pub filter: Filter,
+    /// The DDL, in the order in which it must be run.
+    pub schema: Vec<ScriptFile>,
+    /// The accounts.
+    pub accounts: ScriptFile,
+    /// The tables, in the order of their names.
+    pub tables: Vec<TableEntry>,
+    /// Sums over all files.
+    pub totals: Totals,
+    /// What a person should know, such as views that were broken already.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// A format version that this program reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct ManifestFormat(());
+
+impl ManifestFormat {
+    /// The version that this program writes.
+    pub const CURRENT: Self = Self(());
+}
+
+impl TryFrom<u32> for ManifestFormat {
+    type Error = ManifestError;
+
+    fn try_from(version: u32) -> Result<Self, ManifestError> {
+        match version {
+            MANIFEST_FORMAT => Ok(Self(())),
+            other => Err(ManifestError::UnknownFormat(other)),
+        }
+    }
+}
+
+impl From<ManifestFormat> for u32 {
+    fn from(_: ManifestFormat) -> Self {
+        MANIFEST_FORMAT
+    }
+}
+
+/// What a manifest cannot say.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// Written by a later program.
+    #[error("manifest format {0} is not known (this version reads {MANIFEST_FORMAT})")]
+    UnknownFormat(u32),
+    /// A key that leaves the snapshot's folder or that no store takes.
+    #[error("{0:?} is no key within a snapshot")]
+    BadKey(String),
+    /// Not 32 hexadecimal digits.
+    #[error("{0:?} is no row checksum")]
+    BadChecksum(String),
+}
+
+/// The server that was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotServer {
+    /// Where it was reached.
+    pub address: HostPort,
+    /// Its UUID.
+    pub server_uuid: Uuid,
+    /// Its number.
+    pub server_id: u32,
+    /// Its version.
+    pub version: ServerVersion,
+    /// What it was among its fellows: `primary` or `secondary`.
+    pub role: crate::mysql::topology::Role,
+    /// A restore needs a server with the same value.
+    pub lower_case_table_names: u8,
+    /// Its default character set.
+    pub character_set_server: String,
+    /// Its default collation.
+    pub collation_server: String,
+}
+
+/// How all connections came to see the same transactions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Consistency {
+    /// The method that succeeded.
+    pub method: ConsistencyMethod,
+    /// How many attempts it took, of both methods together.
+    pub attempts: u32,
+    /// Seconds for which writes were held up by FLUSH TABLES WITH READ LOCK, attempts that failed
+    /// included; 0 without it.
+    pub global_lock_seconds: f64,
+    /// Whether LOCK INSTANCE FOR BACKUP kept DDL away.
+    pub backup_lock: bool,
+    /// Seconds for which DDL was held up by it.
+    pub backup_lock_seconds: f64,
+}
+
+impl Eq for Consistency {}
+
+/// The ways to one GTID set over several connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConsistencyMethod {
+    /// No transaction was between its binlog and its end while the snapshots were opened.
+    LockFree,
+    /// FLUSH TABLES WITH READ LOCK while the snapshots were opened.
+    GlobalReadLock,
+}
+
+impl fmt::Display for ConsistencyMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LockFree => "lock-free",
+            Self::GlobalReadLock => "global read lock",
+        })
+    }
+}
+
+/// A key relative to the snapshot's folder.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RelativeKey(String);
+
+impl RelativeKey {
+    /// Cuts the snapshot's folder off a whole key.
+    ///
+    /// # Errors
+    ///
+    /// [`ManifestError::BadKey`] when the key is of another folder.
+    pub fn within(id: &SnapshotId, key: &str) -> Result<Self, ManifestError> {
+        key.strip_prefix(&layout::snapshot(id))
+            .ok_or_else(|| ManifestError::BadKey(key.to_owned()))?
+            .to_owned()
+            .try_into()
+    }
+
+    /// The whole key.
+    #[must_use]
+    pub fn in_snapshot(&self, id: &SnapshotId) -> String {
+        format!("{}{}", layout::snapshot(id), self.0)
+    }
+}
+
+impl TryFrom<String> for RelativeKey {
+    type Error = ManifestError;
+
+    fn try_from(key: String) -> Result<Self, ManifestError> {
+        if is_valid_key(&key) {
+            Ok(Self(key))
+        } else {
+            Err(ManifestError::BadKey(key))
+        }
+    }
+}
+
+impl From<RelativeKey> for String {
+    fn from(key: RelativeKey) -> Self {
+        key.0
+    }
+}
+
+impl fmt::Display for RelativeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An object of the snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredFile {
+    /// Its key, relative to the snapshot's folder.
+    pub key: RelativeKey,
+    /// Bytes before compression.
+    pub raw_bytes: u64,
+    /// Bytes of the object.
+    pub stored_bytes: u64,
+    /// The SHA-256 of the object.
+    pub sha256: Sha256,
+}
+
+/// What a DDL script makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScriptKind {
+    /// Schemas.
+    Databases,
+    /// Tables.
+    Tables,
+    /// Procedures and functions.
+    Routines,
+    /// Views.
+    Views,
+    /// Views that were broken already; a failure here is a warning.
+    InvalidViews,
+    /// Triggers.
+    Triggers,
+    /// Events.
+    Events,
+    /// Accounts, roles and grants.
+    Accounts,
+}
+
+impl ScriptKind {
+    /// The name of the script's file, numbered in the order of running.
+    #[must_use]
+    pub const fn file_name(self) -> &'static str {
+        match self {
+            Self::Databases => "1-databases",
+            Self::Tables => "2-tables",
+            Self::Routines => "3-routines",
+            Self::Views => "4-views",
+            Self::InvalidViews => "5-invalid-views",
+            Self::Triggers => "6-triggers",
+            Self::Events => "7-events",
+            Self::Accounts => "accounts",
+        }
+    }
+}
+
+impl fmt::Display for ScriptKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Databases => "databases",
+            Self::Tables => "tables",
+            Self::Routines => "routines",
+            Self::Views => "views",
+            Self::InvalidViews => "invalid views",
+            Self::Triggers => "triggers",
+            Self::Events => "events",
+            Self::Accounts => "accounts",
+        })
+    }
+}
+
+/// A DDL script.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScriptFile {
+    /// What it makes.
+    pub kind: ScriptKind,
+    /// How many objects.
+    pub objects: u64,
+    /// Where it is.
+    #[serde(flatten)]
+    pub file: StoredFile,
+}
+
+/// A table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableEntry {
+    /// Its schema.
+    pub database: String,
+    /// Its name.
+    pub name: String,
+    /// The columns that its files hold, in their order; generated columns are not among them.
+    pub columns: Vec<LoadColumn>,
+    /// The files with its rows, in the order in which they were read.
+    pub files: Vec<DataFile>,
+    /// Its rows.
+    pub rows: u64,
+    /// The sum over its rows, whatever their order.
+    pub row_checksum: RowChecksum,
+    /// The SHA-256 of its CREATE TABLE statement.
+    pub create_sha256: Sha256,
+}
+
+impl TableEntry {
+    /// `schema.table` for a person to read.
+    #[must_use]
+    pub fn display_name(&self) -> String {
+        format!("{}.{}", self.database, self.name)
+    }
+}
+
+/// A column as a file holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadColumn {
+    /// Its name.
+    pub name: String,
+    /// Its type without length.
+    pub data_type: String,
+}
+
+/// A file of rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataFile {
+    /// Its rows.
+    pub rows: u64,
+    /// Where it is.
+    #[serde(flatten)]
+    pub file: StoredFile,
+}
+
+/// Sums over all files of a snapshot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Tables.
+    pub tables: u64,
+    /// Rows.
+    pub rows: u64,
+    /// Files, DDL among them.
+    pub files: u64,
+    /// Bytes before compression.
+    pub raw_bytes: u64,
+    /// Bytes stored.
+    pub stored_bytes: u64,
+}
+
+impl Totals {
+    /// Counts a file.
+    pub const fn add(&mut self, file: &StoredFile) {
+        self.files += 1;
+        self.raw_bytes += file.raw_bytes;
+        self.stored_bytes += file.stored_bytes;
+    }
+}
+
+/// A checksum over rows that does not depend on their order: the sum modulo 2^128 of the first
+/// 16 bytes, little-endian, of the SHA-256 of each row's line without its newline.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RowChecksum(u128);
+
+impl RowChecksum {
+    /// Adds a row, given its line without the newline.
+    pub fn add_line(&mut self, line: &[u8]) {
+        let digest = super::hash::sha256(line);
+        let (first, _) = digest
+            .as_bytes()
+            .split_first_chunk::<16>()
+            .expect("a SHA-256 has 32 bytes");
+        self.0 = self.0.wrapping_add(u128::from_le_bytes(*first));
+    }
+
+    /// Adds the rows of another part of the same table.
+    pub const fn add(&mut self, other: Self) {
+        self.0 = self.0.wrapping_add(other.0);
+    }
+}
+
+impl fmt::Display for RowChecksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl FromStr for RowChecksum {
+    type Err = ManifestError;
+
+    fn from_str(text: &str) -> Result<Self, ManifestError> {
+        let digits = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        digits
+            .then(|| u128::from_str_radix(text, 16).ok())
+            .flatten()
+            .map(Self)
+            .ok_or_else(|| ManifestError::BadChecksum(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for RowChecksum {
+    type Error = ManifestError;
+
+    fn try_from(text: String) -> Result<Self, ManifestError> {
+        text.parse()
+    }
+}
+
+impl From<RowChecksum> for String {
+    fn from(checksum: RowChecksum) -> Self {
+        checksum.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checksum_does_not_depend_on_the_order_but_on_every_row() {
+        let sum = |lines: &[&str]| {
+            let mut checksum = RowChecksum::default();
+            for line in lines {
+                checksum.add_line(line.as_bytes());
+            }
+            checksum
+        };
+        assert_eq!(sum(&["1\ta", "2\tb"]), sum(&["2\tb", "1\ta"]));
+        assert_ne!(sum(&["1\ta"]), sum(&["1\ta", "1\ta"]));
+        assert_ne!(sum(&["1\ta"]), sum(&["1\tb"]));
+        let mut parts = sum(&["1\ta"]);
+        parts.add(sum(&["2\tb"]));
+        assert_eq!(parts, sum(&["1\ta", "2\tb"]));
+        // The SHA-256 of the empty text starts with e3b0c44298fc1c149afbf4c8996fb924.
+        assert_eq!(sum(&[""]).to_string(), "24b96f99c8f4fb9a141cfc9842c4b0e3");
+        assert_eq!(sum(&["x"]).to_string().parse(), Ok(sum(&["x"])));
+        assert!("x".repeat(32).parse::<RowChecksum>().is_err());
+    }
+
+    #[test]
+    fn keys_stay_within_the_snapshot() {
+        let id = SnapshotId::new(DateTime::UNIX_EPOCH, 1);
+        let key = RelativeKey::within(&id, &layout::snapshot_data(&id, "d", "t", 0))
+            .expect("a key of this snapshot");
+        assert_eq!(key.to_string(), "data/d/t/000000.tsv.zst");
+        assert_eq!(
+            key.in_snapshot(&id),
+            layout::snapshot_data(&id, "d", "t", 0)
+        );
+        for bad in ["../x", "/etc/passwd", "a//b", "", "data/../../x"] {
+            assert!(
+                serde_json::from_value::<RelativeKey>(bad.into()).is_err(),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn later_formats_are_refused() {
+        assert!(serde_json::from_str::<ManifestFormat>("1").is_ok());
+        let error = serde_json::from_str::<ManifestFormat>("2").expect_err("unknown");
+        assert!(error.to_string().contains("format 2"), "{error}");
+    }
 }

@@ -1,6 +1,7 @@
 //! What the archive holds and how its objects are made.
 //!
-//! [`layout`] names every key; [`segment`] and [`identity`] are the formats, without IO;
+//! [`layout`] names every key; [`segment`], [`identity`], [`manifest`], [`script`] and [`rows`]
+//! are the formats, without IO;
 //! [`catalog`] computes from a listing and the segments' indexes what is restorable;
 //! [`repository`] joins them to a store. `FORMAT.md` beside this file describes every byte for
 //! readers that are not Quillback.
@@ -14,4 +15,6 @@ pub mod identity;
 pub mod layout;
 pub mod manifest;
 pub mod repository;
+pub mod rows;
+pub mod script;
 pub mod segment;

@@ -1,1 +1,3 @@
-//! (being written)
+//! What a run tells about itself: phases, progress, metrics, logging.
+
+pub mod phase;

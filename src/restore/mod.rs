@@ -1,1 +1,20 @@
-//! (being written)
+//! Back to a transaction.
+//!
+//! [`target`] resolves what is asked to an exact cut, [`plan`] decides from facts what to do
+//! (both pure); [`load`] fills the server from a snapshot, [`serve`] plays the archive as a
+//! replication source, [`replay`] lets the server's own applier catch up from it, and [`run`]
+//! puts them in order. The invariant: a restore succeeds only if the server's `gtid_executed` is
+//! the plan's set, no more and no less.
+
+pub mod feed;
+pub mod load;
+pub mod plan;
+pub mod replay;
+mod run;
+pub mod serve;
+pub mod target;
+
+pub use run::{
+    Observer, RestoreError, RestoreEvent, RestoreOptions, RestoreReport, RestoreRequest, prepare,
+    run,
+};

@@ -241,3 +241,42 @@ fn split_payload(body: &[u8]) -> Result<(u64, &[u8]), EventError> {
     let payload = payload.get(..length).ok_or(EventError::Truncated)?;
     Ok((algorithm, payload))
 }
+
+impl Summary {
+    /// What happened, in a few words on one line.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        if let Some(statement) = &self.statement {
+            let mut words: String = statement.split_whitespace().collect::<Vec<_>>().join(" ");
+            if let Some((cut, _)) = words.char_indices().nth(100) {
+                words.truncate(cut);
+                words.push_str("...");
+            }
+            return words;
+        }
+        if self.tables.is_empty() {
+            return "no rows".to_owned();
+        }
+        let mut parts: Vec<String> = self
+            .tables
+            .iter()
+            .take(4)
+            .map(|table| {
+                let operations: Vec<&str> = table
+                    .operations
+                    .iter()
+                    .map(|operation| match operation {
+                        Operation::Insert => "insert",
+                        Operation::Update => "update",
+                        Operation::Delete => "delete",
+                    })
+                    .collect();
+                format!("{} {}", operations.join("+"), table.name)
+            })
+            .collect();
+        if self.tables.len() > parts.len() {
+            parts.push(format!("{} more tables", self.tables.len() - parts.len()));
+        }
+        parts.join(", ")
+    }
+}

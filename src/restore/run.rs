@@ -1,0 +1,446 @@
+//! The order of a restore: plan, load, replay, check.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use rand::RngExt as _;
+use serde::Serialize;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::load::{self, LoadError, LoadOptions};
+use super::plan::{Inputs, PlanError, RestorePlan};
+use super::replay::{self, ReplayError, ReplayProgress, ReplaySource};
+use super::serve::{ServeOptions, Server};
+use super::target::{self, SnapshotSet, Target, TargetError};
+use crate::archive::layout::{BranchNumber, SnapshotId};
+use crate::archive::manifest::Manifest;
+use crate::archive::repository::{ArchiveError, Repository};
+use crate::config::Secret;
+use crate::error::{Class, Classified};
+use crate::gtid::GtidSet;
+use crate::mysql::error::MysqlError;
+use crate::mysql::facts::{TargetFacts, gtid_executed};
+use crate::mysql::server_url::ServerUrl;
+use crate::mysql::session::Session;
+use crate::observe::phase::{Phase, PhaseClock};
+
+/// The account that a replay's replica uses; it exists nowhere but in our own answers.
+const REPLAY_USER: &str = "quillback";
+
+/// What is asked.
+#[derive(Debug, Clone)]
+pub struct RestoreRequest {
+    /// The state to restore.
+    pub target: Target,
+    /// The server to fill.
+    pub server: ServerUrl,
+    /// The snapshot to start from, if not the best one.
+    pub snapshot: Option<SnapshotId>,
+    /// The history, if not the newest one.
+    pub branch: Option<BranchNumber>,
+    /// Transactions to leave out.
+    pub skip: GtidSet,
+}
+
+/// How to do it.
+#[derive(Debug, Clone)]
+pub struct RestoreOptions {
+    /// Connections that load at once, and appliers that replay at once.
+    pub threads: u32,
+    /// Where to listen for the server; none lets the system choose.
+    pub listen: Option<SocketAddr>,
+    /// The address under which the server reaches us; none takes the one that we reach it from.
+    pub advertise: Option<IpAddr>,
+    /// Whether the restored server may take writes at once.
+    pub open: bool,
+}
+
+/// What happens meanwhile.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum RestoreEvent {
+    /// A phase begins.
+    Phase {
+        /// Its name.
+        phase: &'static str,
+    },
+    /// How far the load is.
+    Load {
+        /// Rows loaded.
+        rows: u64,
+        /// Rows in all.
+        total_rows: u64,
+    },
+    /// How far the replay is.
+    Replay(ReplayProgress),
+}
+
+/// Who is told.
+pub type Observer = Arc<dyn Fn(RestoreEvent) + Send + Sync>;
+
+/// What a restore did.
+#[derive(Debug, Clone, Serialize)]
+pub struct RestoreReport {
+    /// What was asked.
+    pub target: Target,
+    /// `host:port` of the restored server.
+    pub server: String,
+    /// The snapshot that was loaded.
+    pub snapshot: SnapshotId,
+    /// Its rows.
+    pub rows: u64,
+    /// Transactions that were replayed.
+    pub transactions: u64,
+    /// `gtid_executed` of the restored server, which is the plan's.
+    pub gtid_executed: GtidSet,
+    /// Tables on the restored server.
+    pub tables: u64,
+    /// Whether the server takes writes.
+    pub open: bool,
+    /// What took how long.
+    pub phases: Vec<Phase>,
+    /// What a person should know.
+    pub notes: Vec<String>,
+}
+
+/// A failure of a restore.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The archive failed.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// A server failed.
+    #[error(transparent)]
+    Mysql(#[from] MysqlError),
+    /// The target cannot be reached.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// There is no plan.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The history that was asked for is not there.
+    #[error("the archive has no branch {0}")]
+    UnknownBranch(BranchNumber),
+    /// The log is damaged where it is needed.
+    #[error("the archive's log is damaged: {problem}")]
+    Damaged {
+        /// The first problem.
+        problem: String,
+    },
+    /// The load failed.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The replay failed.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// We cannot be reached by the server.
+    #[error("cannot listen on {address} for the server's replication")]
+    Listen {
+        /// The address.
+        address: String,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The server changed between plan and run.
+    #[error("{server} is not the server that was planned for any more (its server_uuid changed)")]
+    AnotherServer {
+        /// `host:port`.
+        server: String,
+    },
+    /// The end is not what was planned.
+    #[error(
+        "{server} ended at another state than planned: missing {missing:#}, unexpected {unexpected:#}"
+    )]
+    WrongEnd {
+        /// `host:port`.
+        server: String,
+        /// What it lacks.
+        missing: Box<GtidSet>,
+        /// What it has beyond the plan.
+        unexpected: Box<GtidSet>,
+    },
+}
+
+impl Classified for RestoreError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Archive(error) => error.class(),
+            Self::Mysql(error) => error.class(),
+            Self::Target(TargetError::Unknown { .. } | TargetError::Beyond { .. })
+            | Self::Target(_)
+            | Self::UnknownBranch(_) => Class::NotCovered,
+            Self::Plan(error) => error.class(),
+            Self::Damaged { .. } | Self::WrongEnd { .. } => Class::Integrity,
+            Self::Load(error) => error.class(),
+            Self::Replay(error) => error.class(),
+            Self::Listen { .. } => Class::Failure,
+            Self::AnotherServer { .. } => Class::Refused,
+        }
+    }
+}
+
+/// A plan with what the run needs besides.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The plan, as it is shown.
+    pub plan: RestorePlan,
+    manifest: Manifest,
+    repository: Repository,
+    server: ServerUrl,
+    clock: PhaseClock,
+}
+
+/// Resolves the target, asks the server for its facts and plans. Nothing is changed.
+///
+/// # Errors
+///
+/// [`RestoreError`]: all that can be refused is refused here.
+pub async fn prepare(
+    repository: Repository,
+    request: RestoreRequest,
+) -> Result<Prepared, RestoreError> {
+    let mut clock = PhaseClock::start();
+    let branches = repository.branches().await?;
+    let branch = match request.branch {
+        None => branches.last().map_or(BranchNumber(1), |b| b.branch),
+        Some(asked) if branches.iter().any(|b| b.branch == asked) => asked,
+        Some(asked) => return Err(RestoreError::UnknownBranch(asked)),
+    };
+    let chain = repository.chain(branch).await?;
+    let snapshots = repository.snapshots().await?;
+    let sets: Vec<SnapshotSet> = snapshots
+        .iter()
+        .map(|manifest| SnapshotSet {
+            set: manifest.gtid_executed.clone(),
+            finished: manifest.finished,
+        })
+        .collect();
+    let boundary = target::boundary(&chain, &sets, &request.target)?;
+    let inside = match boundary {
+        Some(at) => repository.read_transactions(&chain.segments[at]).await?,
+        None => Vec::new(),
+    };
+    let cut = target::resolve(&chain, &sets, &request.target, boundary, &inside)?;
+    let mut session = Session::connect(&request.server).await?;
+    let facts = TargetFacts::load(&mut session).await?;
+    session.close().await;
+    let inputs = Inputs {
+        chain: &chain,
+        snapshots: &snapshots,
+        snapshot: request.snapshot.as_ref(),
+        skip: &request.skip,
+        server: &facts,
+    };
+    let plan = RestorePlan::compute(request.target, cut, &inputs)?;
+    let manifest = snapshots
+        .into_iter()
+        .find(|manifest| manifest.id == plan.snapshot.id)
+        .ok_or(PlanError::Empty)?;
+    clock.end("plan", 0);
+    Ok(Prepared {
+        plan,
+        manifest,
+        repository,
+        server: request.server,
+        clock,
+    })
+}
+
+/// Does what was planned.
+///
+/// # Errors
+///
+/// [`RestoreError`]. A server on which a restore failed is unfinished: its `super_read_only` is on
+/// and it must be emptied before another try.
+pub async fn run(
+    prepared: Prepared,
+    options: RestoreOptions,
+    observer: Observer,
+    cancel: CancellationToken,
+) -> Result<RestoreReport, RestoreError> {
+    let Prepared {
+        plan,
+        manifest,
+        repository,
+        server,
+        mut clock,
+    } = prepared;
+    let mut session = Session::connect(&server).await?;
+    // The plan was made a moment ago: the server must still be that one, and still be empty.
+    let facts = TargetFacts::load(&mut session).await?;
+    if facts.server.server_uuid != plan.server.uuid || !facts.is_empty() {
+        return Err(RestoreError::AnotherServer {
+            server: plan.server.address,
+        });
+    }
+    observer(RestoreEvent::Phase { phase: "load" });
+    let load_options = LoadOptions {
+        threads: options.threads as usize,
+        cancel: cancel.clone(),
+        progress: {
+            let observer = Arc::clone(&observer);
+            Arc::new(move |rows, total_rows| {
+                observer(RestoreEvent::Load { rows, total_rows });
+            })
+        },
+    };
+    let loaded = load::load(
+        &server,
+        Arc::clone(repository.storage()),
+        &manifest,
+        &load_options,
+    )
+    .await?;
+    clock.end("load", loaded.stored_bytes);
+
+    observer(RestoreEvent::Phase { phase: "replay" });
+    if !plan.replay.set.is_empty() {
+        replay_log(
+            &plan,
+            &repository,
+            &server,
+            &mut session,
+            &facts,
+            &options,
+            &observer,
+            &cancel,
+        )
+        .await?;
+    }
+    clock.end("replay", plan.replay.raw_bytes);
+
+    observer(RestoreEvent::Phase { phase: "check" });
+    let executed = gtid_executed(&mut session).await?;
+    if executed != plan.result {
+        return Err(RestoreError::WrongEnd {
+            server: plan.server.address,
+            missing: Box::new(plan.result.subtract(&executed)),
+            unexpected: Box::new(executed.subtract(&plan.result)),
+        });
+    }
+    let tables: u64 = session
+        .query_one(
+            "SELECT COUNT(*) FROM information_schema.tables WHERE table_type = 'BASE TABLE' \
+             AND table_schema NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')",
+        )
+        .await?;
+    let read_only = if options.open { "OFF" } else { "ON" };
+    session
+        .execute(format!("SET GLOBAL super_read_only = {read_only}"))
+        .await?;
+    if options.open {
+        session.execute("SET GLOBAL read_only = OFF").await?;
+    }
+    session.close().await;
+    clock.end("check", 0);
+    Ok(RestoreReport {
+        target: plan.target,
+        server: plan.server.address,
+        snapshot: plan.snapshot.id,
+        rows: loaded.rows,
+        transactions: plan.replay.transactions,
+        gtid_executed: executed,
+        tables,
+        open: options.open,
+        phases: clock.finish(),
+        notes: plan.notes,
+    })
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parts of one run, which live in its body"
+)]
+async fn replay_log(
+    plan: &RestorePlan,
+    repository: &Repository,
+    server: &ServerUrl,
+    session: &mut Session,
+    facts: &TargetFacts,
+    options: &RestoreOptions,
+    observer: &Observer,
+    cancel: &CancellationToken,
+) -> Result<(), RestoreError> {
+    let (listener, address) = listen(server, options).await?;
+    let used: Vec<u32> = plan
+        .replay
+        .stored
+        .iter()
+        .filter_map(|segment| segment.index.source.as_ref())
+        .flat_map(|source| source.server_ids.iter().copied())
+        .chain([facts.server.server_id])
+        .collect();
+    let mut random = rand::rng();
+    let server_id = loop {
+        let candidate = random.random_range(0x8000_0000..u32::MAX);
+        if !used.contains(&candidate) {
+            break candidate;
+        }
+    };
+    let password = Secret::new(Uuid::new_v4().simple().to_string());
+    let source = Server::start(
+        listener,
+        address,
+        repository.clone(),
+        plan.replay.stored.clone(),
+        plan.replay.set.clone(),
+        ServeOptions {
+            user: REPLAY_USER.to_owned(),
+            password: password.clone(),
+            version: facts.server.version.to_string(),
+            server_id,
+            server_uuid: Uuid::new_v4(),
+        },
+    );
+    let how = ReplaySource {
+        address,
+        user: REPLAY_USER.to_owned(),
+        password,
+        workers: options.threads.max(1),
+    };
+    let report = |progress| observer(RestoreEvent::Replay(progress));
+    let replayed = replay::replay(session, &source, &how, &plan.replay.set, &report, cancel).await;
+    source.stop().await;
+    Ok(replayed?)
+}
+
+/// A listener, and the address under which the server finds it.
+async fn listen(
+    server: &ServerUrl,
+    options: &RestoreOptions,
+) -> Result<(TcpListener, SocketAddr), RestoreError> {
+    let failed = |address: String| move |source| RestoreError::Listen { address, source };
+    // The address that packets to the server leave from is one that it can answer to.
+    let name = server.address().to_string();
+    let ours = TcpStream::connect((server.host.as_str(), server.port))
+        .await
+        .and_then(|probe| probe.local_addr())
+        .map_err(failed(name))?
+        .ip();
+    let wanted = options.listen.unwrap_or_else(|| {
+        let ip = if ours.is_loopback() {
+            ours
+        } else {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+        };
+        SocketAddr::new(ip, 0)
+    });
+    let listener = TcpListener::bind(wanted)
+        .await
+        .map_err(failed(wanted.to_string()))?;
+    let port = listener
+        .local_addr()
+        .map_err(failed(wanted.to_string()))?
+        .port();
+    let ip = options
+        .advertise
+        .unwrap_or(if wanted.ip().is_unspecified() {
+            ours
+        } else {
+            wanted.ip()
+        });
+    Ok((listener, SocketAddr::new(ip, port)))
+}

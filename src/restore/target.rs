@@ -1,0 +1,351 @@
+//! From what is asked to an exact cut.
+//!
+//! A target is a moment, a transaction, a set, or the newest state; a cut is a GTID set. Pure:
+//! the chain says in which segment a target falls, the caller reads that segment's list of
+//! transactions, and [`resolve`] picks the transactions in and out. Moments are compared with the
+//! commit time on the server whose binlog it was, in the archive's order: the first transaction
+//! committed after the moment is out, and all behind it.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::archive::catalog::Chain;
+use crate::archive::segment::IndexedTransaction;
+use crate::clock::rfc3339;
+use crate::gtid::{Gtid, GtidSet};
+
+/// What is asked of a restore.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "target", rename_all = "snake_case")]
+pub enum Target {
+    /// All that the archive holds.
+    Latest,
+    /// The state at a moment.
+    Until {
+        /// Transactions committed up to this moment are in.
+        #[serde(with = "crate::clock::micros")]
+        moment: DateTime<Utc>,
+    },
+    /// A set: exactly this one if it is a whole `gtid_executed`, else the archive's order up to
+    /// and including its last transaction.
+    UntilGtid {
+        /// The set.
+        set: GtidSet,
+    },
+    /// The archive's order before a transaction.
+    BeforeGtid {
+        /// The first transaction that is out.
+        gtid: Gtid,
+    },
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Latest => f.write_str("the newest archived state"),
+            Self::Until { moment } => f.write_str(&rfc3339(*moment)),
+            Self::UntilGtid { set } => write!(f, "GTID set {set:#}"),
+            Self::BeforeGtid { gtid } => write!(f, "just before {gtid}"),
+        }
+    }
+}
+
+/// A transaction at the edge of a cut.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Edge {
+    /// The transaction.
+    pub gtid: Gtid,
+    /// Its commit time on the server whose binlog was archived.
+    #[serde(with = "crate::clock::micros")]
+    pub time: DateTime<Utc>,
+    /// What it did, in a few words.
+    pub what: String,
+}
+
+impl Edge {
+    fn of(transaction: &IndexedTransaction) -> Self {
+        Self {
+            gtid: transaction.gtid.clone(),
+            time: transaction.time,
+            what: transaction.summary.brief(),
+        }
+    }
+}
+
+/// The exact set that a target resolves to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cut {
+    /// Every GTID that the restored server shall have.
+    pub set: GtidSet,
+    /// The last transaction in, if the log tells.
+    pub last_in: Option<Edge>,
+    /// The first transaction out, if there is one.
+    pub first_out: Option<Edge>,
+    /// What a person should know.
+    pub notes: Vec<String>,
+}
+
+/// Why a target has no cut.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// The archive holds nothing to restore.
+    #[error("the archive holds no snapshot yet")]
+    Empty,
+    /// The archive is not complete up to the moment.
+    #[error("asked {}, the archive is complete to {}{}", rfc3339(*asked), rfc3339(*ends), lag(*asked, *ends))]
+    Beyond {
+        /// The moment that was asked for.
+        asked: DateTime<Utc>,
+        /// Where the archive ends.
+        ends: DateTime<Utc>,
+    },
+    /// There is no log, so moments cannot be told apart.
+    #[error("the archive holds snapshots only, so it restores to {latest:#} and nothing between")]
+    NoLog {
+        /// The newest snapshot's set.
+        latest: GtidSet,
+    },
+    /// The archive does not know these transactions.
+    #[error("the archive does not hold {unknown:#}")]
+    Unknown {
+        /// Those that it lacks.
+        unknown: GtidSet,
+    },
+    /// The transaction is older than the log.
+    #[error("{gtid} is older than the log, which begins after it")]
+    BeforeLog {
+        /// The transaction.
+        gtid: Gtid,
+    },
+}
+
+fn lag(asked: DateTime<Utc>, ends: DateTime<Utc>) -> String {
+    let seconds = (asked - ends).num_seconds();
+    match seconds {
+        0..60 => format!(" (lag {seconds}s)"),
+        60..3600 => format!(" (lag {}m{:02}s)", seconds / 60, seconds % 60),
+        _ => format!(" (lag {}h{:02}m)", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// A snapshot, as far as a cut depends on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotSet {
+    /// What it holds.
+    pub set: GtidSet,
+    /// When it was finished.
+    pub finished: DateTime<Utc>,
+}
+
+/// The segment whose transactions are needed to resolve the target; `None` if none is.
+///
+/// # Errors
+///
+/// [`TargetError`] if the target cannot be reached, whatever that segment holds.
+pub fn boundary(
+    chain: &Chain,
+    snapshots: &[SnapshotSet],
+    target: &Target,
+) -> Result<Option<usize>, TargetError> {
+    if snapshots.is_empty() {
+        return Err(TargetError::Empty);
+    }
+    match target {
+        Target::Latest => Ok(None),
+        Target::Until { moment } => {
+            let ends = chain.complete_to().ok_or_else(|| TargetError::NoLog {
+                latest: newest(snapshots),
+            })?;
+            if *moment > ends {
+                return Err(TargetError::Beyond {
+                    asked: *moment,
+                    ends,
+                });
+            }
+            let is_after = |t: Option<DateTime<Utc>>| t.is_some_and(|t| t > *moment);
+            Ok(chain
+                .segments
+                .iter()
+                .position(|segment| is_after(segment.index.last_commit)))
+        }
+        Target::UntilGtid { set } => {
+            let known = known(chain, snapshots);
+            let unknown = set.subtract(&known);
+            if !unknown.is_empty() {
+                return Err(TargetError::Unknown { unknown });
+            }
+            if is_whole(snapshots, set) {
+                return Ok(None);
+            }
+            // The last segment that holds one of them; older ones may all be in the snapshots.
+            Ok(chain
+                .segments
+                .iter()
+                .rposition(|segment| !segment.index.added.is_disjoint(set)))
+        }
+        Target::BeforeGtid { gtid } => {
+            if let Some(at) = chain
+                .segments
+                .iter()
+                .position(|segment| segment.index.added.contains(gtid))
+            {
+                return Ok(Some(at));
+            }
+            if known(chain, snapshots).contains(gtid) {
+                return Err(TargetError::BeforeLog { gtid: gtid.clone() });
+            }
+            Err(TargetError::Unknown {
+                unknown: GtidSet::from(gtid.clone()),
+            })
+        }
+    }
+}
+
+/// The cut of a target. `inside` are the transactions of the segment that [`boundary`] named.
+///
+/// # Errors
+///
+/// [`TargetError`].
+pub fn resolve(
+    chain: &Chain,
+    snapshots: &[SnapshotSet],
+    target: &Target,
+    boundary: Option<usize>,
+    inside: &[IndexedTransaction],
+) -> Result<Cut, TargetError> {
+    let end = chain.end();
+    let mut cut = match (target, boundary) {
+        (Target::UntilGtid { set }, None) if is_whole(snapshots, set) => {
+            return Ok(Cut {
+                set: set.clone(),
+                last_in: None,
+                first_out: None,
+                notes: Vec::new(),
+            });
+        }
+        (Target::UntilGtid { set }, None) => {
+            // All of it is older than the log: the oldest snapshot that holds it is the answer.
+            let holder = snapshots.iter().find(|s| s.set.is_superset(set));
+            Cut {
+                set: holder.map_or_else(|| set.clone(), |s| s.set.clone()),
+                last_in: None,
+                first_out: None,
+                notes: vec!["the log begins later: this is the oldest snapshot's state".to_owned()],
+            }
+        }
+        (_, None) => Cut {
+            set: end.clone().unwrap_or_else(|| newest(snapshots)),
+            last_in: None,
+            first_out: None,
+            notes: Vec::new(),
+        },
+        (_, Some(at)) => inside_segment(chain, target, at, inside)?,
+    };
+    add_strangers(chain, snapshots, target, end.as_ref(), &mut cut);
+    Ok(cut)
+}
+
+fn inside_segment(
+    chain: &Chain,
+    target: &Target,
+    at: usize,
+    inside: &[IndexedTransaction],
+) -> Result<Cut, TargetError> {
+    // How many of the segment's transactions are in.
+    let count = match target {
+        Target::Latest => inside.len(),
+        Target::Until { moment } => inside
+            .iter()
+            .position(|transaction| transaction.time > *moment)
+            .unwrap_or(inside.len()),
+        Target::UntilGtid { set } => inside
+            .iter()
+            .rposition(|transaction| set.contains(&transaction.gtid))
+            .map_or(0, |last| last + 1),
+        Target::BeforeGtid { gtid } => inside
+            .iter()
+            .position(|transaction| transaction.gtid == *gtid)
+            .ok_or_else(|| TargetError::Unknown {
+                unknown: GtidSet::from(gtid.clone()),
+            })?,
+    };
+    let mut set = chain.segments[at].index.before.clone();
+    for transaction in &inside[..count] {
+        set.insert(&transaction.gtid);
+    }
+    let mut notes = Vec::new();
+    if let Target::Until { moment } = target {
+        let later_but_earlier = inside[count..].iter().any(|t| t.time <= *moment)
+            || chain.segments[at + 1..]
+                .iter()
+                .any(|s| s.index.first_commit.is_some_and(|first| first <= *moment));
+        if later_but_earlier {
+            notes.push(
+                "a clock went back, or a failover changed clocks: behind the first transaction \
+                 that is out there are some with earlier commit times; they are out too"
+                    .to_owned(),
+            );
+        }
+    }
+    Ok(Cut {
+        set,
+        last_in: inside[..count].last().map(Edge::of),
+        first_out: inside.get(count).map(Edge::of),
+        notes,
+    })
+}
+
+/// Snapshots may hold transactions that the log will never hold, such as those made on a secondary
+/// by hand. They can only come with the snapshot, so they belong to every later cut.
+fn add_strangers(
+    chain: &Chain,
+    snapshots: &[SnapshotSet],
+    target: &Target,
+    end: Option<&GtidSet>,
+    cut: &mut Cut,
+) {
+    let Some(end) = end else {
+        return;
+    };
+    let complete_to = chain.complete_to();
+    for snapshot in snapshots {
+        let strangers = snapshot.set.subtract(end);
+        if strangers.is_empty() {
+            continue;
+        }
+        let log_caught_up = complete_to.is_some_and(|to| to > snapshot.finished);
+        let usable = snapshot.set.intersect(end).is_subset(&cut.set);
+        if usable && (log_caught_up || *target == Target::Latest) {
+            cut.set.extend_from(&strangers);
+            if log_caught_up {
+                cut.notes.push(format!(
+                    "a snapshot holds transactions that never came through the log: {strangers:#}"
+                ));
+            }
+        }
+    }
+}
+
+/// Whether a set is a server's whole `gtid_executed`: it holds all of some snapshot.
+fn is_whole(snapshots: &[SnapshotSet], set: &GtidSet) -> bool {
+    snapshots
+        .iter()
+        .any(|snapshot| set.is_superset(&snapshot.set))
+}
+
+fn newest(snapshots: &[SnapshotSet]) -> GtidSet {
+    snapshots
+        .last()
+        .map_or_else(GtidSet::new, |snapshot| snapshot.set.clone())
+}
+
+fn known(chain: &Chain, snapshots: &[SnapshotSet]) -> GtidSet {
+    let mut known = chain.end().unwrap_or_default();
+    for snapshot in snapshots {
+        known.extend_from(&snapshot.set);
+    }
+    known
+}
+
+#[cfg(test)]
+mod tests;

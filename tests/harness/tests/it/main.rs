@@ -1,0 +1,3 @@
+//! The harness proves itself on real servers.
+
+mod group;
