@@ -1,4 +1,6 @@
 //! The follower: one server after the other into one unbroken log.
+//!
+//! Longer than 500 lines because the types of its options and reports are still in it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
