@@ -159,6 +159,93 @@ pub struct StreamReport {
 /// Who is told what happens.
 pub type Observer = Arc<dyn Fn(StreamEvent) + Send + Sync>;
 
+/// What a stream would do.
+#[derive(Debug, Clone, Serialize)]
+pub struct StreamPlan {
+    /// `host:port` of the source.
+    pub server: String,
+    /// Its `server_uuid`.
+    pub uuid: Uuid,
+    /// Its version.
+    pub version: String,
+    /// How it is tied to others.
+    pub topology: String,
+    /// The history that would be written to.
+    pub branch: u32,
+    /// The claim that would be made.
+    pub epoch: u64,
+    /// Every GTID that the archive holds, or that was before it began.
+    pub start: GtidSet,
+}
+
+/// Finds the source and checks that the archive can go on from it; nothing is changed.
+///
+/// # Errors
+///
+/// [`StreamError`], as the run itself would fail.
+pub async fn plan(
+    repository: &Repository,
+    servers: Vec<ServerUrl>,
+    options: &StreamOptions,
+    clock: &dyn Clock,
+) -> Result<StreamPlan, StreamError> {
+    let start = Start::find(repository, servers, options, clock).await?;
+    let newest = repository.newest_epoch(None).await?;
+    Ok(StreamPlan {
+        server: start.source.name(),
+        uuid: start.source.facts.server_uuid,
+        version: start.source.facts.version.to_string(),
+        topology: start.source.kind.to_string(),
+        branch: start.branch.0,
+        epoch: newest.map_or(0, |epoch| epoch.0) + 1,
+        start: start.have,
+    })
+}
+
+/// Where a stream begins: what is known before the claim, so that a run that would be refused
+/// does not push another one out.
+struct Start {
+    branch: BranchNumber,
+    finder: Finder,
+    source: Source,
+    origin: GtidSet,
+    have: GtidSet,
+    complete_to: Option<DateTime<Utc>>,
+}
+
+impl Start {
+    async fn find(
+        repository: &Repository,
+        servers: Vec<ServerUrl>,
+        options: &StreamOptions,
+        clock: &dyn Clock,
+    ) -> Result<Self, StreamError> {
+        let branch = repository
+            .branches()
+            .await?
+            .last()
+            .map_or(BranchNumber(1), |branch| branch.branch);
+        let mut finder = Finder::new(servers, options.from);
+        let mut source = finder.find().await?;
+        let snapshots = repository.snapshots().await?;
+        let origin = snapshots.first().map_or_else(
+            || source.facts.gtid_executed.clone(),
+            |snapshot| snapshot.gtid_executed.clone(),
+        );
+        let chain = repository.chain(branch).await?;
+        let have = chain.end().unwrap_or_else(|| origin.clone());
+        source.check_history(&have, clock).await?;
+        Ok(Self {
+            branch,
+            finder,
+            source,
+            origin,
+            have,
+            complete_to: chain.complete_to(),
+        })
+    }
+}
+
 /// Follows the servers until `cancel`, or with `once` until the source's present state is
 /// archived.
 ///
@@ -173,22 +260,14 @@ pub async fn run(
     observer: Observer,
     cancel: CancellationToken,
 ) -> Result<StreamReport, StreamError> {
-    let branch = repository
-        .branches()
-        .await?
-        .last()
-        .map_or(BranchNumber(1), |branch| branch.branch);
-    let mut finder = Finder::new(servers, options.from);
-    let mut source = finder.find().await?;
-    let snapshots = repository.snapshots().await?;
-    let origin = snapshots.first().map_or_else(
-        || source.facts.gtid_executed.clone(),
-        |s| s.gtid_executed.clone(),
-    );
-    // Before the claim: a run that would be refused shall not push another one out.
-    let chain = repository.chain(branch).await?;
-    let have = chain.end().unwrap_or_else(|| origin.clone());
-    source.check_history(&have, &*clock).await?;
+    let Start {
+        branch,
+        mut finder,
+        source,
+        origin,
+        complete_to,
+        ..
+    } = Start::find(&repository, servers, &options, &*clock).await?;
     let claimant = Claimant {
         source: source.facts.server_uuid,
         address: source.name(),
@@ -217,7 +296,7 @@ pub async fn run(
             epoch: epoch.0,
             branch: branch.0,
             gtid_set: claimed.start,
-            complete_to: chain.complete_to(),
+            complete_to,
             ..StreamReport::default()
         },
         uploading: Uploading::Idle(Box::new(uploader)),

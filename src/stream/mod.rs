@@ -15,4 +15,6 @@ mod source;
 pub mod upload;
 
 pub use error::StreamError;
-pub use follow::{StreamEvent, StreamOptions, StreamReport, run};
+pub use follow::{
+    FollowFrom, Observer, StreamEvent, StreamOptions, StreamPlan, StreamReport, plan, run,
+};
