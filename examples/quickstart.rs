@@ -198,7 +198,7 @@ fn summary(snapshot: &Value, snapshot_seconds: f64, report: &Value, lags: &[f64]
                 .unwrap_or(0.0)
         ),
     );
-    if let (Some(median), Some(worst)) = (lags.get(lags.len() / 2), lags.last()) {
+    if let (Some(median), Some(worst)) = (lags.get(lags.len().saturating_sub(1) / 2), lags.last()) {
         line("from commit to archive", *median, "median of the segments");
         line("", *worst, "worst");
     }
