@@ -13,7 +13,7 @@ use super::claim::{self, Claimant};
 use super::cutter::Cutter;
 use super::error::StreamError;
 use super::horizon::Horizon;
-use super::report::{FollowFrom, Observer, StreamEvent, StreamOptions, StreamPlan, StreamReport};
+use super::report::{Observer, StreamEvent, StreamOptions, StreamPlan, StreamReport};
 use super::source::{Finder, Source};
 use super::upload::{Uploaded, Uploader};
 use crate::archive::layout::BranchNumber;
