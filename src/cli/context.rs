@@ -1,5 +1,6 @@
 //! What every command needs: where the archive is, which servers, how to talk.
 
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -181,6 +182,7 @@ fn start_logging(common: &Common) {
     // Started twice only in tests, where the first one serves.
     let _ = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .with_env_filter(filter)
         .try_init();
