@@ -231,8 +231,10 @@ fn describe_report(report: &RestoreReport) -> String {
     lines.push(if report.open {
         "the server takes writes".to_owned()
     } else {
-        "the server is read-only; open it with: SET GLOBAL super_read_only = OFF; SET GLOBAL read_only = OFF"
-            .to_owned()
+        format!(
+            "the server is read-only; open it with: {};",
+            report.open_with.join("; ")
+        )
     });
     lines.join("\n")
 }
