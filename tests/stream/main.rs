@@ -5,6 +5,7 @@ mod failover;
 mod refusals;
 mod single;
 mod source_log;
+mod store_faults;
 mod writes;
 
 use std::sync::Arc;

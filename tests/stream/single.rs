@@ -11,7 +11,7 @@ use crate::writes::{self, Writer};
 use crate::{Running, archived, check_by_hand, gtid_executed, new_archive, once, source_log};
 
 /// Compares the archive with the server's own files.
-async fn compare(
+pub(crate) async fn compare(
     repository: &quillback::archive::repository::Repository,
     server: &Server,
 ) -> Result<usize> {
