@@ -66,6 +66,18 @@ async fn every_kind_of_transaction_is_archived_byte_for_byte() -> Result<()> {
         parts.count() >= 6,
         "the large transactions are not in parts"
     );
+    let mut statements = Vec::new();
+    for stored in &chain.segments {
+        for line in repository.read_transactions(stored).await? {
+            statements.extend(line.summary.statement);
+        }
+    }
+    let first_words = ["CREATE", "DROP"];
+    for statement in &statements {
+        let is_one = first_words.iter().any(|word| statement.starts_with(word));
+        ensure!(is_one, "{statement:?} is none that we ran");
+    }
+    ensure!(statements.len() == 8, "{statements:?}");
     check_by_hand(&repository).await?;
     Ok(())
 }

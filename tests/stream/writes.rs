@@ -31,6 +31,19 @@ pub(crate) async fn all_kinds(server: &Server) -> Result<()> {
         &[&format!("{insert} ('row', 'x'), ('row', NULL)")],
     )
     .await?;
+    run(
+        &mut conn,
+        &[
+            "BEGIN",
+            &format!("{insert} ('savepoint', 'kept')"),
+            "SAVEPOINT a",
+            &format!("{insert} ('savepoint', 'undone')"),
+            "ROLLBACK TO a",
+            &format!("{insert} ('savepoint', 'kept')"),
+            "COMMIT",
+        ],
+    )
+    .await?;
     // A table from a query, a view, an account, a routine.
     run(
         &mut conn,
