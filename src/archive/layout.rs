@@ -19,8 +19,6 @@ pub const BRANCHES: &str = "branches/";
 pub const EPOCHS: &str = "epochs/";
 /// The folder of snapshots.
 pub const SNAPSHOTS: &str = "snapshots/";
-/// Where the store is probed; nothing stays there.
-pub const PROBE: &str = "probe";
 
 const SEGMENT_SUFFIX: &str = ".binlog.zst";
 const JSON_SUFFIX: &str = ".json";

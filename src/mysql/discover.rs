@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::error::{Class, Classified as _};
 use crate::gtid::GtidSet;
+use crate::mysql::wire::dump::STREAMER_HOST;
 
 use super::error::MysqlError;
 use super::facts::ServerFacts;
@@ -204,6 +205,8 @@ async fn replicas_of(
         session.query(version.show_replicas_statement()).await?;
     Ok(rows
         .into_iter()
+        // A streamer is no server.
+        .filter(|(_, host, port, _, _)| !(host == STREAMER_HOST && *port == 0))
         .filter_map(|(_, host, port, _, uuid)| {
             let address = (!host.is_empty()).then(|| HostPort::new(host, port));
             Some((address, Uuid::try_parse(&uuid).ok()?))

@@ -99,6 +99,8 @@ pub struct RestoreReport {
     pub tables: u64,
     /// Whether the server takes writes.
     pub open: bool,
+    /// The statements that let it take writes, unless it does.
+    pub open_with: Vec<String>,
     /// What took how long.
     pub phases: Vec<Phase>,
     /// What a person should know.
@@ -327,13 +329,16 @@ pub async fn run(
              AND table_schema NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')",
         )
         .await?;
-    let read_only = if options.open { "OFF" } else { "ON" };
-    session
-        .execute(format!("SET GLOBAL super_read_only = {read_only}"))
-        .await?;
+    let opening = opening_statements(&loaded.event_scheduler);
     if options.open {
-        session.execute("SET GLOBAL read_only = OFF").await?;
+        for statement in &opening {
+            session.execute(statement).await?;
+        }
+    } else {
+        session.execute("SET GLOBAL super_read_only = ON").await?;
     }
+    let mut notes = plan.notes;
+    notes.extend(loaded.warnings);
     session.close().await;
     clock.end("check", 0);
     Ok(RestoreReport {
@@ -345,9 +350,22 @@ pub async fn run(
         gtid_executed: executed,
         tables,
         open: options.open,
+        open_with: if options.open { Vec::new() } else { opening },
         phases: clock.finish(),
-        notes: plan.notes,
+        notes,
     })
+}
+
+/// What lets a restored server work: writes, and the event scheduler if it ran before.
+fn opening_statements(event_scheduler: &str) -> Vec<String> {
+    let mut statements = vec![
+        "SET GLOBAL super_read_only = OFF".to_owned(),
+        "SET GLOBAL read_only = OFF".to_owned(),
+    ];
+    if event_scheduler == "ON" {
+        statements.push("SET GLOBAL event_scheduler = ON".to_owned());
+    }
+    statements
 }
 
 #[expect(

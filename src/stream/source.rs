@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::cutter::SourcePosition;
 use super::error::StreamError;
-use super::follow::FollowFrom;
+use super::report::FollowFrom;
 use crate::clock::Clock;
 use crate::gtid::GtidSet;
 use crate::mysql::discover::discover;

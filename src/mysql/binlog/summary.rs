@@ -160,36 +160,34 @@ impl SummaryBuilder {
             255 => Box::new(payload),
             _ => return Err(malformed("unknown compression")),
         };
+        let broken = |error: std::io::Error| malformed(&error.to_string());
+        let mut head = [0; super::HEADER_LENGTH];
         let mut buffer = Vec::new();
         loop {
-            buffer.resize(super::HEADER_LENGTH, 0);
-            match reader.read(&mut buffer[..1]) {
-                Ok(0) => return Ok(()),
-                Ok(_) => {}
-                Err(error) => return Err(malformed(&error.to_string())),
+            if reader.read(&mut head[..1]).map_err(broken)? == 0 {
+                return Ok(());
             }
-            reader
-                .read_exact(&mut buffer[1..])
-                .map_err(|e| malformed(&e.to_string()))?;
-            let length = u32::from_le_bytes([buffer[9], buffer[10], buffer[11], buffer[12]]);
-            let length = length as usize;
-            if length < super::HEADER_LENGTH {
-                return Err(malformed("an inner event is too short"));
-            }
-            let rest = (length - super::HEADER_LENGTH) as u64;
+            reader.read_exact(&mut head[1..]).map_err(broken)?;
+            let length = u32::from_le_bytes([head[9], head[10], head[11], head[12]]) as usize;
+            let rest = length
+                .checked_sub(super::HEADER_LENGTH)
+                .ok_or_else(|| malformed("an inner event is too short"))?;
             if length > INNER_EVENT_LIMIT {
                 self.summary.incomplete = true;
+                let rest = rest as u64;
                 let skipped = std::io::copy(&mut reader.by_ref().take(rest), &mut std::io::sink())
-                    .map_err(|e| malformed(&e.to_string()))?;
+                    .map_err(broken)?;
                 if skipped < rest {
                     return Err(EventError::Truncated);
                 }
                 continue;
             }
+            buffer.clear();
+            buffer.extend_from_slice(&head);
             buffer.resize(length, 0);
             reader
                 .read_exact(&mut buffer[super::HEADER_LENGTH..])
-                .map_err(|e| malformed(&e.to_string()))?;
+                .map_err(broken)?;
             let inner = RawEvent::new(&buffer)?;
             if inner.kind() == EventKind::TRANSACTION_PAYLOAD {
                 return Err(malformed("a payload inside a payload"));

@@ -9,24 +9,41 @@
 //! | one server, its crash, pause and restart | [`Server`] |
 //! | a source with replicas | [`Replicas`] |
 //! | a three-member Group Replication | [`Trio`] |
+//! | MySQL Router with a static configuration | [`Router`] |
+//! | S3-compatible storage | [`Minio`] |
+//! | a network that fails | [`Proxy`] |
+//! | a writer with its own account of what was committed | [`Ledger`] |
+//! | is this server's data equal to that one's | [`checksum`] |
+//! | believable data | [`sinpluma`] |
 //!
 //! The programs come from the folder in `QUILLBACK_TEST_BIN`, or from the repository's `tests/setup`: see [`programs`].
 
+pub mod checksum;
+pub mod ledger;
+mod minio;
 mod port;
 mod process;
 pub mod programs;
+mod proxy;
+mod random;
 mod replicas;
+mod router;
 pub mod scratch;
 mod server;
 mod server_options;
+pub mod sinpluma;
 mod template;
 mod trio;
 mod trio_options;
 mod wait;
 
+pub use ledger::Ledger;
+pub use minio::Minio;
 pub use port::Port;
 pub use process::Process;
+pub use proxy::Proxy;
 pub use replicas::Replicas;
+pub use router::Router;
 pub use scratch::Scratch;
 pub use server::Server;
 pub use server_options::{Account, ROOT_PASSWORD, ServerOptions};

@@ -71,7 +71,7 @@ impl Trio {
         };
         let trio = Self {
             members,
-            xcom_ports: xcom_ports,
+            xcom_ports,
             options,
         };
         trio.configure().await?;

@@ -27,14 +27,14 @@ impl Default for TrioOptions {
         Self {
             group_name: Uuid::new_v4().to_string(),
             stack: Stack::XCom,
-            expel_timeout: 1,
+            expel_timeout: 0,
             lines: Vec::new(),
         }
     }
 }
 
 impl TrioOptions {
-    /// XCom, a new group name, and members expelled a second after they are suspected (which takes five).
+    /// XCom, a new group name, and members expelled as soon as they are suspected (which takes five seconds).
     pub fn new() -> Self {
         Self::default()
     }
