@@ -2,7 +2,7 @@
 //!
 //! [`plan`] decides from facts what is read from where; [`run`](run::run) carries the plan out:
 //! [`consistency`] brings all connections to one GTID set, [`ddl`] writes the schema, [`read`] and
-//! [`write`] stream the rows. The invariant: the manifest is put last, and only if everything that
+//! [`mod@write`] stream the rows. The invariant: the manifest is put last, and only if everything that
 //! it names is stored and no DDL came between; without it the snapshot does not exist, and what a
 //! failed run leaves behind is only unnamed objects.
 
