@@ -35,10 +35,17 @@ pub async fn discover(servers: &[ServerUrl]) -> Result<Topology, MysqlError> {
     let mut fallback: Option<Topology> = None;
     let mut failure: Option<MysqlError> = None;
     let mut notes = Vec::new();
+    let mut silent: Vec<HostPort> = Vec::new();
     for url in servers {
         match discover_from(url, servers).await {
             Ok((mut topology, authoritative)) => {
                 topology.notes.splice(0..0, notes.clone());
+                // A group takes seconds to notice what we have just seen.
+                for member in &mut topology.members {
+                    if silent.contains(&member.address) {
+                        member.state = MemberState::Unreachable;
+                    }
+                }
                 if authoritative {
                     return Ok(topology);
                 }
@@ -51,6 +58,9 @@ pub async fn discover(servers: &[ServerUrl]) -> Result<Topology, MysqlError> {
                     url.address(),
                     chain(&error)
                 ));
+                if error.is_connection_lost() {
+                    silent.push(url.address());
+                }
                 failure = Some(error);
             }
         }

@@ -10,6 +10,7 @@ pub mod discover;
 pub mod error;
 pub mod facts;
 pub mod grants;
+pub mod host_port;
 pub mod quote;
 pub mod schema;
 pub mod server_url;

@@ -27,13 +27,13 @@ async fn accounts_roles_and_grants_come_back() -> Result<()> {
             "GRANT SELECT ON `sh\\_p`.* TO 'app'@'10.%'",
             "CREATE USER 'o''neil `x'@'localhost' IDENTIFIED BY 'pw' ACCOUNT LOCK",
             "CREATE USER ''@'anon' IDENTIFIED BY 'pw'",
-            "CREATE USER both@'%' IDENTIFIED BY 'as on the source'",
-            "GRANT BACKUP_ADMIN, CREATE USER ON *.* TO both@'%' WITH GRANT OPTION",
+            "CREATE USER 'both'@'%' IDENTIFIED BY 'as on the source'",
+            "GRANT BACKUP_ADMIN, CREATE USER ON *.* TO 'both'@'%' WITH GRANT OPTION",
             "SET GLOBAL partial_revokes = ON",
-            "GRANT INSERT ON *.* TO both@'%'",
-            "REVOKE INSERT ON shop.* FROM both@'%'",
+            "GRANT INSERT ON *.* TO 'both'@'%'",
+            "REVOKE INSERT ON shop.* FROM 'both'@'%'",
             "DROP TABLE shop.gone",
-            "CREATE DEFINER = both@'%' VIEW shop.cheap AS SELECT * FROM shop.item WHERE price < 5",
+            "CREATE DEFINER = 'both'@'%' VIEW shop.cheap AS SELECT * FROM shop.item WHERE price < 5",
         ],
     )
     .await?;

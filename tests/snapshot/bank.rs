@@ -1,18 +1,21 @@
 //! Under load, what a snapshot holds is what its GTID set says, whichever way it took.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anyhow::{Result, ensure};
+use bytes::Bytes;
 use mysql_async::prelude::Queryable as _;
 use quillback::archive::manifest::{ConsistencyMethod, Manifest, TableEntry};
 use quillback::gtid::GtidSet;
 use quillback::snapshot::{LockMode, SnapshotError, SnapshotOptions};
-use quillback::storage::Storage;
+use quillback::storage::{ListPage, ObjectWriter, Storage, StorageError};
 use quillback_harness::Server;
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-use crate::support::{exec_all, manifest, manifests, memory, on_primary, raw_rows, snapshot, url};
+use crate::support::{exec_all, manifest, manifests, memory, on_primary, snapshot, url};
 
 const ACCOUNTS: i64 = 40;
 const WRITERS: u64 = 3;
@@ -175,7 +178,7 @@ async fn the_rows_are_those_of_the_gtid_set() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_prepared_xa_transaction_and_ddl_are_noticed() -> Result<()> {
+async fn a_prepared_xa_transaction_is_waited_for() -> Result<()> {
     let server = Server::start().await?;
     exec_all(
         &server,
@@ -212,45 +215,131 @@ async fn a_prepared_xa_transaction_and_ddl_are_noticed() -> Result<()> {
         server.gtid_executed().await?.replace('\n', "")
     );
 
-    // Without BACKUP_ADMIN DDL is not kept away, but noticed: here it is kept away by nobody.
-    server.exec("CREATE USER few IDENTIFIED BY 'pw'").await?;
-    server
-        .exec("GRANT SELECT, SHOW VIEW, TRIGGER, EVENT, RELOAD, PROCESS ON *.* TO few")
-        .await?;
-    let few = server.url_for("few", "pw").parse()?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopping = Arc::clone(&stop);
-    let mut ddl = server.conn().await?;
-    let altering = tokio::spawn(async move {
-        let mut n = 0;
-        while !stopping.load(Ordering::Relaxed) {
-            n += 1;
-            ddl.query_drop(format!("CREATE TABLE d.x{n} (id INT)"))
-                .await?;
+    Ok(())
+}
+
+/// A store that runs a statement on a server when the first rows arrive.
+#[derive(Debug)]
+struct Meanwhile {
+    inner: Arc<dyn Storage>,
+    url: String,
+    statement: &'static str,
+    outcome: Mutex<Option<Result<(), mysql_async::Error>>>,
+}
+
+#[async_trait::async_trait]
+impl Storage for Meanwhile {
+    fn url(&self) -> String {
+        self.inner.url()
+    }
+    async fn get(&self, key: &str) -> Result<Bytes, StorageError> {
+        self.inner.get(key).await
+    }
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StorageError> {
+        self.inner.get_range(key, range).await
+    }
+    async fn size(&self, key: &str) -> Result<u64, StorageError> {
+        self.inner.size(key).await
+    }
+    async fn put_if_absent(&self, key: &str, body: Bytes) -> Result<(), StorageError> {
+        self.inner.put_if_absent(key, body).await
+    }
+    async fn upload(&self, key: &str) -> Result<Box<dyn ObjectWriter>, StorageError> {
+        let mut outcome = self.outcome.lock().await;
+        if outcome.is_none() {
+            let run = async {
+                let mut conn = mysql_async::Conn::from_url(&self.url).await?;
+                conn.query_drop("SET SESSION lock_wait_timeout = 1").await?;
+                conn.query_drop(self.statement).await?;
+                conn.disconnect().await
+            };
+            *outcome = Some(run.await);
         }
-        Ok::<_, mysql_async::Error>(n)
-    });
-    let failed = snapshot(&[few], &options, &storage).await;
-    stop.store(true, Ordering::Relaxed);
-    assert!(altering.await?? > 0);
-    let error = failed.expect_err("the schema changed meanwhile");
-    assert!(
-        matches!(
-            error,
-            SnapshotError::SchemaChanged { .. } | SnapshotError::Table { .. }
-        ),
-        "{error:?}"
-    );
-    assert_eq!(
-        manifests(&*storage).await?.len(),
-        1,
-        "a failed snapshot has no manifest"
-    );
-    let locks = raw_rows(
+        drop(outcome);
+        self.inner.upload(key).await
+    }
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<ListPage, StorageError> {
+        self.inner.list(prefix, after).await
+    }
+    async fn delete(&self, key: &str) -> Result<(), StorageError> {
+        self.inner.delete(key).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ddl_is_kept_away_or_fails_the_snapshot() -> Result<()> {
+    let server = Server::start().await?;
+    exec_all(
         &server,
-        "SELECT OBJECT_TYPE FROM performance_schema.metadata_locks WHERE OBJECT_TYPE = 'BACKUP LOCK' AND LOCK_TYPE = 'SHARED'",
+        &[
+            "CREATE DATABASE d",
+            "CREATE TABLE d.t (id INT PRIMARY KEY)",
+            "CREATE USER few IDENTIFIED BY 'pw'",
+            "GRANT SELECT, SHOW VIEW, TRIGGER, EVENT, RELOAD, PROCESS ON *.* TO few",
+            "INSERT INTO d.t VALUES (1)",
+        ],
     )
     .await?;
-    assert!(locks.is_empty(), "a lock was left behind");
+    let statements = [
+        "CREATE TABLE d.x (id INT)",
+        "DROP TABLE d.x",
+        "ALTER TABLE d.t ADD COLUMN c INT",
+        "CREATE VIEW d.v AS SELECT 1",
+        "CREATE PROCEDURE d.p() SELECT 1",
+        "ALTER DATABASE d COLLATE utf8mb4_bin",
+        "CREATE USER another",
+        "GRANT SELECT ON d.* TO another",
+    ];
+    let mut failures = 0;
+    for statement in statements {
+        let meanwhile = |url| {
+            Arc::new(Meanwhile {
+                inner: memory(),
+                url,
+                statement,
+                outcome: Mutex::new(None),
+            })
+        };
+        // With BACKUP_ADMIN the statement waits until the snapshot is over, here for a second.
+        let store = meanwhile(server.url());
+        let storage: Arc<dyn Storage> = store.clone();
+        let report = snapshot(&[url(&server)], &on_primary(), &storage).await?;
+        assert!(report.consistency.backup_lock && report.consistency.backup_lock_seconds >= 1.0);
+        let outcome = store.outcome.lock().await.take().expect("it ran");
+        let refused =
+            matches!(&outcome, Err(mysql_async::Error::Server(error)) if error.code == 1205);
+        assert!(refused, "{statement} was not kept away: {outcome:?}");
+
+        // Without it the statement runs and the snapshot fails, unless the statement waits for
+        // what the snapshot has read.
+        let store = meanwhile(server.url());
+        let storage: Arc<dyn Storage> = store.clone();
+        let few = server.url_for("few", "pw").parse()?;
+        let failed = snapshot(&[few], &on_primary(), &storage).await;
+        let outcome = store.outcome.lock().await.take().expect("it ran");
+        if is_lock_wait(&outcome) {
+            assert!(failed.is_ok(), "{statement}: {failed:?}");
+            continue;
+        }
+        outcome?;
+        failures += 1;
+        let error = failed.expect_err(statement);
+        assert!(
+            matches!(
+                error,
+                SnapshotError::SchemaChanged { .. } | SnapshotError::Table { .. }
+            ),
+            "{statement}: {error:?}"
+        );
+        assert!(
+            manifests(&*storage).await?.is_empty(),
+            "{statement}: a failed snapshot has a manifest"
+        );
+    }
+    assert!(failures >= 6, "only {failures} statements ran");
     Ok(())
+}
+
+fn is_lock_wait(outcome: &Result<(), mysql_async::Error>) -> bool {
+    matches!(outcome, Err(mysql_async::Error::Server(error)) if error.code == 1205)
 }

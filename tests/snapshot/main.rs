@@ -4,6 +4,7 @@
 
 mod accounts;
 mod bank;
+mod by_hand;
 mod damage;
 mod members;
 mod support;
