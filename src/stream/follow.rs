@@ -31,6 +31,8 @@ use crate::mysql::wire::{
 const HEARTBEAT: Duration = Duration::from_secs(3);
 /// A source that says nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(15);
+/// A source that refuses the dump is asked again so often, in case the reason shows meanwhile.
+const REFUSALS: u32 = 4;
 /// The longest pause between two tries to reach a source.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
@@ -209,6 +211,7 @@ impl Follower {
                 .build()
         };
         let mut pause = pauses();
+        let mut refusals = 0;
         let mut next = Ok(first);
         loop {
             let started = Instant::now();
@@ -221,13 +224,16 @@ impl Follower {
                 Ok(Ended::Lost(reason)) => reason,
                 // Without the uploader nothing more can be kept.
                 Err(error) if matches!(self.uploading, Uploading::Failed) => return Err(error),
-                Err(error) if error.class().is_transient() || is_dump_conflict(&error) => {
+                Err(error) if error.class().is_transient() => describe(&error),
+                Err(error) if is_refused_dump(&error) && refusals < REFUSALS => {
+                    refusals += 1;
                     describe(&error)
                 }
                 Err(error) => return Err(error),
             };
             if started.elapsed() > LONGEST_PAUSE {
                 pause = pauses();
+                refusals = 0;
             }
             let wait = pause.next().unwrap_or(LONGEST_PAUSE);
             (self.observer)(StreamEvent::Interrupted {
@@ -245,10 +251,12 @@ impl Follower {
                 self.submit(draft).await?;
             }
             next = finder.find().await;
-            if let Ok(source) = &mut next {
-                source
+            if let Ok(source) = &mut next
+                && let Err(error) = source
                     .check_history(&self.cutter.received(), &*self.clock)
-                    .await?;
+                    .await
+            {
+                next = Err(error);
             }
         }
     }
@@ -458,11 +466,11 @@ impl Uploading {
     }
 }
 
-/// Whether the source refused the dump because another one has the same identity: ours, from
-/// before the connection broke, which ends by itself.
-fn is_dump_conflict(error: &StreamError) -> bool {
-    matches!(error, StreamError::Wire(error) if error.server_code() == Some(1236)
-        && error.to_string().contains("same server_uuid"))
+/// Whether the source refused the dump (`ER_SOURCE_FATAL_ERROR_READING_BINLOG`). It may have
+/// purged what is asked for since it was looked at, which the next look tells as a gap; or it may
+/// be unable to read its own binlog, which it says again.
+fn is_refused_dump(error: &StreamError) -> bool {
+    matches!(error, StreamError::Wire(error) if error.server_code() == Some(1236))
 }
 
 /// An error with its causes, on one line.

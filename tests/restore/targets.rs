@@ -73,7 +73,8 @@ async fn a_moment_between_two_commits_divides_them() -> Result<()> {
     // What was known to be committed before is there, and what was sent later is not.
     let mut conn = server.conn().await?;
     let ids: Vec<u64> =
-        mysql_async::prelude::Queryable::query(&mut conn, "SELECT id FROM ledger.transfers").await?;
+        mysql_async::prelude::Queryable::query(&mut conn, "SELECT id FROM ledger.transfers")
+            .await?;
     conn.disconnect().await?;
     for transfer in story.transfers() {
         let there = ids.contains(&transfer.id);
@@ -100,10 +101,7 @@ async fn a_whole_set_need_not_be_a_stretch_of_the_log() -> Result<()> {
     let rows: Vec<u64> = server.query("SELECT id FROM odd.aside").await?;
     assert_eq!(rows, [2]);
     let mut expected = story.odd.tables.clone();
-    expected.insert(
-        "odd.aside".to_owned(),
-        found.tables["odd.aside"].clone(),
-    );
+    expected.insert("odd.aside".to_owned(), found.tables["odd.aside"].clone());
     assert_eq!(checksum::differences(&expected, &found.tables), [""; 0]);
     story.check_ledger(&server).await
 }
@@ -124,10 +122,7 @@ async fn a_transaction_is_left_out_by_name() -> Result<()> {
     let rows: Vec<u64> = server.query("SELECT id FROM odd.aside").await?;
     assert_eq!(rows, [2]);
     let mut expected = story.end.tables.clone();
-    expected.insert(
-        "odd.aside".to_owned(),
-        found.tables["odd.aside"].clone(),
-    );
+    expected.insert("odd.aside".to_owned(), found.tables["odd.aside"].clone());
     assert_eq!(checksum::differences(&expected, &found.tables), [""; 0]);
     Ok(())
 }
