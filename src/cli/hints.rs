@@ -61,6 +61,13 @@ fn of_restore(error: &RestoreError) -> Option<String> {
         RestoreError::Plan(PlanError::UnknownSnapshot { .. }) => {
             "quillback status --json, which lists the snapshots".to_owned()
         }
+        RestoreError::Unfinished { source, .. } => {
+            let again = "an emptied server (or a new one), and the same command again";
+            return Some(match of_restore(source) {
+                Some(hint) => format!("{hint}; then {again}"),
+                None => again.to_owned(),
+            });
+        }
         RestoreError::Listen { .. } => {
             "--serve-listen with an address of this host, and --serve-advertise with the one that \
              the server reaches"

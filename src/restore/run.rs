@@ -152,6 +152,15 @@ pub enum RestoreError {
         /// `host:port`.
         server: String,
     },
+    /// The server was touched and the restore did not come to its end.
+    #[error("the restore to {server} did not finish; what it holds now is no state of the archive")]
+    Unfinished {
+        /// `host:port`.
+        server: String,
+        /// Why.
+        #[source]
+        source: Box<Self>,
+    },
     /// The end is not what was planned.
     #[error(
         "{server} ended at another state than planned: missing {missing:#}, unexpected {unexpected:#}"
@@ -175,6 +184,7 @@ impl Classified for RestoreError {
             Self::Target(_) | Self::UnknownBranch(_) => Class::NotCovered,
             Self::Plan(error) => error.class(),
             Self::Damaged { .. } | Self::WrongEnd { .. } => Class::Integrity,
+            Self::Unfinished { source, .. } => source.class(),
             Self::Load(error) => error.class(),
             Self::Replay(error) => error.class(),
             Self::Listen { .. } => Class::Failure,
@@ -254,10 +264,57 @@ pub async fn prepare(
 ///
 /// # Errors
 ///
-/// [`RestoreError`]. A server on which a restore failed is unfinished: its `super_read_only` is on
-/// and it must be emptied before another try.
+/// [`RestoreError`]; [`RestoreError::Unfinished`] once the server has been touched. Such a server
+/// is made read-only, if it can be reached, and must be emptied before another try.
 pub async fn run(
     prepared: Prepared,
+    options: RestoreOptions,
+    observer: Observer,
+    cancel: CancellationToken,
+) -> Result<RestoreReport, RestoreError> {
+    let mut session = Session::connect(&prepared.server).await?;
+    // The plan was made a moment ago: the server must still be that one, and still be empty.
+    let facts = TargetFacts::load(&mut session).await?;
+    let planned = &prepared.plan.server;
+    if facts.server.server_uuid != planned.uuid || !facts.is_empty() {
+        return Err(RestoreError::AnotherServer {
+            server: planned.address.clone(),
+        });
+    }
+    let (server, address) = (prepared.server.clone(), planned.address.clone());
+    match fill(prepared, session, facts, options, observer, cancel).await {
+        Ok(report) => Ok(report),
+        Err(error) => {
+            mark_unfinished(&server).await;
+            Err(RestoreError::Unfinished {
+                server: address,
+                source: Box::new(error),
+            })
+        }
+    }
+}
+
+/// Keeps writers away from a server that holds half of what was asked for.
+async fn mark_unfinished(server: &ServerUrl) {
+    let marked = async {
+        let mut session = Session::connect(server).await?;
+        session.execute("SET GLOBAL super_read_only = ON").await?;
+        session.close().await;
+        Ok::<_, MysqlError>(())
+    };
+    if let Err(error) = marked.await {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the unfinished server could not be made read-only"
+        );
+    }
+}
+
+/// Load, replay and check.
+async fn fill(
+    prepared: Prepared,
+    mut session: Session,
+    facts: TargetFacts,
     options: RestoreOptions,
     observer: Observer,
     cancel: CancellationToken,
@@ -269,13 +326,11 @@ pub async fn run(
         server,
         mut clock,
     } = prepared;
-    let mut session = Session::connect(&server).await?;
-    // The plan was made a moment ago: the server must still be that one, and still be empty.
-    let facts = TargetFacts::load(&mut session).await?;
-    if facts.server.server_uuid != plan.server.uuid || !facts.is_empty() {
-        return Err(RestoreError::AnotherServer {
-            server: plan.server.address,
-        });
+    for statement in [
+        "SET GLOBAL super_read_only = OFF",
+        "SET GLOBAL read_only = OFF",
+    ] {
+        session.execute(statement).await?;
     }
     observer(RestoreEvent::Phase { phase: "load" });
     let load_options = LoadOptions {
