@@ -339,3 +339,48 @@ async fn the_golden_archive_would_be_written_again() {
     }
     assert_eq!(found, expected());
 }
+
+/// FORMAT.md names every field that this version writes.
+#[tokio::test]
+async fn the_description_of_the_format_is_complete() {
+    fn fields(value: &Value, into: &mut std::collections::BTreeSet<String>) {
+        match value {
+            Value::Object(object) => {
+                for (name, value) in object {
+                    into.insert(name.clone());
+                    fields(value, into);
+                }
+            }
+            Value::Array(values) => values.iter().for_each(|value| fields(value, into)),
+            _ => {}
+        }
+    }
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    write_format_1(Arc::clone(&storage)).await;
+    let mut names = std::collections::BTreeSet::new();
+    for object in crate::storage::list_all(&*storage, "", None)
+        .await
+        .expect("a listing")
+    {
+        let bytes = storage.get(&object.key).await.expect("an object");
+        if let Ok(json) = serde_json::from_slice(&bytes) {
+            fields(&json, &mut names);
+            continue;
+        }
+        let segment = Segment::open(&bytes).expect("a segment");
+        let details = segment.details().expect("lines");
+        for json in [
+            serde_json::to_value(segment.index()),
+            serde_json::to_value(details),
+        ] {
+            fields(&json.expect("JSON"), &mut names);
+        }
+    }
+    assert!(names.len() > 40, "{names:?}");
+    let description = include_str!("FORMAT.md");
+    let missing: Vec<_> = names
+        .iter()
+        .filter(|name| !description.contains(&format!("`{name}`")))
+        .collect();
+    assert_eq!(missing, [""; 0]);
+}

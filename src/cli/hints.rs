@@ -77,6 +77,13 @@ fn of_target(error: &TargetError) -> Option<String> {
             "--until {}, or --until latest",
             crate::clock::rfc3339(*ends)
         )),
+        TargetError::BeforeFirst { begins, .. } => Some(format!(
+            "--until {} or later, or an older archive",
+            crate::clock::rfc3339(*begins)
+        )),
+        TargetError::InGap { .. } => {
+            Some("a moment before or behind the gap (quillback status, quillback log)".to_owned())
+        }
         TargetError::NoLog { .. } => {
             Some("--until latest, which is the newest snapshot".to_owned())
         }

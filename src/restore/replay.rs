@@ -165,7 +165,13 @@ async fn attach_and_wait(
         if let Some(failure) = sent.failure {
             return Err(ReplayError::Archive(failure));
         }
-        fail_on_error(session, idle < PATIENCE).await?;
+        if let Err(error) = fail_on_error(session, idle < PATIENCE).await {
+            // What the receiver complains of may be what we have just told it.
+            return Err(match server.progress().failure {
+                Some(failure) => ReplayError::Archive(failure),
+                None => error,
+            });
+        }
         idle = if left == last {
             idle + POLL
         } else {

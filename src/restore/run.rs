@@ -171,9 +171,8 @@ impl Classified for RestoreError {
         match self {
             Self::Archive(error) => error.class(),
             Self::Mysql(error) => error.class(),
-            Self::Target(TargetError::Unknown { .. } | TargetError::Beyond { .. })
-            | Self::Target(_)
-            | Self::UnknownBranch(_) => Class::NotCovered,
+            Self::Target(TargetError::InGap { .. }) => Class::Gap,
+            Self::Target(_) | Self::UnknownBranch(_) => Class::NotCovered,
             Self::Plan(error) => error.class(),
             Self::Damaged { .. } | Self::WrongEnd { .. } => Class::Integrity,
             Self::Load(error) => error.class(),

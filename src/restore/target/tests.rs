@@ -159,6 +159,48 @@ fn a_moment_takes_all_up_to_it_and_nothing_behind() {
 }
 
 #[test]
+fn a_moment_before_the_first_state_is_refused_with_that_state_s_time() {
+    let mut world = three_segments();
+    let refused = |asked, begins| TargetError::BeforeFirst {
+        asked: at(asked),
+        begins: at(begins),
+    };
+    assert_eq!(cut(&world, &until(-1)), Err(refused(-1, 0)));
+    world.snapshots[0].finished = at(50);
+    assert_eq!(cut(&world, &until(49)), Err(refused(49, 50)));
+    assert_eq!(cut(&world, &until(50)).expect("covered").set, set("1-10"));
+    // A transaction that is in proves the age of all before it.
+    world.snapshots[0].finished = at(150);
+    assert_eq!(cut(&world, &until(100)).expect("covered").set, set("1-11"));
+    // The same where the log holds no transaction at all.
+    let world = self::world(&vec![vec![]], 1000);
+    assert_eq!(cut(&world, &until(-1)), Err(refused(-1, 0)));
+    assert_eq!(cut(&world, &until(0)).expect("covered").set, set("1-10"));
+}
+
+#[test]
+fn a_moment_in_a_hole_is_refused_even_if_a_snapshot_bridges_it() {
+    let mut world = three_segments();
+    world.chain.segments.remove(1);
+    world.details.remove(1);
+    world.snapshots.push(SnapshotSet {
+        set: set("1-15"),
+        finished: at(350),
+    });
+    let in_gap = |asked| TargetError::InGap {
+        asked: at(asked),
+        missing: set("13-15"),
+    };
+    assert_eq!(cut(&world, &until(250)), Err(in_gap(250)));
+    assert_eq!(cut(&world, &until(399)), Err(in_gap(399)));
+    assert_eq!(
+        cut(&world, &until(400)).expect("covered").set,
+        set("1-15:17")
+    );
+    assert_eq!(cut(&world, &until(150)).expect("covered").set, set("1-11"));
+}
+
+#[test]
 fn a_moment_behind_the_end_is_refused_with_the_end() {
     let world = three_segments();
     let error = cut(&world, &until(1001)).expect_err("behind the end");
