@@ -22,6 +22,7 @@ use crate::error::{Class, Classified};
 use crate::gtid::GtidSet;
 use crate::mysql::error::MysqlError;
 use crate::mysql::facts::{TargetFacts, gtid_executed};
+use crate::mysql::quote;
 use crate::mysql::server_url::ServerUrl;
 use crate::mysql::session::Session;
 use crate::observe::phase::{Phase, PhaseClock};
@@ -333,6 +334,13 @@ async fn fill(
         session.execute(statement).await?;
     }
     observer(RestoreEvent::Phase { phase: "load" });
+    // Ordinary accounts are kept out until the end; what an earlier try left on is lifted for us.
+    for statement in [
+        "SET GLOBAL read_only = ON",
+        "SET GLOBAL super_read_only = OFF",
+    ] {
+        session.execute(statement).await?;
+    }
     let load_options = LoadOptions {
         threads: options.threads as usize,
         cancel: cancel.clone(),
@@ -383,6 +391,10 @@ async fn fill(
              AND table_schema NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')",
         )
         .await?;
+    let mut notes = plan.notes;
+    notes.extend(loaded.warnings);
+    notes.extend(in_doubt(&mut session).await?);
+    notes.extend(disabled_events(&mut session).await?);
     let opening = opening_statements(&loaded.event_scheduler);
     if options.open {
         for statement in &opening {
@@ -391,8 +403,6 @@ async fn fill(
     } else {
         session.execute("SET GLOBAL super_read_only = ON").await?;
     }
-    let mut notes = plan.notes;
-    notes.extend(loaded.warnings);
     session.close().await;
     clock.end("check", 0);
     Ok(RestoreReport {
@@ -408,6 +418,52 @@ async fn fill(
         phases: clock.finish(),
         notes,
     })
+}
+
+/// Tells of XA transactions that were prepared and not ended at the cut.
+async fn in_doubt(session: &mut Session) -> Result<Option<String>, MysqlError> {
+    let prepared: Vec<(i64, i64, i64, String)> = session.query("XA RECOVER CONVERT XID").await?;
+    Ok((!prepared.is_empty()).then(|| {
+        let ids: Vec<String> = prepared
+            .iter()
+            .map(|(format, global, _, data)| xid(*format, *global, data))
+            .collect();
+        format!(
+            "prepared XA transactions are in doubt at this state and hold their locks: XA COMMIT or \
+             XA ROLLBACK {}",
+            ids.join(", ")
+        )
+    }))
+}
+
+/// An XID as XA COMMIT takes it, from what XA RECOVER CONVERT XID tells: the bytes of both parts
+/// in hexadecimal, and how many bytes the first one has.
+fn xid(format: i64, global: i64, data: &str) -> String {
+    let digits = data.strip_prefix("0x").unwrap_or(data);
+    let at = usize::try_from(global).unwrap_or(0).saturating_mul(2);
+    let (global, branch) = digits.split_at_checked(at).unwrap_or((digits, ""));
+    format!("X'{global}',X'{branch}',{format}")
+}
+
+/// Tells of events that do not run because they came by replication, here or on the server that
+/// the snapshot was taken from: MySQL switches them off there and forgets what they were.
+async fn disabled_events(session: &mut Session) -> Result<Option<String>, MysqlError> {
+    let events: Vec<(String, String)> = session
+        .query(
+            "SELECT EVENT_SCHEMA, EVENT_NAME FROM information_schema.EVENTS \
+             WHERE STATUS NOT IN ('ENABLED', 'DISABLED') ORDER BY EVENT_SCHEMA, EVENT_NAME",
+        )
+        .await?;
+    Ok((!events.is_empty()).then(|| {
+        let statements: Vec<String> = events
+            .iter()
+            .map(|(schema, name)| format!("ALTER EVENT {} ENABLE", quote::qualified(schema, name)))
+            .collect();
+        format!(
+            "events that came by replication do not run; for those that shall: {}",
+            statements.join("; ")
+        )
+    }))
 }
 
 /// What lets a restored server work: writes, and the event scheduler if it ran before.

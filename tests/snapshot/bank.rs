@@ -173,7 +173,10 @@ async fn the_rows_are_those_of_the_gtid_set() -> Result<()> {
     }
     let done = done.load(Ordering::Relaxed);
     ensure!(done > 200, "only {done} transactions ran meanwhile");
-    ensure!(locked >= 12, "{lock_free} lock-free, {locked} with the lock");
+    ensure!(
+        locked >= 12,
+        "{lock_free} lock-free, {locked} with the lock"
+    );
     Ok(())
 }
 
