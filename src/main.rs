@@ -1,3 +1,7 @@
 //! The `quillback` program: hands its arguments to [`quillback::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    quillback::cli::main()
+}

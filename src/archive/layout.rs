@@ -19,8 +19,6 @@ pub const BRANCHES: &str = "branches/";
 pub const EPOCHS: &str = "epochs/";
 /// The folder of snapshots.
 pub const SNAPSHOTS: &str = "snapshots/";
-/// Where the store is probed; nothing stays there.
-pub const PROBE: &str = "probe";
 
 const SEGMENT_SUFFIX: &str = ".binlog.zst";
 const JSON_SUFFIX: &str = ".json";
@@ -265,8 +263,10 @@ pub fn encode(name: &str) -> String {
     out
 }
 
+/// The number as [`SegmentName::key`] and its fellows write it, so that no two keys name one thing.
 fn number(digits: &str, width: usize) -> Option<u64> {
-    (digits.len() >= width && digits.bytes().all(|b| b.is_ascii_digit()))
+    let is_padded = digits.len() == width || digits.len() > width && !digits.starts_with('0');
+    (is_padded && digits.bytes().all(|b| b.is_ascii_digit()))
         .then(|| digits.parse().ok())
         .flatten()
 }
@@ -334,6 +334,28 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_key_that_is_read_is_the_one_that_is_written(
+            zeros in (0..3_usize, 0..3_usize, 0..3_usize),
+            branch in any::<u32>(),
+            numbers in (any::<u64>(), any::<u64>()),
+            small: bool,
+        ) {
+            let (a, b, c) = zeros;
+            let (epoch, first) = if small { (numbers.0 % 100, numbers.1 % 100) } else { numbers };
+            let branch = if small { branch % 100 } else { branch };
+            let zeros = |n: usize| "0".repeat(n);
+            let name = format!(
+                "log/{}{branch:04}/{}{epoch:08}-{}{first:012}-0123abcd.binlog.zst",
+                zeros(a), zeros(b), zeros(c)
+            );
+            let read = SegmentName::parse(&name);
+            prop_assert_eq!(read.is_some(), (a, b, c) == (0, 0, 0));
+            if let Some(read) = read {
+                prop_assert_eq!(read.key(), name);
+            }
+        }
+
         #[test]
         fn no_name_leaves_its_folder(database in "\\PC{1,64}", table in "\\PC{1,64}", n in any::<u64>()) {
             let id = SnapshotId::new(DateTime::UNIX_EPOCH, 1);

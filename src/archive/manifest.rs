@@ -367,7 +367,11 @@ pub struct RowChecksum(u128);
 impl RowChecksum {
     /// Adds a row, given its line without the newline.
     pub fn add_line(&mut self, line: &[u8]) {
-        let digest = super::hash::sha256(line);
+        self.add_digest(&super::hash::sha256(line));
+    }
+
+    /// Adds a row, given the SHA-256 of its line without the newline.
+    pub fn add_digest(&mut self, digest: &Sha256) {
         let (first, _) = digest
             .as_bytes()
             .split_first_chunk::<16>()

@@ -18,3 +18,6 @@ pub mod repository;
 pub mod rows;
 pub mod script;
 pub mod segment;
+
+#[cfg(test)]
+mod tests;

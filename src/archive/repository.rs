@@ -236,7 +236,7 @@ impl Repository {
             .into_iter()
             .filter_map(|object| Some((SegmentName::parse(&object.key)?, object.size)));
         futures_util::stream::iter(named.map(|(name, size)| async move {
-            match self.index(&name).await {
+            match self.index(&name, size).await {
                 Ok(index) => Ok(Some(StoredSegment { name, size, index })),
                 // Compacted away between the listing and now: its successor is listed next time.
                 Err(ArchiveError::Storage(StorageError::NotFound { .. })) => Ok(None),
@@ -258,7 +258,9 @@ impl Repository {
         Ok(Chain::compute(branch, self.segments(branch).await?))
     }
 
-    async fn index(&self, name: &SegmentName) -> Result<SegmentIndex, ArchiveError> {
+    /// Reads the index of an object of `size` bytes; one of another length than its index says is
+    /// damaged, which need not wait until it is read.
+    async fn index(&self, name: &SegmentName, size: u64) -> Result<SegmentIndex, ArchiveError> {
         let key = name.key();
         let damaged = |source| ArchiveError::Segment {
             key: key.clone(),
@@ -268,7 +270,15 @@ impl Repository {
         loop {
             let head = self.storage.get_range(&key, 0..wanted).await?;
             match read_head(&head).map_err(damaged)? {
-                HeadRead::Done(index, _) => {
+                HeadRead::Done(index, head) => {
+                    let whole = head + index.body_bytes;
+                    if size != whole {
+                        return Err(damaged(SegmentError::Mismatch {
+                            what: "bytes",
+                            said: whole,
+                            found: size,
+                        }));
+                    }
                     let named_so = index.branch == name.branch
                         && index.epoch == name.epoch
                         && index.first_sequence == name.first

@@ -11,6 +11,7 @@ use memchr::memchr3_iter;
 use crate::mysql::quote;
 use crate::mysql::schema::Column;
 
+use super::hash::Sha256Writer;
 use super::manifest::{LoadColumn, RowChecksum, TableEntry};
 
 /// The columns of a table that its files hold: all but those that the server computes.
@@ -149,26 +150,26 @@ fn escape(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&bytes[from..]);
 }
 
-/// Counts and sums the rows of a file that passes by in pieces.
+/// Counts and sums the rows of a file that passes by in pieces, in constant memory.
 #[derive(Debug, Default)]
 pub struct LineScanner {
     rows: u64,
     checksum: RowChecksum,
-    partial: Vec<u8>,
+    partial: Option<Sha256Writer>,
 }
 
 impl LineScanner {
     /// Takes the next piece.
     pub fn update(&mut self, mut piece: &[u8]) {
-        if !self.partial.is_empty() {
+        if let Some(mut partial) = self.partial.take() {
             let Some(at) = memchr::memchr(b'\n', piece) else {
-                self.partial.extend_from_slice(piece);
+                partial.update(piece);
+                self.partial = Some(partial);
                 return;
             };
-            self.partial.extend_from_slice(&piece[..at]);
+            partial.update(&piece[..at]);
             self.rows += 1;
-            self.checksum.add_line(&self.partial);
-            self.partial.clear();
+            self.checksum.add_digest(&partial.finish());
             piece = &piece[at + 1..];
         }
         let mut from = 0;
@@ -177,15 +178,23 @@ impl LineScanner {
             self.checksum.add_line(&piece[from..at]);
             from = at + 1;
         }
-        self.partial.extend_from_slice(&piece[from..]);
+        if from < piece.len() {
+            let mut partial = Sha256Writer::default();
+            partial.update(&piece[from..]);
+            self.partial = Some(partial);
+        }
+    }
+
+    /// The whole rows so far.
+    #[must_use]
+    pub const fn rows(&self) -> u64 {
+        self.rows
     }
 
     /// The rows and their checksum, unless the file ends within a row.
     #[must_use]
     pub fn finish(self) -> Option<(u64, RowChecksum)> {
-        self.partial
-            .is_empty()
-            .then_some((self.rows, self.checksum))
+        self.partial.is_none().then_some((self.rows, self.checksum))
     }
 }
 

@@ -109,6 +109,25 @@ impl Script {
     }
 }
 
+/// What every statement on an account begins with.
+const ACCOUNT: &[u8] = b"-- account ";
+
+/// Marks a statement with the account that it is about: a comment line with user and host as a
+/// JSON array, so that no reader has to parse SQL.
+#[must_use]
+pub fn of_account(user: &str, host: &str, statement: &[u8]) -> Vec<u8> {
+    let names = serde_json::to_string(&[user, host]).expect("two texts are always JSON");
+    [ACCOUNT, names.as_bytes(), b"\n", statement].concat()
+}
+
+/// The user, the host and the statement itself, if the statement is marked.
+#[must_use]
+pub fn account_of(statement: &[u8]) -> Option<(String, String, &[u8])> {
+    let (names, statement) = split_line(statement.strip_prefix(ACCOUNT)?)?;
+    let [user, host] = serde_json::from_slice(names).ok()?;
+    Some((user, host, statement))
+}
+
 fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = memchr::memchr(b'\n', bytes)?;
     Some((&bytes[..at], &bytes[at + 1..]))
@@ -143,6 +162,20 @@ mod tests {
         let bytes = script.encode("x");
         assert!(bytes.windows(5).any(|window| window == b"$qb1$"));
         assert_eq!(Script::decode(&bytes), Ok(script));
+    }
+
+    #[test]
+    fn an_account_is_read_back_from_its_statement() {
+        let statement = of_account("a\nb`\"", "%", b"GRANT USAGE ON *.* TO x");
+        assert_eq!(
+            account_of(&statement),
+            Some((
+                "a\nb`\"".to_owned(),
+                "%".to_owned(),
+                &b"GRANT USAGE ON *.* TO x"[..]
+            ))
+        );
+        assert_eq!(account_of(b"GRANT USAGE ON *.* TO x"), None);
     }
 
     #[test]

@@ -322,3 +322,33 @@ fn counts_that_lie_take_no_memory() {
         })
     );
 }
+
+/// The body of a PREVIOUS_GTIDS event that a server 9.7.4 wrote.
+#[test]
+fn bytes_of_a_real_server_come_back() {
+    let hex = "0104000000000001\
+        3e11fa4771ca11e19e33c80aa9429562000200000000000000\
+        01000000000000000600000000000000\
+        08000000000000000900000000000000\
+        3e11fa4771ca11e19e33c80aa94295620a7461675f610100000000000000\
+        07000000000000000800000000000000\
+        3e11fa4771ca11e19e33c80aa94295620a7461675f620100000000000000\
+        01000000000000000300000000000000\
+        aaaaaaaabbbbccccddddeeeeeeeeeeee40\
+        6162636465666768696a6b6c6d6e6f707172737475767778797a303132333435\
+        0200000000000000\
+        01000000000000000300000000000000\
+        feffffffffffff7fffffffffffffff7f";
+    let bytes: Vec<u8> = (0..hex.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal"))
+        .collect();
+    let decoded = GtidSet::decode(&bytes).expect("a server's own bytes");
+    assert_eq!(decoded.encode(), bytes);
+    assert_eq!(
+        decoded.to_string(),
+        format!(
+            "{A}:1-5:8:tag_a:7:tag_b:1-2,\n{B}:abcdefghijklmnopqrstuvwxyz012345:1-2:9223372036854775806"
+        )
+    );
+}

@@ -4,8 +4,8 @@
 //! allowed between all parts, empty elements between commas are skipped, a UUID may have no
 //! interval at all, tags hold for the intervals after them, intervals come in any order and may
 //! overlap, and one that ends before it starts holds nothing. One thing is refused that MySQL
-//! takes: a number with a leading zero, which MySQL reads as octal (or, after `0x`, as
-//! hexadecimal), for nobody means that.
+//! takes: a number with a leading zero, which 8.0 reads as octal (`strtoll` with base 0) and 9.7
+//! as decimal.
 
 use std::fmt;
 use std::str::FromStr;

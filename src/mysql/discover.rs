@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::error::{Class, Classified as _};
 use crate::gtid::GtidSet;
+use crate::mysql::wire::dump::STREAMER_HOST;
 
 use super::error::MysqlError;
 use super::facts::ServerFacts;
@@ -34,10 +35,17 @@ pub async fn discover(servers: &[ServerUrl]) -> Result<Topology, MysqlError> {
     let mut fallback: Option<Topology> = None;
     let mut failure: Option<MysqlError> = None;
     let mut notes = Vec::new();
+    let mut silent: Vec<HostPort> = Vec::new();
     for url in servers {
         match discover_from(url, servers).await {
             Ok((mut topology, authoritative)) => {
                 topology.notes.splice(0..0, notes.clone());
+                // A group takes seconds to notice what we have just seen.
+                for member in &mut topology.members {
+                    if silent.contains(&member.address) {
+                        member.state = MemberState::Unreachable;
+                    }
+                }
                 if authoritative {
                     return Ok(topology);
                 }
@@ -50,6 +58,9 @@ pub async fn discover(servers: &[ServerUrl]) -> Result<Topology, MysqlError> {
                     url.address(),
                     chain(&error)
                 ));
+                if error.is_connection_lost() {
+                    silent.push(url.address());
+                }
                 failure = Some(error);
             }
         }
@@ -194,6 +205,8 @@ async fn replicas_of(
         session.query(version.show_replicas_statement()).await?;
     Ok(rows
         .into_iter()
+        // A streamer is no server.
+        .filter(|(_, host, port, _, _)| !(host == STREAMER_HOST && *port == 0))
         .filter_map(|(_, host, port, _, uuid)| {
             let address = (!host.is_empty()).then(|| HostPort::new(host, port));
             Some((address, Uuid::try_parse(&uuid).ok()?))

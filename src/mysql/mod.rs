@@ -9,6 +9,8 @@ pub mod binlog;
 pub mod discover;
 pub mod error;
 pub mod facts;
+pub mod grants;
+pub mod host_port;
 pub mod quote;
 pub mod schema;
 pub mod server_url;

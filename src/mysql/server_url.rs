@@ -6,7 +6,6 @@
 //! is used only when it was asked for by name.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -14,61 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Secret;
 
-/// The port on which MySQL listens unless told otherwise.
-pub const DEFAULT_PORT: u16 = 3306;
+pub use super::host_port::{DEFAULT_PORT, HostPort};
 
-/// Where a server listens; also the name by which reports call a member.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct HostPort {
-    /// Host name or IP address; an IPv6 address stands here without brackets.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-}
-
-impl HostPort {
-    /// Joins a host and a port.
-    #[must_use]
-    pub fn new(host: impl Into<String>, port: u16) -> Self {
-        Self {
-            host: host.into(),
-            port,
-        }
-    }
-}
-
-impl fmt::Display for HostPort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
-}
-
-impl FromStr for HostPort {
-    type Err = ServerUrlError;
-
-    fn from_str(text: &str) -> Result<Self, ServerUrlError> {
-        parse_authority(text)
-    }
-}
-
-impl TryFrom<String> for HostPort {
-    type Error = ServerUrlError;
-
-    fn try_from(text: String) -> Result<Self, ServerUrlError> {
-        text.parse()
-    }
-}
-
-impl From<HostPort> for String {
-    fn from(address: HostPort) -> Self {
-        address.to_string()
-    }
-}
+use super::host_port::is_loopback;
 
 /// How a connection is protected, by the names of MySQL's own clients (MySQL manual, "Command
 /// Options for Encrypted Connections"). The order is that of strength.
@@ -255,7 +202,7 @@ impl FromStr for ServerUrl {
         if user.is_empty() {
             return Err(ServerUrlError::new("the user is empty"));
         }
-        let HostPort { host, port } = parse_authority(authority)?;
+        let HostPort { host, port } = authority.parse()?;
         let mut url = Self {
             ssl_mode: SslMode::default_for(&host),
             host,
@@ -307,67 +254,14 @@ pub struct ServerUrlError {
 }
 
 impl ServerUrlError {
-    fn new(reason: impl Into<String>) -> Self {
+    pub(super) fn new(reason: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
         }
     }
 }
 
-fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|address| match address {
-            IpAddr::V4(v4) => v4.is_loopback(),
-            IpAddr::V6(v6) => {
-                v6.is_loopback() || v6.to_ipv4_mapped().is_some_and(|v4| v4.is_loopback())
-            }
-        })
-}
-
-fn parse_authority(text: &str) -> Result<HostPort, ServerUrlError> {
-    let (host, port) = if let Some(bracketed) = text.strip_prefix('[') {
-        let (host, rest) = bracketed
-            .split_once(']')
-            .ok_or_else(|| ServerUrlError::new("the [ before an IPv6 address is not closed"))?;
-        host.parse::<Ipv6Addr>()
-            .map_err(|_| ServerUrlError::new(format!("{host:?} is no IPv6 address")))?;
-        match rest.strip_prefix(':') {
-            Some(port) => (host.to_owned(), Some(port)),
-            None if rest.is_empty() => (host.to_owned(), None),
-            None => return Err(ServerUrlError::new(format!("{rest:?} follows the ]"))),
-        }
-    } else {
-        if text.matches(':').count() > 1 {
-            return Err(ServerUrlError::new(
-                "an IPv6 address must stand in brackets (as in mysql://user@[::1]:3306)",
-            ));
-        }
-        match text.split_once(':') {
-            Some((host, port)) => (percent_decode(host, "the host")?, Some(port)),
-            None => (percent_decode(text, "the host")?, None),
-        }
-    };
-    if host.is_empty() {
-        return Err(ServerUrlError::new("it names no host"));
-    }
-    if host
-        .chars()
-        .any(|c| c.is_whitespace() || c.is_control() || matches!(c, '/' | '@' | '?'))
-    {
-        return Err(ServerUrlError::new(
-            "the host holds a character that no host name has",
-        ));
-    }
-    let port = match port {
-        None => DEFAULT_PORT,
-        Some(port) => port.parse().ok().filter(|&port| port != 0).ok_or_else(|| {
-            ServerUrlError::new(format!("port {port:?} is no number from 1 to 65535"))
-        })?,
-    };
-    Ok(HostPort { host, port })
-}
-
-fn percent_decode(text: &str, what: &str) -> Result<String, ServerUrlError> {
+pub(super) fn percent_decode(text: &str, what: &str) -> Result<String, ServerUrlError> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {
@@ -505,13 +399,5 @@ mod tests {
             .parse::<ServerUrl>()
             .expect_err("no port");
         assert!(!format!("{error} {error:?}").contains("hunter2"));
-    }
-
-    #[test]
-    fn a_host_and_port_round_trip_through_text() {
-        for text in ["db:3307", "[::1]:3306", "10.0.0.1:1"] {
-            let address: HostPort = text.parse().expect("good");
-            assert_eq!(address.to_string(), text);
-        }
     }
 }

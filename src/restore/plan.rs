@@ -214,7 +214,8 @@ fn choose_snapshot<'a>(
             continue;
         }
         let needed = cut.subtract(&snapshot.gtid_executed);
-        let missing = needed.subtract(&held);
+        let mut missing = needed.subtract(&held);
+        missing.extend_from(&incomplete(inputs.chain, &needed));
         if missing.is_empty() {
             return Ok((snapshot, needed));
         }
@@ -226,6 +227,45 @@ fn choose_snapshot<'a>(
     Err(nearest.unwrap_or_else(|| PlanError::NoSnapshot {
         oldest: oldest.id.clone(),
     }))
+}
+
+/// The transactions of `set` of which a part is missing: each part must stand right behind the
+/// one that it was written after.
+fn incomplete(chain: &Chain, set: &GtidSet) -> GtidSet {
+    let mut found = GtidSet::new();
+    for (at, segment) in chain.segments.iter().enumerate() {
+        let Some(last) = segment.index.part.as_ref() else {
+            continue;
+        };
+        if last.unfinished || !last.continued || !set.contains(&last.gtid) {
+            continue;
+        }
+        let mut at = at;
+        loop {
+            let index = &chain.segments[at].index;
+            if !index.part.as_ref().is_some_and(|part| part.continued) {
+                break;
+            }
+            let is_right = at.checked_sub(1).is_some_and(|before| {
+                let before = &chain.segments[before];
+                let same = before
+                    .index
+                    .part
+                    .as_ref()
+                    .is_some_and(|part| part.unfinished && part.gtid == last.gtid);
+                let linked = index
+                    .previous
+                    .is_some_and(|digest| digest.short() == before.name.hash8);
+                same && (linked || before.name.compacted)
+            });
+            if !is_right {
+                found.insert(&last.gtid);
+                break;
+            }
+            at -= 1;
+        }
+    }
+    found
 }
 
 /// The segments that hold transactions of `set`, with all parts of those that span several.

@@ -25,6 +25,9 @@ use crate::mysql::session::Session;
 pub const CHANNEL: &str = "quillback_restore";
 /// How often the server is asked how far it is.
 const POLL: Duration = Duration::from_millis(200);
+/// How long the server may fail to reach us before that is a failure.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 /// Why a replay failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
@@ -128,20 +131,22 @@ async fn attach_and_wait(
     let channel = quote::string(CHANNEL);
     session
         .execute(format!(
-            "CHANGE REPLICATION SOURCE TO SOURCE_HOST = {}, SOURCE_PORT = {}, SOURCE_USER = {}, \
-             SOURCE_PASSWORD = {}, SOURCE_AUTO_POSITION = 1, SOURCE_SSL = 0, \
-             SOURCE_CONNECT_RETRY = 1, SOURCE_RETRY_COUNT = 60, SOURCE_HEARTBEAT_PERIOD = 10 \
-             FOR CHANNEL {channel}",
+            "CHANGE REPLICATION SOURCE TO SOURCE_HOST = {}, SOURCE_PORT = {}, \
+             SOURCE_AUTO_POSITION = 1, SOURCE_SSL = 0, SOURCE_CONNECT_RETRY = 1, \
+             SOURCE_RETRY_COUNT = 60, SOURCE_HEARTBEAT_PERIOD = 10 FOR CHANNEL {channel}",
             quote::string(&source.address.ip().to_string()),
             source.address.port(),
+        ))
+        .await?;
+    // Given here and not above, the login is kept in memory only.
+    session
+        .execute(format!(
+            "START REPLICA USER = {} PASSWORD = {} FOR CHANNEL {channel}",
             quote::string(&source.user),
             quote::string(source.password.expose()),
         ))
         .await
         .map_err(MysqlError::without_text)?;
-    session
-        .execute(format!("START REPLICA FOR CHANNEL {channel}"))
-        .await?;
     let total = u64::try_from(wanted.count()).unwrap_or(u64::MAX);
     let mut last = wanted.count();
     let mut idle = Duration::ZERO;
@@ -160,7 +165,13 @@ async fn attach_and_wait(
         if let Some(failure) = sent.failure {
             return Err(ReplayError::Archive(failure));
         }
-        fail_on_error(session).await?;
+        if let Err(error) = fail_on_error(session, idle < PATIENCE).await {
+            // What the receiver complains of may be what we have just told it.
+            return Err(match server.progress().failure {
+                Some(failure) => ReplayError::Archive(failure),
+                None => error,
+            });
+        }
         idle = if left == last {
             idle + POLL
         } else {
@@ -182,7 +193,9 @@ async fn attach_and_wait(
 }
 
 /// Fails with the first error that the receiver, the coordinator or a worker reports.
-async fn fail_on_error(session: &mut Session) -> Result<(), ReplayError> {
+///
+/// A receiver that still tries to connect is an error only without patience.
+async fn fail_on_error(session: &mut Session, patient: bool) -> Result<(), ReplayError> {
     let channel = quote::string(CHANNEL);
     for (thread, table) in [
         ("applier", "replication_applier_status_by_worker"),
@@ -196,9 +209,9 @@ async fn fail_on_error(session: &mut Session) -> Result<(), ReplayError> {
                  WHERE CHANNEL_NAME = {channel} AND LAST_ERROR_NUMBER <> 0 LIMIT 1"
             ))
             .await?;
-        // A receiver that still tries may yet succeed.
+        let tries_on = |state: &str| thread == "receiver" && state != "OFF";
         if let Some((code, message, state)) = row
-            && !(thread == "receiver" && state != "OFF")
+            && !(patient && tries_on(&state))
         {
             return Err(ReplayError::Applier {
                 thread: thread.to_owned(),

@@ -22,6 +22,7 @@ use crate::error::{Class, Classified};
 use crate::gtid::GtidSet;
 use crate::mysql::error::MysqlError;
 use crate::mysql::facts::{TargetFacts, gtid_executed};
+use crate::mysql::quote;
 use crate::mysql::server_url::ServerUrl;
 use crate::mysql::session::Session;
 use crate::observe::phase::{Phase, PhaseClock};
@@ -99,6 +100,8 @@ pub struct RestoreReport {
     pub tables: u64,
     /// Whether the server takes writes.
     pub open: bool,
+    /// The statements that let it take writes, unless it does.
+    pub open_with: Vec<String>,
     /// What took how long.
     pub phases: Vec<Phase>,
     /// What a person should know.
@@ -150,6 +153,15 @@ pub enum RestoreError {
         /// `host:port`.
         server: String,
     },
+    /// The server was touched and the restore did not come to its end.
+    #[error("the restore to {server} did not finish; what it holds now is no state of the archive")]
+    Unfinished {
+        /// `host:port`.
+        server: String,
+        /// Why.
+        #[source]
+        source: Box<Self>,
+    },
     /// The end is not what was planned.
     #[error(
         "{server} ended at another state than planned: missing {missing:#}, unexpected {unexpected:#}"
@@ -169,11 +181,11 @@ impl Classified for RestoreError {
         match self {
             Self::Archive(error) => error.class(),
             Self::Mysql(error) => error.class(),
-            Self::Target(TargetError::Unknown { .. } | TargetError::Beyond { .. })
-            | Self::Target(_)
-            | Self::UnknownBranch(_) => Class::NotCovered,
+            Self::Target(TargetError::InGap { .. }) => Class::Gap,
+            Self::Target(_) | Self::UnknownBranch(_) => Class::NotCovered,
             Self::Plan(error) => error.class(),
             Self::Damaged { .. } | Self::WrongEnd { .. } => Class::Integrity,
+            Self::Unfinished { source, .. } => source.class(),
             Self::Load(error) => error.class(),
             Self::Replay(error) => error.class(),
             Self::Listen { .. } => Class::Failure,
@@ -253,10 +265,57 @@ pub async fn prepare(
 ///
 /// # Errors
 ///
-/// [`RestoreError`]. A server on which a restore failed is unfinished: its `super_read_only` is on
-/// and it must be emptied before another try.
+/// [`RestoreError`]; [`RestoreError::Unfinished`] once the server has been touched. Such a server
+/// is made read-only, if it can be reached, and must be emptied before another try.
 pub async fn run(
     prepared: Prepared,
+    options: RestoreOptions,
+    observer: Observer,
+    cancel: CancellationToken,
+) -> Result<RestoreReport, RestoreError> {
+    let mut session = Session::connect(&prepared.server).await?;
+    // The plan was made a moment ago: the server must still be that one, and still be empty.
+    let facts = TargetFacts::load(&mut session).await?;
+    let planned = &prepared.plan.server;
+    if facts.server.server_uuid != planned.uuid || !facts.is_empty() {
+        return Err(RestoreError::AnotherServer {
+            server: planned.address.clone(),
+        });
+    }
+    let (server, address) = (prepared.server.clone(), planned.address.clone());
+    match fill(prepared, session, facts, options, observer, cancel).await {
+        Ok(report) => Ok(report),
+        Err(error) => {
+            mark_unfinished(&server).await;
+            Err(RestoreError::Unfinished {
+                server: address,
+                source: Box::new(error),
+            })
+        }
+    }
+}
+
+/// Keeps writers away from a server that holds half of what was asked for.
+async fn mark_unfinished(server: &ServerUrl) {
+    let marked = async {
+        let mut session = Session::connect(server).await?;
+        session.execute("SET GLOBAL super_read_only = ON").await?;
+        session.close().await;
+        Ok::<_, MysqlError>(())
+    };
+    if let Err(error) = marked.await {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the unfinished server could not be made read-only"
+        );
+    }
+}
+
+/// Load, replay and check.
+async fn fill(
+    prepared: Prepared,
+    mut session: Session,
+    facts: TargetFacts,
     options: RestoreOptions,
     observer: Observer,
     cancel: CancellationToken,
@@ -268,15 +327,20 @@ pub async fn run(
         server,
         mut clock,
     } = prepared;
-    let mut session = Session::connect(&server).await?;
-    // The plan was made a moment ago: the server must still be that one, and still be empty.
-    let facts = TargetFacts::load(&mut session).await?;
-    if facts.server.server_uuid != plan.server.uuid || !facts.is_empty() {
-        return Err(RestoreError::AnotherServer {
-            server: plan.server.address,
-        });
+    for statement in [
+        "SET GLOBAL super_read_only = OFF",
+        "SET GLOBAL read_only = OFF",
+    ] {
+        session.execute(statement).await?;
     }
     observer(RestoreEvent::Phase { phase: "load" });
+    // Ordinary accounts are kept out until the end; what an earlier try left on is lifted for us.
+    for statement in [
+        "SET GLOBAL read_only = ON",
+        "SET GLOBAL super_read_only = OFF",
+    ] {
+        session.execute(statement).await?;
+    }
     let load_options = LoadOptions {
         threads: options.threads as usize,
         cancel: cancel.clone(),
@@ -327,12 +391,17 @@ pub async fn run(
              AND table_schema NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')",
         )
         .await?;
-    let read_only = if options.open { "OFF" } else { "ON" };
-    session
-        .execute(format!("SET GLOBAL super_read_only = {read_only}"))
-        .await?;
+    let mut notes = plan.notes;
+    notes.extend(loaded.warnings);
+    notes.extend(in_doubt(&mut session).await?);
+    notes.extend(disabled_events(&mut session).await?);
+    let opening = opening_statements(&loaded.event_scheduler);
     if options.open {
-        session.execute("SET GLOBAL read_only = OFF").await?;
+        for statement in &opening {
+            session.execute(statement).await?;
+        }
+    } else {
+        session.execute("SET GLOBAL super_read_only = ON").await?;
     }
     session.close().await;
     clock.end("check", 0);
@@ -345,9 +414,68 @@ pub async fn run(
         gtid_executed: executed,
         tables,
         open: options.open,
+        open_with: if options.open { Vec::new() } else { opening },
         phases: clock.finish(),
-        notes: plan.notes,
+        notes,
     })
+}
+
+/// Tells of XA transactions that were prepared and not ended at the cut.
+async fn in_doubt(session: &mut Session) -> Result<Option<String>, MysqlError> {
+    let prepared: Vec<(i64, i64, i64, String)> = session.query("XA RECOVER CONVERT XID").await?;
+    Ok((!prepared.is_empty()).then(|| {
+        let ids: Vec<String> = prepared
+            .iter()
+            .map(|(format, global, _, data)| xid(*format, *global, data))
+            .collect();
+        format!(
+            "prepared XA transactions are in doubt at this state and hold their locks: XA COMMIT or \
+             XA ROLLBACK {}",
+            ids.join(", ")
+        )
+    }))
+}
+
+/// An XID as XA COMMIT takes it, from what XA RECOVER CONVERT XID tells: the bytes of both parts
+/// in hexadecimal, and how many bytes the first one has.
+fn xid(format: i64, global: i64, data: &str) -> String {
+    let digits = data.strip_prefix("0x").unwrap_or(data);
+    let at = usize::try_from(global).unwrap_or(0).saturating_mul(2);
+    let (global, branch) = digits.split_at_checked(at).unwrap_or((digits, ""));
+    format!("X'{global}',X'{branch}',{format}")
+}
+
+/// Tells of events that do not run because they came by replication, here or on the server that
+/// the snapshot was taken from: MySQL switches them off there and forgets what they were.
+async fn disabled_events(session: &mut Session) -> Result<Option<String>, MysqlError> {
+    let events: Vec<(String, String)> = session
+        .query(
+            "SELECT EVENT_SCHEMA, EVENT_NAME FROM information_schema.EVENTS \
+             WHERE STATUS NOT IN ('ENABLED', 'DISABLED') ORDER BY EVENT_SCHEMA, EVENT_NAME",
+        )
+        .await?;
+    Ok((!events.is_empty()).then(|| {
+        let statements: Vec<String> = events
+            .iter()
+            .map(|(schema, name)| format!("ALTER EVENT {} ENABLE", quote::qualified(schema, name)))
+            .collect();
+        format!(
+            "events that came by replication do not run; for those that shall: {}",
+            statements.join("; ")
+        )
+    }))
+}
+
+/// What lets a restored server work: writes, and the event scheduler if it ran before.
+fn opening_statements(event_scheduler: &str) -> Vec<String> {
+    let mut statements = vec![
+        "SET GLOBAL super_read_only = OFF".to_owned(),
+        "SET GLOBAL read_only = OFF".to_owned(),
+    ];
+    if event_scheduler == "ON" {
+        statements.push("SET GLOBAL event_scheduler = ON".to_owned());
+    }
+    statements
 }
 
 #[expect(

@@ -99,6 +99,22 @@ pub enum TargetError {
         /// Where the archive ends.
         ends: DateTime<Utc>,
     },
+    /// The archive's first state is younger than the moment.
+    #[error("asked {}, the archive begins at {}", rfc3339(*asked), rfc3339(*begins))]
+    BeforeFirst {
+        /// The moment that was asked for.
+        asked: DateTime<Utc>,
+        /// When the oldest snapshot was finished.
+        begins: DateTime<Utc>,
+    },
+    /// The moment falls into a hole of the log.
+    #[error("asked {}, there the log has a gap: {missing:#} is not archived", rfc3339(*asked))]
+    InGap {
+        /// The moment that was asked for.
+        asked: DateTime<Utc>,
+        /// The transactions that were committed before or after it, nobody knows.
+        missing: GtidSet,
+    },
     /// There is no log, so moments cannot be told apart.
     #[error("the archive holds snapshots only, so it restores to {latest:#} and nothing between")]
     NoLog {
@@ -214,6 +230,9 @@ pub fn resolve(
     inside: &[IndexedTransaction],
 ) -> Result<Cut, TargetError> {
     let end = chain.end();
+    if let Target::Until { moment } = target {
+        check_moment(chain, snapshots, *moment, boundary, inside)?;
+    }
     let mut cut = match (target, boundary) {
         (Target::UntilGtid { set }, None) if is_whole(snapshots, set) => {
             return Ok(Cut {
@@ -243,6 +262,46 @@ pub fn resolve(
     };
     add_strangers(chain, snapshots, target, end.as_ref(), &mut cut);
     Ok(cut)
+}
+
+/// Fails if it is not known which transactions were committed up to a moment.
+///
+/// A transaction of the log that is in proves that all before it are older than the moment. With
+/// none, what the log goes on from may be younger: then a snapshot must be older.
+fn check_moment(
+    chain: &Chain,
+    snapshots: &[SnapshotSet],
+    moment: DateTime<Utc>,
+    boundary: Option<usize>,
+    inside: &[IndexedTransaction],
+) -> Result<(), TargetError> {
+    if inside.first().is_some_and(|first| first.time <= moment) {
+        return Ok(());
+    }
+    let passed = &chain.segments[..boundary.unwrap_or(chain.segments.len())];
+    if let Some(at) = boundary
+        && let Some(last) = passed.last()
+    {
+        let missing = chain.segments[at]
+            .index
+            .before
+            .subtract(&last.index.after());
+        if !missing.is_empty() {
+            return Err(TargetError::InGap {
+                asked: moment,
+                missing,
+            });
+        }
+    }
+    let is_proved = passed.iter().any(|s| s.index.transactions > 0);
+    let oldest = snapshots.iter().map(|snapshot| snapshot.finished).min();
+    match oldest {
+        Some(begins) if !is_proved && begins > moment => Err(TargetError::BeforeFirst {
+            asked: moment,
+            begins,
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn inside_segment(

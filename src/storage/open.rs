@@ -83,7 +83,8 @@ impl Location {
             .ok_or_else(|| invalid("no valid bucket is named: s3://bucket/prefix"))?;
         let prefix = url.path().trim_matches('/');
         // Parsing has encoded what no URL may have, such as a space.
-        if !prefix.is_empty() && !(is_valid_key(prefix) && text.contains(prefix)) {
+        let is_plain = is_valid_key(prefix) && text.contains(prefix);
+        if !prefix.is_empty() && !is_plain {
             return Err(invalid(
                 "the prefix may have letters, digits and . _ - = % + @ ~ only",
             ));

@@ -2,9 +2,10 @@
 //!
 //! Segments end between transactions, when they are large enough, when the caller's interval is
 //! over, or when the source starts a new file (its logical clock starts anew there). A
-//! transaction larger than a segment is cut into parts. The invariant: the drafts that come out,
-//! put one behind the other, hold the bytes of every event of every transaction that went in,
-//! once and in order.
+//! transaction larger than a segment is cut into parts, which hold nothing else: a claim that
+//! goes on before an unfinished transaction leaves out no whole one. The invariant: the drafts
+//! that come out, put one behind the other, hold the bytes of every event of every transaction
+//! that went in, once and in order.
 
 use uuid::Uuid;
 
@@ -13,7 +14,8 @@ use crate::archive::segment::{Draft, IndexedTransaction, Part};
 use crate::clock::from_micros;
 use crate::gtid::GtidSet;
 use crate::mysql::binlog::{
-    Checksum, EventError, EventKind, GtidEvent, Piece, RawEvent, Splitter, SummaryBuilder,
+    Checksum, EventError, EventKind, GtidEvent, HEADER_LENGTH, Piece, RawEvent, Splitter,
+    SummaryBuilder,
 };
 
 /// `LOG_EVENT_ARTIFICIAL_F`.
@@ -80,11 +82,10 @@ impl Cutter {
 
     /// Turns to a source: what follows comes from a new connection to it.
     ///
-    /// An unfinished transaction is forgotten, for the source will send it again; if the source
-    /// is another one, what was collected is cut off and returned.
+    /// An unfinished transaction is forgotten, for the source will send it again; the whole ones
+    /// before it are cut off and returned.
     pub fn turn_to(&mut self, uuid: Uuid, version: String, checksum: Checksum) -> Option<Draft> {
-        self.abandon_transaction();
-        let cut = self.cut();
+        let cut = self.finish();
         self.source = Some((uuid, version));
         self.checksum = checksum;
         self.format.clear();
@@ -125,12 +126,14 @@ impl Cutter {
     ///
     /// [`EventError`] if the event is broken or out of place; nothing of it is kept.
     pub fn take(&mut self, bytes: &[u8]) -> Result<Option<Draft>, EventError> {
-        let event = RawEvent::new(bytes)?;
-        let checksum = match event.kind() {
-            EventKind::FORMAT_DESCRIPTION => Checksum::Crc32,
-            _ => self.checksum,
-        };
-        event.verify(checksum)?;
+        let mended;
+        let mut event = RawEvent::new(bytes)?;
+        if event.kind() == EventKind::FORMAT_DESCRIPTION {
+            mended = verified_format(&event)?;
+            event = RawEvent::new(&mended)?;
+        } else {
+            event.verify(self.checksum)?;
+        }
         let piece = self.splitter.take(&event, self.checksum)?;
         self.advance(&event);
         match piece {
@@ -248,6 +251,19 @@ impl Cutter {
         if draft.raw_bytes() < self.limit {
             return None;
         }
+        if draft.transactions() > 0 {
+            let begun = draft.split_off(open.start);
+            let server_id = open.server_id;
+            let cut = self.cut_draft();
+            if let Ok(next) = self.draft() {
+                let start = next.raw_bytes();
+                next.push_event(&begun, server_id);
+                if let Some(open) = &mut self.open {
+                    open.start = start;
+                }
+            }
+            return cut;
+        }
         let part = |continued| Part {
             gtid: open.first.gtid.clone(),
             continued,
@@ -311,6 +327,13 @@ impl Cutter {
         self.cut_draft()
     }
 
+    /// Gives up on what comes next: an unfinished transaction is forgotten, and the whole ones
+    /// before it are cut.
+    pub fn finish(&mut self) -> Option<Draft> {
+        self.abandon_transaction();
+        self.cut()
+    }
+
     /// A segment without events, to say that nothing happened; `None` if something did, or if
     /// no file has begun.
     pub fn silence(&mut self) -> Option<Draft> {
@@ -336,6 +359,27 @@ impl Cutter {
             draft.truncate(open.start);
         }
     }
+}
+
+/// A FORMAT_DESCRIPTION event, whose checksum fits.
+///
+/// It has a CRC whatever the algorithm of the others is. But a server that sends a file from its
+/// middle on clears the event's time of creation, and only one with checksums then counts the
+/// CRC anew (`Binlog_sender::send_format_description_event`, `sql/rpl_binlog_sender.cc`).
+fn verified_format(event: &RawEvent<'_>) -> Result<Vec<u8>, EventError> {
+    /// Behind the header, the version of the format and that of the server.
+    const CREATED: std::ops::Range<usize> = HEADER_LENGTH + 52..HEADER_LENGTH + 56;
+    let mut bytes = event.bytes().to_vec();
+    let verified = event.verify(Checksum::Crc32);
+    let is_cleared = bytes.get(CREATED) == Some(&[0; 4]);
+    if verified.is_err() && is_cleared && event.announced_checksum()? == Checksum::None {
+        let end = bytes.len() - Checksum::Crc32.length();
+        let crc = crc32fast::hash(&bytes[..end]);
+        bytes[end..].copy_from_slice(&crc.to_le_bytes());
+        return Ok(bytes);
+    }
+    verified?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

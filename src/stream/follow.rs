@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -14,6 +13,7 @@ use super::claim::{self, Claimant};
 use super::cutter::Cutter;
 use super::error::StreamError;
 use super::horizon::Horizon;
+use super::report::{Observer, StreamEvent, StreamOptions, StreamPlan, StreamReport};
 use super::source::{Finder, Source};
 use super::upload::{Uploaded, Uploader};
 use crate::archive::layout::BranchNumber;
@@ -31,131 +31,78 @@ use crate::mysql::wire::{
 const HEARTBEAT: Duration = Duration::from_secs(3);
 /// A source that says nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(15);
+/// A source that refuses the dump is asked again so often, in case the reason shows meanwhile.
+const REFUSALS: u32 = 4;
 /// The longest pause between two tries to reach a source.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
-/// Which server to follow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FollowFrom {
-    /// The one that takes the writes.
-    Primary,
-    /// One that follows it.
-    Secondary,
+/// Finds the source and checks that the archive can go on from it; nothing is changed.
+///
+/// # Errors
+///
+/// [`StreamError`], as the run itself would fail.
+pub async fn plan(
+    repository: &Repository,
+    servers: Vec<ServerUrl>,
+    options: &StreamOptions,
+    clock: &dyn Clock,
+) -> Result<StreamPlan, StreamError> {
+    let start = Start::find(repository, servers, options, clock).await?;
+    let newest = repository.newest_epoch(None).await?;
+    Ok(StreamPlan {
+        server: start.source.name(),
+        uuid: start.source.facts.server_uuid,
+        version: start.source.facts.version.to_string(),
+        topology: start.source.kind.to_string(),
+        branch: start.branch.0,
+        epoch: newest.map_or(0, |epoch| epoch.0) + 1,
+        start: start.have,
+    })
 }
 
-/// How to stream.
-#[derive(Debug, Clone)]
-pub struct StreamOptions {
-    /// Which server to follow.
-    pub from: FollowFrom,
-    /// Whether to end when the source's present state is archived.
-    pub once: bool,
-    /// How long events may wait for their segment.
-    pub flush_interval: Duration,
-    /// How many bytes of binlog make a segment full.
-    pub segment_bytes: usize,
-    /// How often a quiet source is vouched for.
-    pub idle_interval: Duration,
-    /// zstd's level.
-    pub level: i32,
-    /// The name of this host, for the claim.
-    pub host: String,
+/// Where a stream begins: what is known before the claim, so that a run that would be refused
+/// does not push another one out.
+struct Start {
+    branch: BranchNumber,
+    finder: Finder,
+    source: Source,
+    origin: GtidSet,
+    have: GtidSet,
+    complete_to: Option<DateTime<Utc>>,
 }
 
-impl Default for StreamOptions {
-    fn default() -> Self {
-        Self {
-            from: FollowFrom::Primary,
-            once: false,
-            flush_interval: Duration::from_secs(2),
-            segment_bytes: 64 << 20,
-            idle_interval: Duration::from_secs(60),
-            level: 3,
-            host: String::new(),
-        }
+impl Start {
+    async fn find(
+        repository: &Repository,
+        servers: Vec<ServerUrl>,
+        options: &StreamOptions,
+        clock: &dyn Clock,
+    ) -> Result<Self, StreamError> {
+        let branch = repository
+            .branches()
+            .await?
+            .last()
+            .map_or(BranchNumber(1), |branch| branch.branch);
+        let mut finder = Finder::new(servers, options.from);
+        let mut source = finder.find().await?;
+        let snapshots = repository.snapshots().await?;
+        let origin = snapshots.first().map_or_else(
+            || source.facts.gtid_executed.clone(),
+            |snapshot| snapshot.gtid_executed.clone(),
+        );
+        let chain = repository.chain(branch).await?;
+        let have = chain.end().unwrap_or_else(|| origin.clone());
+        source.check_history(&have, clock).await?;
+        Ok(Self {
+            branch,
+            finder,
+            source,
+            origin,
+            have,
+            complete_to: chain.complete_to(),
+        })
     }
 }
-
-/// What happens while streaming.
-#[derive(Debug, Clone, Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub enum StreamEvent {
-    /// The archive is ours.
-    Claimed {
-        /// The claim's number.
-        epoch: u64,
-        /// The history.
-        branch: u32,
-        /// What the archive holds already.
-        start: GtidSet,
-    },
-    /// A server is being followed.
-    Following {
-        /// `host:port`.
-        server: String,
-        /// Its `server_uuid`.
-        uuid: Uuid,
-        /// Its version.
-        version: String,
-    },
-    /// Something that a person should know.
-    Warning {
-        /// The text.
-        message: String,
-    },
-    /// A segment is durable.
-    Segment {
-        /// Its key.
-        key: String,
-        /// Its transactions.
-        transactions: u64,
-        /// Bytes of binlog.
-        raw_bytes: u64,
-        /// Bytes in the store.
-        stored_bytes: u64,
-        /// Its newest commit.
-        #[serde(with = "crate::clock::micros_option")]
-        last_commit: Option<DateTime<Utc>>,
-        /// Up to which moment the archive is complete now.
-        #[serde(with = "crate::clock::micros_option")]
-        complete_to: Option<DateTime<Utc>>,
-        /// Seconds from its newest commit to durability.
-        lag_seconds: Option<f64>,
-    },
-    /// The source was lost or is not the right one any more.
-    Interrupted {
-        /// Why.
-        reason: String,
-        /// When the next try is made, in seconds.
-        retry_seconds: f64,
-    },
-}
-
-/// What a stream did.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct StreamReport {
-    /// The claim's number.
-    pub epoch: u64,
-    /// The history.
-    pub branch: u32,
-    /// Segments put.
-    pub segments: u64,
-    /// Transactions in them.
-    pub transactions: u64,
-    /// Bytes of binlog in them.
-    pub raw_bytes: u64,
-    /// Bytes in the store.
-    pub stored_bytes: u64,
-    /// Every GTID that the archive holds now, or that was before it began.
-    pub gtid_set: GtidSet,
-    /// Up to which moment of the source's clock the archive is complete.
-    #[serde(with = "crate::clock::micros_option")]
-    pub complete_to: Option<DateTime<Utc>>,
-}
-
-/// Who is told what happens.
-pub type Observer = Arc<dyn Fn(StreamEvent) + Send + Sync>;
 
 /// Follows the servers until `cancel`, or with `once` until the source's present state is
 /// archived.
@@ -171,22 +118,14 @@ pub async fn run(
     observer: Observer,
     cancel: CancellationToken,
 ) -> Result<StreamReport, StreamError> {
-    let branch = repository
-        .branches()
-        .await?
-        .last()
-        .map_or(BranchNumber(1), |branch| branch.branch);
-    let mut finder = Finder::new(servers, options.from);
-    let mut source = finder.find().await?;
-    let snapshots = repository.snapshots().await?;
-    let origin = snapshots.first().map_or_else(
-        || source.facts.gtid_executed.clone(),
-        |s| s.gtid_executed.clone(),
-    );
-    // Before the claim: a run that would be refused shall not push another one out.
-    let chain = repository.chain(branch).await?;
-    let have = chain.end().unwrap_or_else(|| origin.clone());
-    source.check_history(&have, &*clock).await?;
+    let Start {
+        branch,
+        mut finder,
+        source,
+        origin,
+        complete_to,
+        ..
+    } = Start::find(&repository, servers, &options, &*clock).await?;
     let claimant = Claimant {
         source: source.facts.server_uuid,
         address: source.name(),
@@ -215,7 +154,7 @@ pub async fn run(
             epoch: epoch.0,
             branch: branch.0,
             gtid_set: claimed.start,
-            complete_to: chain.complete_to(),
+            complete_to,
             ..StreamReport::default()
         },
         uploading: Uploading::Idle(Box::new(uploader)),
@@ -272,6 +211,7 @@ impl Follower {
                 .build()
         };
         let mut pause = pauses();
+        let mut refusals = 0;
         let mut next = Ok(first);
         loop {
             let started = Instant::now();
@@ -282,13 +222,18 @@ impl Follower {
             let reason = match followed {
                 Ok(Ended::Cancelled | Ended::CaughtUp) => return Ok(()),
                 Ok(Ended::Lost(reason)) => reason,
-                Err(error) if error.class().is_transient() || is_dump_conflict(&error) => {
+                // Without the uploader nothing more can be kept.
+                Err(error) if matches!(self.uploading, Uploading::Failed) => return Err(error),
+                Err(error) if error.class().is_transient() => describe(&error),
+                Err(error) if is_refused_dump(&error) && refusals < REFUSALS => {
+                    refusals += 1;
                     describe(&error)
                 }
                 Err(error) => return Err(error),
             };
             if started.elapsed() > LONGEST_PAUSE {
                 pause = pauses();
+                refusals = 0;
             }
             let wait = pause.next().unwrap_or(LONGEST_PAUSE);
             (self.observer)(StreamEvent::Interrupted {
@@ -301,15 +246,17 @@ impl Follower {
             }
             // What was received is not kept waiting for the next source.
             if matches!(self.uploading, Uploading::Idle(_))
-                && let Some(draft) = self.cutter.cut()
+                && let Some(draft) = self.cutter.finish()
             {
                 self.submit(draft).await?;
             }
             next = finder.find().await;
-            if let Ok(source) = &mut next {
-                source
+            if let Ok(source) = &mut next
+                && let Err(error) = source
                     .check_history(&self.cutter.received(), &*self.clock)
-                    .await?;
+                    .await
+            {
+                next = Err(error);
             }
         }
     }
@@ -328,6 +275,8 @@ impl Follower {
         }
         let options = WireOptions {
             program_name: "quillback stream".to_owned(),
+            // The start of a dump has no heartbeats that would be missed.
+            read_timeout: Some(SILENCE),
             ..WireOptions::default()
         };
         let connection = WireConnection::connect(&source.url, &options).await?;
@@ -492,7 +441,7 @@ impl Follower {
         if matches!(self.uploading, Uploading::Failed) {
             return Ok(());
         }
-        if let Some(draft) = self.cutter.cut() {
+        if let Some(draft) = self.cutter.finish() {
             self.submit(draft).await?;
         }
         if let Uploading::Busy(_) = self.uploading {
@@ -517,11 +466,11 @@ impl Uploading {
     }
 }
 
-/// Whether the source refused the dump because another one has the same identity: ours, from
-/// before the connection broke, which ends by itself.
-fn is_dump_conflict(error: &StreamError) -> bool {
-    matches!(error, StreamError::Wire(error) if error.server_code() == Some(1236)
-        && error.to_string().contains("same server_uuid"))
+/// Whether the source refused the dump (`ER_SOURCE_FATAL_ERROR_READING_BINLOG`). It may have
+/// purged what is asked for since it was looked at, which the next look tells as a gap; or it may
+/// be unable to read its own binlog, which it says again.
+fn is_refused_dump(error: &StreamError) -> bool {
+    matches!(error, StreamError::Wire(error) if error.server_code() == Some(1236))
 }
 
 /// An error with its causes, on one line.

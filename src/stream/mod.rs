@@ -11,8 +11,10 @@ pub mod cutter;
 mod error;
 pub mod follow;
 mod horizon;
+mod report;
 mod source;
 pub mod upload;
 
 pub use error::StreamError;
-pub use follow::{StreamEvent, StreamOptions, StreamReport, run};
+pub use follow::{plan, run};
+pub use report::{FollowFrom, Observer, StreamEvent, StreamOptions, StreamPlan, StreamReport};

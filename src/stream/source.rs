@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::cutter::SourcePosition;
 use super::error::StreamError;
-use super::follow::FollowFrom;
+use super::report::FollowFrom;
 use crate::clock::Clock;
 use crate::gtid::GtidSet;
 use crate::mysql::discover::discover;
@@ -15,6 +15,8 @@ use crate::mysql::server_url::{HostPort, ServerUrl};
 use crate::mysql::session::Session;
 use crate::mysql::topology::TopologyKind;
 
+/// A source that does not answer a small question for so long is gone.
+const QUESTION_LIMIT: Duration = Duration::from_secs(10);
 /// How long a new primary may need to apply what its group has already agreed on.
 const APPLY_GRACE: Duration = Duration::from_secs(60);
 
@@ -73,6 +75,8 @@ impl Finder {
         };
         let url = self.login_of(&address);
         let mut session = Session::connect(&url).await?;
+        // The dump waits while a question is open: a server that hangs must not hold it up.
+        session.set_timeout(Some(QUESTION_LIMIT));
         let facts = ServerFacts::load(&mut session).await?;
         let source = Source {
             url,

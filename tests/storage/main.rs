@@ -4,6 +4,7 @@
 
 mod contract;
 mod faulty;
+mod liar;
 mod local;
 mod minio;
 mod proxy;

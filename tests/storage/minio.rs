@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use quillback::storage::{S3Config, S3Credentials, S3Storage};
+use bytes::Bytes;
+use quillback::storage::{S3Config, S3Credentials, S3Storage, Storage as _};
 use tempfile::TempDir;
 
 pub(crate) const BUCKET: &str = "archive";
@@ -44,6 +45,12 @@ impl Minio {
         };
         for _ in 0..300 {
             if minio.is_ready() {
+                // Healthy is not yet ready: the first requests of a busy start meet 503.
+                let storage = minio.storage("ready").await;
+                storage
+                    .put_if_absent("now", Bytes::new())
+                    .await
+                    .expect("minio takes writes");
                 return minio;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;

@@ -108,40 +108,66 @@ impl Drop for Proxy {
     }
 }
 
+/// An HTTP request as it came.
+pub(crate) struct Request {
+    pub(crate) bytes: Vec<u8>,
+    /// Where its body starts.
+    pub(crate) body: usize,
+    /// What is before the body, lower-cased.
+    pub(crate) head: String,
+}
+
+impl Request {
+    /// The next request, or nothing if the connection ends.
+    pub(crate) async fn read(client: &mut TcpStream) -> std::io::Result<Option<Self>> {
+        let mut bytes = Vec::new();
+        let body = loop {
+            if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+                break end + 4;
+            }
+            if client.read_buf(&mut bytes).await? == 0 {
+                return Ok(None);
+            }
+        };
+        let head = String::from_utf8_lossy(&bytes[..body]).to_ascii_lowercase();
+        let mut request = Self { bytes, body, head };
+        if request.header("expect").is_some() {
+            client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+        }
+        assert!(
+            request.header("transfer-encoding").is_none(),
+            "bodies are known by their length only"
+        );
+        let length: usize = request
+            .header("content-length")
+            .map_or(0, |length| length.parse().expect("a number"));
+        while request.bytes.len() < body + length {
+            if client.read_buf(&mut request.bytes).await? == 0 {
+                return Ok(None);
+            }
+        }
+        Ok(Some(request))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let (_, rest) = self.head.split_once(&format!("\r\n{name}: "))?;
+        rest.split("\r\n").next()
+    }
+}
+
 async fn serve(
     mut client: TcpStream,
     upstream: SocketAddr,
     state: &Mutex<State>,
 ) -> std::io::Result<()> {
-    let mut request = Vec::new();
-    let head = loop {
-        if let Some(end) = request.windows(4).position(|four| four == b"\r\n\r\n") {
-            break end + 4;
-        }
-        if client.read_buf(&mut request).await? == 0 {
-            return Ok(());
-        }
+    let Some(request) = Request::read(&mut client).await? else {
+        return Ok(());
     };
-    let text = String::from_utf8_lossy(&request[..head]).to_ascii_lowercase();
-    let header = |name: &str| {
-        let name = format!("\r\n{name}: ");
-        text.split_once(&name)
-            .and_then(|(_, rest)| rest.split("\r\n").next())
-    };
-    if header("expect").is_some() {
-        client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
-    }
-    assert!(
-        header("transfer-encoding").is_none(),
-        "the proxy knows bodies by their length only"
-    );
-    let length: usize =
-        header("content-length").map_or(0, |length| length.parse().expect("a number"));
-    while request.len() < head + length {
-        if client.read_buf(&mut request).await? == 0 {
-            return Ok(());
-        }
-    }
+    let Request {
+        bytes: mut request,
+        body: head,
+        head: text,
+    } = request;
     let trick = {
         let mut state = state.lock().expect("no panic");
         state.seen.push(text.clone());

@@ -84,6 +84,12 @@ pub enum SegmentError {
         /// By the data.
         found: u64,
     },
+    /// The GTID set before the segment has too many intervals.
+    #[error("the segment's index would have {bytes} bytes, more than a reader takes")]
+    IndexTooLarge {
+        /// How many it would have.
+        bytes: usize,
+    },
     /// What was compressed did not decompress to the same bytes.
     #[error("compressing the segment changed its bytes; this machine's memory or zstd is faulty")]
     NotTheSame,
@@ -93,7 +99,11 @@ impl Classified for SegmentError {
     fn class(&self) -> Class {
         match self {
             Self::TooNew { .. } => Class::NoArchive,
+            Self::IndexTooLarge { .. } => Class::Failure,
             _ => Class::Integrity,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! From a segment's bytes to its index, its transactions' lines and its events.
 
-use std::io::{Cursor, Read};
+use std::io::{BufRead as _, BufReader, Cursor, Read};
 
 use bytes::Bytes;
 
@@ -19,6 +19,10 @@ const DIGEST: usize = 32;
 const EVENT_LIMIT: usize = (1 << 30) + (1 << 20);
 /// The lines of a segment's transactions may unfold to this much.
 const DETAILS_LIMIT: u64 = 1 << 30;
+/// One of these lines is never longer: the names of 200 tables, each character escaped.
+const LINE_LIMIT: u64 = 4 << 20;
+/// An event's memory grows by so much as its bytes come, whatever its header claims.
+const READ_STEP: usize = 1 << 20;
 
 /// What the first bytes of a segment gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,16 +105,21 @@ pub(crate) fn read_details(
         .ok_or(SegmentError::NotASegment(
             "its list of transactions is missing",
         ))?;
-    let mut text = Vec::new();
-    decoder(compressed)?
-        .take(DETAILS_LIMIT)
-        .read_to_end(&mut text)
-        .map_err(SegmentError::Compression)?;
-    let lines: Vec<IndexedTransaction> = text
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-        .map(|line| serde_json::from_slice(line).map_err(SegmentError::Index))
-        .collect::<Result<_, _>>()?;
+    let mut reader = BufReader::new(decoder(compressed)?.take(DETAILS_LIMIT));
+    let mut lines: Vec<IndexedTransaction> = Vec::new();
+    let mut line = Vec::new();
+    while lines.len() as u64 <= index.transactions {
+        line.clear();
+        (&mut reader)
+            .take(LINE_LIMIT)
+            .read_until(b'\n', &mut line)
+            .map_err(SegmentError::Compression)?;
+        match line.last() {
+            None => break,
+            Some(b'\n') => lines.push(serde_json::from_slice(&line).map_err(SegmentError::Index)?),
+            Some(_) => return Err(SegmentError::Truncated),
+        }
+    }
     if lines.len() as u64 != index.transactions {
         return Err(SegmentError::Mismatch {
             what: "transactions",
@@ -265,9 +274,12 @@ impl SegmentEvents {
         }
         let mut event = std::mem::take(&mut self.event);
         event.clear();
-        event.resize(length, 0);
-        event[..HEADER_LENGTH].copy_from_slice(&head);
-        self.fill(&mut event[HEADER_LENGTH..])?;
+        event.extend_from_slice(&head);
+        while event.len() < length {
+            let filled = event.len();
+            event.resize(length.min(filled + READ_STEP), 0);
+            self.fill(&mut event[filled..])?;
+        }
         self.event = event;
         let event = RawEvent::new(&self.event).map_err(broken)?;
         let checksum = match event.kind() {

@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
-    DETAILS_MAGIC, FORMAT, INDEX_MAGIC, IndexedTransaction, Part, SIGNATURE, SegmentError,
-    SegmentIndex, SegmentSource,
+    DETAILS_MAGIC, FORMAT, INDEX_LIMIT, INDEX_MAGIC, IndexedTransaction, Part, SIGNATURE,
+    SegmentError, SegmentIndex, SegmentSource,
 };
 use crate::archive::hash::{Sha256, sha256};
 use crate::archive::layout::{BranchNumber, Epoch, SegmentName};
@@ -107,6 +107,14 @@ impl Draft {
         self.part = None;
     }
 
+    /// Takes away the events behind the first `raw_bytes` bytes: those of a transaction that
+    /// shall start in the next segment.
+    #[must_use]
+    pub fn split_off(&mut self, raw_bytes: usize) -> Vec<u8> {
+        let at = raw_bytes.clamp(self.head, self.raw.len());
+        self.raw.split_off(at)
+    }
+
     /// Says that the segment starts or ends inside a transaction.
     pub fn set_part(&mut self, part: Part) {
         self.part = Some(part);
@@ -154,7 +162,8 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// [`SegmentError::NotTheSame`] if the bytes do not survive the trip.
+    /// [`SegmentError::NotTheSame`] if the bytes do not survive the trip,
+    /// [`SegmentError::IndexTooLarge`] if no reader would take the index.
     pub fn encode(
         self,
         level: i32,
@@ -175,6 +184,11 @@ impl Draft {
         content.extend_from_slice(&json);
         let digest = sha256(&content);
         content.extend_from_slice(digest.as_bytes());
+        if content.len() > INDEX_LIMIT {
+            return Err(SegmentError::IndexTooLarge {
+                bytes: content.len(),
+            });
+        }
         let mut bytes = skippable(INDEX_MAGIC, &content);
         bytes.extend_from_slice(&body);
         let sha256 = sha256(&bytes);

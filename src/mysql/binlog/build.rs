@@ -31,13 +31,9 @@ impl EventBuilder {
     /// The GTIDs before a file. `position` is where the event starts in that file.
     #[must_use]
     pub fn previous_gtids(&self, set: &GtidSet, timestamp: u32, position: u64) -> Vec<u8> {
-        self.event(
-            EventKind::PREVIOUS_GTIDS,
-            timestamp,
-            IGNORABLE,
-            Some(position),
-            &set.encode(),
-        )
+        let body = set.encode();
+        let end = position + self.length(body.len());
+        self.event(EventKind::PREVIOUS_GTIDS, timestamp, IGNORABLE, end, &body)
     }
 
     /// The made-up ROTATE that opens a file in a stream, or (with a `timestamp`) a real one.
@@ -46,15 +42,13 @@ impl EventBuilder {
         let mut body = position.to_le_bytes().to_vec();
         body.extend_from_slice(file.as_bytes());
         let flags = if timestamp == 0 { ARTIFICIAL } else { 0 };
-        self.event(EventKind::ROTATE, timestamp, flags, None, &body)
+        self.event(EventKind::ROTATE, timestamp, flags, 0, &body)
     }
 
     /// A heartbeat of the first version: the position is the header's, so at most 4 GiB.
     #[must_use]
     pub fn heartbeat(&self, file: &str, position: u32) -> Vec<u8> {
-        let length = self.length(file.len());
-        let start = u64::from(position).saturating_sub(length);
-        self.event(EventKind::HEARTBEAT, 0, 0, Some(start), file.as_bytes())
+        self.event(EventKind::HEARTBEAT, 0, 0, position.into(), file.as_bytes())
     }
 
     /// A heartbeat of the second version.
@@ -70,7 +64,7 @@ impl EventBuilder {
         put_lenenc(encoded.len() as u64, &mut body);
         body.extend_from_slice(&encoded);
         put_lenenc(0, &mut body);
-        self.event(EventKind::HEARTBEAT_V2, 0, 0, None, &body)
+        self.event(EventKind::HEARTBEAT_V2, 0, 0, 0, &body)
     }
 
     const fn length(&self, body: usize) -> u64 {
@@ -82,11 +76,10 @@ impl EventBuilder {
         kind: EventKind,
         timestamp: u32,
         flags: u16,
-        start: Option<u64>,
+        log_pos: u64,
         body: &[u8],
     ) -> Vec<u8> {
         let length = self.length(body.len());
-        let log_pos = start.map_or(0, |start| start + length);
         let mut out = Vec::with_capacity(HEADER_LENGTH + body.len() + 4);
         out.extend_from_slice(&timestamp.to_le_bytes());
         out.push(kind.0);
@@ -101,5 +94,28 @@ impl EventBuilder {
             out.extend_from_slice(&crc.to_le_bytes());
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mysql::binlog::RawEvent;
+
+    #[test]
+    fn positions_are_those_that_were_asked_for() {
+        let builder = EventBuilder::new(Checksum::Crc32, 7);
+        // A heartbeat may name a position before its own length: the file has just begun.
+        for position in [4, 35, 36, 37, u32::MAX] {
+            let bytes = builder.heartbeat("binlog.000001", position);
+            let event = RawEvent::new(&bytes).expect("well formed");
+            event.verify(Checksum::Crc32).expect("whole");
+            assert_eq!(event.header().log_pos, position);
+        }
+        let bytes = builder.previous_gtids(&GtidSet::new(), 1, 126);
+        let event = RawEvent::new(&bytes).expect("well formed");
+        assert_eq!(event.header().log_pos as usize, 126 + bytes.len());
+        let body = event.body(Checksum::Crc32).expect("a body");
+        assert_eq!(GtidSet::decode(body), Ok(GtidSet::new()));
     }
 }

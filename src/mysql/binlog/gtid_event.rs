@@ -109,3 +109,126 @@ fn malformed(kind: EventKind, reason: &str) -> EventError {
         reason: reason.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mysql::binlog::testing::{SourceLog, Work};
+
+    const UUID: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+
+    fn first_of(gtid: &str, checksum: Checksum, times: (u64, u64)) -> (Vec<Vec<u8>>, GtidEvent) {
+        let gtid: Gtid = gtid.parse().expect("a GTID");
+        let work = Work::Rows(vec![("a.t", vec![1; 300])]);
+        let events = SourceLog::new(checksum, 7).transaction(&gtid, times, &work);
+        let event = RawEvent::new(&events[0]).expect("well formed");
+        let parsed = GtidEvent::parse(&event, checksum).expect("a GTID event");
+        assert_eq!(parsed.gtid, gtid);
+        (events, parsed)
+    }
+
+    #[test]
+    fn both_layouts_tell_the_same() {
+        for checksum in [Checksum::None, Checksum::Crc32] {
+            for gtid in [
+                format!("{UUID}:1"),
+                format!("{UUID}:{}", crate::gtid::MAX_GNO),
+                format!("{UUID}:blue:1"),
+                format!("{UUID}:a234567890_234567890_234567890_2:9223372036854775806"),
+            ] {
+                let same = 1_795_000_000_000_001;
+                for times in [(same, same), (same, same - 7), (same, 0)] {
+                    let (events, parsed) = first_of(&gtid, checksum, times);
+                    assert_eq!(
+                        (
+                            parsed.immediate_commit_micros,
+                            parsed.original_commit_micros
+                        ),
+                        times,
+                        "{gtid}"
+                    );
+                    let length: usize = events.iter().map(Vec::len).sum();
+                    assert_eq!(parsed.transaction_length, length as u64, "{gtid}");
+                    assert_eq!((parsed.last_committed, parsed.sequence_number), (0, 1));
+                }
+            }
+        }
+    }
+
+    /// Bytes of the manual's layout, written out by hand.
+    #[test]
+    fn an_untagged_event_is_read_field_by_field() {
+        let mut bytes = vec![0x2a, 0, 0, 0, 33, 9, 0, 0, 0];
+        bytes.extend_from_slice(&[19 + 62, 0, 0, 0, 0xff, 0, 0, 0, 0, 0]);
+        bytes.push(1);
+        bytes.extend_from_slice(&[0xab; 16]);
+        bytes.extend_from_slice(&[5, 1, 0, 0, 0, 0, 0, 0]);
+        bytes.push(2);
+        bytes.extend_from_slice(&[3, 0, 0, 0, 0, 0, 0, 0]);
+        bytes.extend_from_slice(&[4, 0, 0, 0, 0, 0, 0, 0]);
+        bytes.extend_from_slice(&[0x10, 0, 0, 0, 0, 0, 0x80]);
+        bytes.extend_from_slice(&[0x0f, 0, 0, 0, 0, 0, 0]);
+        bytes.extend_from_slice(&[0xfc, 0x00, 0x02]);
+        bytes.extend_from_slice(&[0, 0, 0]);
+        let event = RawEvent::new(&bytes).expect("well formed");
+        let parsed = GtidEvent::parse(&event, Checksum::None).expect("a GTID event");
+        assert_eq!(
+            parsed,
+            GtidEvent {
+                gtid: "abababab-abab-abab-abab-abababababab:261"
+                    .parse()
+                    .expect("a GTID"),
+                last_committed: 3,
+                sequence_number: 4,
+                immediate_commit_micros: 0x10,
+                original_commit_micros: 0x0f,
+                transaction_length: 512,
+            }
+        );
+    }
+
+    #[test]
+    fn what_is_no_transaction_is_refused() {
+        let (events, _) = first_of(&format!("{UUID}:1"), Checksum::None, (1, 1));
+        let mut zero = events[0].clone();
+        zero[19 + 17..19 + 25].fill(0);
+        let mut old = events[0].clone();
+        old[19 + 25] = 0;
+        for bytes in [zero, old, events[1].clone()] {
+            let event = RawEvent::new(&bytes).expect("well formed");
+            assert!(matches!(
+                GtidEvent::parse(&event, Checksum::None),
+                Err(EventError::Malformed { .. })
+            ));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(
+            tagged: bool,
+            body in prop::collection::vec(any::<u8>(), 0..90),
+            valid: bool,
+            at in any::<prop::sample::Index>(),
+            byte: u8,
+        ) {
+            let gtid = if tagged { format!("{UUID}:t:1") } else { format!("{UUID}:1") };
+            let (events, _) = first_of(&gtid, Checksum::None, (5, 4));
+            let mut bytes = events[0].clone();
+            if valid {
+                let at = 19 + at.index(bytes.len() - 19);
+                bytes[at] = byte;
+            } else {
+                bytes.truncate(19);
+                bytes.extend_from_slice(&body);
+                let length = u32::try_from(bytes.len()).expect("short");
+                bytes[9..13].copy_from_slice(&length.to_le_bytes());
+            }
+            let event = RawEvent::new(&bytes).expect("a valid header");
+            let _ = GtidEvent::parse(&event, Checksum::None);
+            let _ = GtidEvent::parse(&event, Checksum::Crc32);
+        }
+    }
+}

@@ -11,6 +11,8 @@ mod event;
 mod gtid_event;
 mod splitter;
 mod summary;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use build::{EventBuilder, MAGIC};
 pub use event::{Checksum, EventError, EventHeader, EventKind, HEADER_LENGTH, RawEvent};

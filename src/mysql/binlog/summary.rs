@@ -123,12 +123,11 @@ impl SummaryBuilder {
     }
 
     fn take_statement(&mut self, schema: &[u8], text: &[u8]) {
-        let frame = text.len() <= 10
-            && [&b"BEGIN"[..], b"COMMIT", b"ROLLBACK"]
-                .iter()
-                .any(|word| text.eq_ignore_ascii_case(word));
-        if frame || text.starts_with(b"XA ") || self.summary.statement.is_some() {
-            self.summary.incomplete |= !frame && self.summary.statement.is_some();
+        if is_frame(text) {
+            return;
+        }
+        if self.summary.statement.is_some() {
+            self.summary.incomplete = true;
             return;
         }
         let mut kept = String::from_utf8_lossy(text).into_owned();
@@ -160,36 +159,34 @@ impl SummaryBuilder {
             255 => Box::new(payload),
             _ => return Err(malformed("unknown compression")),
         };
+        let broken = |error: std::io::Error| malformed(&error.to_string());
+        let mut head = [0; super::HEADER_LENGTH];
         let mut buffer = Vec::new();
         loop {
-            buffer.resize(super::HEADER_LENGTH, 0);
-            match reader.read(&mut buffer[..1]) {
-                Ok(0) => return Ok(()),
-                Ok(_) => {}
-                Err(error) => return Err(malformed(&error.to_string())),
+            if reader.read(&mut head[..1]).map_err(broken)? == 0 {
+                return Ok(());
             }
-            reader
-                .read_exact(&mut buffer[1..])
-                .map_err(|e| malformed(&e.to_string()))?;
-            let length = u32::from_le_bytes([buffer[9], buffer[10], buffer[11], buffer[12]]);
-            let length = length as usize;
-            if length < super::HEADER_LENGTH {
-                return Err(malformed("an inner event is too short"));
-            }
-            let rest = (length - super::HEADER_LENGTH) as u64;
+            reader.read_exact(&mut head[1..]).map_err(broken)?;
+            let length = u32::from_le_bytes([head[9], head[10], head[11], head[12]]) as usize;
+            let rest = length
+                .checked_sub(super::HEADER_LENGTH)
+                .ok_or_else(|| malformed("an inner event is too short"))?;
             if length > INNER_EVENT_LIMIT {
                 self.summary.incomplete = true;
+                let rest = rest as u64;
                 let skipped = std::io::copy(&mut reader.by_ref().take(rest), &mut std::io::sink())
-                    .map_err(|e| malformed(&e.to_string()))?;
+                    .map_err(broken)?;
                 if skipped < rest {
                     return Err(EventError::Truncated);
                 }
                 continue;
             }
+            buffer.clear();
+            buffer.extend_from_slice(&head);
             buffer.resize(length, 0);
             reader
                 .read_exact(&mut buffer[super::HEADER_LENGTH..])
-                .map_err(|e| malformed(&e.to_string()))?;
+                .map_err(broken)?;
             let inner = RawEvent::new(&buffer)?;
             if inner.kind() == EventKind::TRANSACTION_PAYLOAD {
                 return Err(malformed("a payload inside a payload"));
@@ -213,6 +210,20 @@ impl SummaryBuilder {
             .collect();
         self.summary
     }
+}
+
+/// Whether a statement only holds a transaction together and does nothing by itself.
+fn is_frame(text: &[u8]) -> bool {
+    let starts_with = |words: &str| {
+        text.get(..words.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(words.as_bytes()))
+    };
+    ["BEGIN", "COMMIT", "ROLLBACK"]
+        .iter()
+        .any(|word| text.eq_ignore_ascii_case(word.as_bytes()))
+        || ["XA ", "SAVEPOINT ", "ROLLBACK TO ", "RELEASE SAVEPOINT "]
+            .iter()
+            .any(|words| starts_with(words))
 }
 
 /// The compression type and the bytes of a TRANSACTION_PAYLOAD event's body.
@@ -278,5 +289,133 @@ impl Summary {
             parts.push(format!("{} more tables", self.tables.len() - parts.len()));
         }
         parts.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mysql::binlog::testing::{SourceLog, Work};
+
+    /// The summary of a transaction that does this.
+    fn summary(work: &Work) -> Result<Summary, EventError> {
+        let gtid = "3e11fa47-71ca-11e1-9e33-c80aa9429562:1"
+            .parse()
+            .expect("a GTID");
+        let checksum = Checksum::Crc32;
+        let events = SourceLog::new(checksum, 7).transaction(&gtid, (1, 1), work);
+        let first = RawEvent::new(&events[0])?;
+        let mut builder = SummaryBuilder::begin(&GtidEvent::parse(&first, checksum)?);
+        for event in &events {
+            builder.take(&RawEvent::new(event)?, checksum)?;
+        }
+        Ok(builder.finish())
+    }
+
+    fn statement(text: &str) -> Summary {
+        summary(&Work::Statement("shop", text.to_owned())).expect("a summary")
+    }
+
+    #[test]
+    fn a_compressed_transaction_tells_what_a_plain_one_tells() {
+        let rows = vec![
+            ("shop.page", vec![1; 100]),
+            ("a`b.c d", vec![]),
+            ("shop.page", vec![2; 50]),
+        ];
+        let plain = summary(&Work::Rows(rows.clone())).expect("a summary");
+        let names: Vec<_> = plain.tables.iter().map(|table| &table.name[..]).collect();
+        assert_eq!(names, ["a`b.c d", "shop.page"]);
+        assert_eq!(plain.tables[1].operations, [Operation::Insert]);
+        assert_eq!((plain.statement, plain.incomplete), (None, false));
+        let xa = summary(&Work::XaPrepare(rows.clone())).expect("a summary");
+        assert_eq!((xa.tables, xa.statement), (plain.tables.clone(), None));
+        for compressed in [false, true] {
+            let packed = summary(&Work::Payload(rows.clone(), compressed)).expect("a summary");
+            // Inside a payload events have no checksums of four bytes.
+            let bytes: Vec<_> = packed.tables.iter().map(|table| table.bytes).collect();
+            assert_eq!(
+                bytes,
+                [plain.tables[0].bytes - 4, plain.tables[1].bytes - 8]
+            );
+            assert_eq!(packed.tables.len(), plain.tables.len());
+        }
+    }
+
+    #[test]
+    fn statements_are_kept_and_the_frame_is_not() {
+        let ddl = statement("DROP TABLE page");
+        assert_eq!(ddl.statement.as_deref(), Some("DROP TABLE page"));
+        assert_eq!(ddl.schema.as_deref(), Some("shop"));
+        for frame in [
+            "BEGIN",
+            "commit",
+            "XA START X'61',X'',1",
+            "SAVEPOINT `a`",
+            "ROLLBACK TO `a`",
+        ] {
+            assert_eq!(statement(frame), Summary::default(), "{frame}");
+        }
+        assert!(statement("BEGINNING").statement.is_some());
+    }
+
+    #[test]
+    fn what_is_too_much_is_left_out_and_said() {
+        // The cut falls inside a character.
+        let long = format!("a{}", "\u{e9}".repeat(STATEMENT_LIMIT));
+        let cut = statement(&long);
+        assert!(cut.incomplete);
+        let kept = cut.statement.expect("a statement");
+        assert_eq!(kept.len(), STATEMENT_LIMIT - 1);
+        assert!(long.starts_with(&kept));
+
+        let names: Vec<&'static str> = (0..TABLE_LIMIT + 1)
+            .map(|n| &*Box::leak(format!("a.t{n}").into_boxed_str()))
+            .collect();
+        let rows = |count: usize| names[..count].iter().map(|name| (*name, vec![1])).collect();
+        let all = summary(&Work::Rows(rows(TABLE_LIMIT))).expect("a summary");
+        assert_eq!((all.tables.len(), all.incomplete), (TABLE_LIMIT, false));
+        let most = summary(&Work::Rows(rows(TABLE_LIMIT + 1))).expect("a summary");
+        assert_eq!((most.tables.len(), most.incomplete), (TABLE_LIMIT, true));
+
+        let huge = vec![0; INNER_EVENT_LIMIT + 1];
+        let work = Work::Payload(vec![("a.t", huge), ("b.u", vec![1])], true);
+        let without = summary(&work).expect("a summary");
+        assert!(without.incomplete);
+        assert_eq!(without.tables.len(), 1);
+        assert_eq!(without.tables[0].name, "b.u");
+    }
+
+    #[test]
+    fn a_broken_payload_is_an_error() {
+        let checksum = Checksum::None;
+        let mut log = SourceLog::new(checksum, 7);
+        let inner = [0, 0, 0, 0, 40, 0, 0, 0, 0, 19, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        for body in [
+            &[][..],
+            // No end of the fields.
+            &[2, 1, 0],
+            // An unknown compression.
+            &[2, 1, 7, 0, 1, 2, 3],
+            // Not compressed, and more bytes said than there are.
+            &[2, 3, 0xfc, 255, 0, 1, 1, 9, 0, 1, 2, 3],
+            // Half an event; an event shorter than its header; a payload inside a payload.
+            &[&[2, 3, 0xfc, 255, 0, 0][..], &inner[..10]].concat(),
+            &[
+                &[2, 3, 0xfc, 255, 0, 0][..],
+                &[1; 9],
+                &[5, 0, 0, 0],
+                &[0; 6],
+            ]
+            .concat(),
+            &[&[2, 3, 0xfc, 255, 0, 0][..], &inner].concat(),
+            // Said to be zstd.
+            &[2, 1, 0, 0, 1, 2, 3],
+        ] {
+            let event = log.event(1, &(EventKind::TRANSACTION_PAYLOAD, body.to_vec()));
+            let event = RawEvent::new(&event).expect("well formed");
+            let taken = SummaryBuilder::default().take(&event, checksum);
+            assert!(taken.is_err(), "{body:?}");
+        }
     }
 }

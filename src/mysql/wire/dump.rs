@@ -16,6 +16,9 @@ use crate::mysql::binlog::Checksum;
 
 const COM_REGISTER_REPLICA: u8 = 0x15;
 const COM_BINLOG_DUMP_GTID: u8 = 0x1e;
+/// The host under which `SHOW REPLICAS` lists a streamer, with port 0, so that nobody takes it for
+/// a server.
+pub const STREAMER_HOST: &str = "quillback-stream";
 /// The server compares the position only with the GTID set's; every file starts at 4.
 const FIRST_POSITION: u64 = 4;
 
@@ -83,8 +86,10 @@ impl BinlogDump {
             }
         };
         let mut register = options.server_id.to_le_bytes().to_vec();
-        // Empty host, user and password; port, rank and source id 0.
-        register.extend_from_slice(&[0; 3 + 2 + 4 + 4]);
+        register.push(STREAMER_HOST.len() as u8);
+        register.extend_from_slice(STREAMER_HOST.as_bytes());
+        // Empty user and password; port, rank and source id 0.
+        register.extend_from_slice(&[0; 2 + 2 + 4 + 4]);
         connection.command(COM_REGISTER_REPLICA, &register).await?;
         let answer = connection.read_payload().await?;
         connection.fail_on_error_packet(&answer)?;

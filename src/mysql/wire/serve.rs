@@ -228,6 +228,8 @@ impl ServedConnection {
     /// A broken connection.
     pub async fn flush(&mut self) -> Result<(), WireError> {
         let sent = self.socket.write_all(&self.outgoing).await;
+        // What the client says next continues the numbering, unless it is a new command.
+        self.decoder.expect_sequence(self.next_sequence);
         self.outgoing.clear();
         // One huge event must not keep its memory for the rest of the restore.
         self.outgoing.shrink_to(4 << 20);

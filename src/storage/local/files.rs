@@ -127,13 +127,21 @@ impl Root {
         let mut races = 0;
         loop {
             let made = fs::create_dir_all(folder);
-            let in_the_way = |error: &io::Error| error.kind() == ErrorKind::AlreadyExists;
-            if made.as_ref().is_err_and(in_the_way) || target.is_dir() {
+            let in_the_way = |path: &Path| path != self.path && path.is_file();
+            if target.is_dir() || made.is_err() && folder.ancestors().any(in_the_way) {
                 return Err(failure(ErrorKind::NotADirectory.into()));
             }
-            match made.and_then(|()| fs::hard_link(&temporary.path, &target)) {
+            let linked = match made {
+                // It was there, and then a delete removed it.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    Err(ErrorKind::NotFound.into())
+                }
+                Err(error) => Err(error),
+                Ok(()) => fs::hard_link(&temporary.path, &target),
+            };
+            match linked {
                 Ok(()) => break,
-                Err(error) if in_the_way(&error) => {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                     return Err(StorageError::AlreadyExists {
                         key: key.to_owned(),
                     });

@@ -72,7 +72,7 @@ impl S3Storage {
     pub async fn connect(config: S3Config) -> Result<Self, StorageError> {
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
             // Lost replies are told from refusals by the write's id, so repeating is safe.
-            .retry_config(RetryConfig::standard().with_max_attempts(4))
+            .retry_config(RetryConfig::standard().with_max_attempts(3))
             .timeout_config(
                 TimeoutConfig::builder()
                     .connect_timeout(Duration::from_secs(10))

@@ -71,8 +71,8 @@ impl Failure {
         self.status == Some(412) || self.code_is(&["PreconditionFailed"])
     }
 
-    /// Another write of the same key was under way: to be tried again.
-    pub(super) fn is_conflict(&self) -> bool {
+    /// Another write of the same key was under way, which says nothing of who wins.
+    fn is_conflict(&self) -> bool {
         self.status == Some(409) && !self.code_is(&["OperationAborted"])
     }
 
@@ -91,9 +91,18 @@ impl Failure {
         self.status == Some(416) || self.code_is(&["InvalidRange"])
     }
 
-    /// No reply, or one that says nothing of the request itself; it may have been done.
+    /// No reply, or one that says nothing of the request itself: it may have been done, and may
+    /// be tried again.
     pub(super) fn is_transient(&self) -> bool {
         self.is_conflict()
+            // Status 400, but said of the connection: the bytes did not arrive as they were sent.
+            || self.code_is(&[
+                "BadDigest",
+                "IncompleteBody",
+                "RequestTimeout",
+                "XAmzContentChecksumMismatch",
+                "XAmzContentSHA256Mismatch",
+            ])
             || match self.status {
                 None => true,
                 Some(501) => false,

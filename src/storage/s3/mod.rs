@@ -5,6 +5,7 @@
 //! requests whose reply was lost, so a refusal may be due to one's own first attempt; the id of
 //! the object that is there then tells own writes from foreign ones.
 
+mod checksum;
 mod config;
 mod failure;
 mod upload;
@@ -16,7 +17,6 @@ use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::ChecksumAlgorithm;
 use backon::{ExponentialBuilder, Retryable as _};
 use bytes::Bytes;
 use uuid::Uuid;
@@ -111,9 +111,10 @@ impl S3Storage {
 
     /// Writes the object in one request, under the id of this write.
     async fn put(&self, key: &str, id: &str, body: Bytes) -> Result<(), StorageError> {
-        let put = (|| self.put_once(key, id, body.clone()))
+        let checksum = checksum::sha256(&body);
+        let put = (|| self.put_once(key, id, &checksum, body.clone()))
             .retry(repeats())
-            .when(Failure::is_conflict)
+            .when(Failure::is_transient)
             .await;
         match put {
             Ok(()) => Ok(()),
@@ -121,14 +122,20 @@ impl S3Storage {
         }
     }
 
-    async fn put_once(&self, key: &str, id: &str, body: Bytes) -> Result<(), Failure> {
+    async fn put_once(
+        &self,
+        key: &str,
+        id: &str,
+        checksum: &str,
+        body: Bytes,
+    ) -> Result<(), Failure> {
         self.client
             .put_object()
             .bucket(&self.bucket)
             .key(self.full_key(key))
             .if_none_match("*")
             .metadata(WRITE_ID, id)
-            .checksum_algorithm(ChecksumAlgorithm::Sha256)
+            .checksum_sha256(checksum)
             .body(ByteStream::from(body))
             .send()
             .await?;
@@ -222,8 +229,8 @@ struct Head {
 fn repeats() -> ExponentialBuilder {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(50))
-        .with_max_delay(Duration::from_secs(2))
-        .with_max_times(6)
+        .with_max_delay(Duration::from_secs(1))
+        .with_max_times(5)
         .with_jitter()
 }
 

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::super::{ObjectWriter, StorageError};
 use super::failure::Failure;
-use super::{S3Storage, WRITE_ID, new_write_id, repeats};
+use super::{S3Storage, WRITE_ID, checksum, new_write_id, repeats};
 
 /// Parts under way at a time.
 const CONCURRENT: usize = 4;
@@ -80,21 +80,28 @@ impl S3Upload {
             .map_err(|_| Failure::transient("the object has too many parts".to_owned()))?;
         let (storage, key) = (self.storage.clone(), self.storage.full_key(&self.key));
         self.sending.spawn(async move {
-            let output = storage
-                .client
-                .upload_part()
-                .bucket(&storage.bucket)
-                .key(key)
-                .upload_id(upload_id)
-                .part_number(number)
-                .checksum_algorithm(ChecksumAlgorithm::Sha256)
-                .body(ByteStream::from(body))
-                .send()
-                .await?;
+            let checksum = checksum::sha256(&body);
+            let output = (|| async {
+                storage
+                    .client
+                    .upload_part()
+                    .bucket(&storage.bucket)
+                    .key(&key)
+                    .upload_id(&upload_id)
+                    .part_number(number)
+                    .checksum_sha256(&checksum)
+                    .body(ByteStream::from(body.clone()))
+                    .send()
+                    .await
+                    .map_err(Failure::from)
+            })
+            .retry(repeats())
+            .when(Failure::is_transient)
+            .await?;
             Ok(CompletedPart::builder()
                 .part_number(number)
                 .set_e_tag(output.e_tag)
-                .set_checksum_sha256(output.checksum_sha256)
+                .checksum_sha256(checksum)
                 .build())
         });
         Ok(())
@@ -158,7 +165,7 @@ impl S3Upload {
             Ok(())
         })
         .retry(repeats())
-        .when(Failure::is_conflict)
+        .when(Failure::is_transient)
         .await
     }
 

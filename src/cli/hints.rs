@@ -1,0 +1,174 @@
+//! What to try next: the one place that knows the "try:" lines.
+
+use super::failure::UsageError;
+use crate::archive::repository::ArchiveError;
+use crate::error::{Class, Classified as _};
+use crate::mysql::error::MysqlError;
+use crate::mysql::wire::WireError;
+use crate::restore::RestoreError;
+use crate::restore::plan::PlanError;
+use crate::restore::target::TargetError;
+use crate::storage::StorageError;
+use crate::stream::StreamError;
+
+/// The hint for an error, by its outermost part that has one.
+pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(hint_of)
+}
+
+fn hint_of(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(usage) = cause.downcast_ref::<UsageError>() {
+        return Some(usage.hint().to_owned());
+    }
+    if let Some(error) = cause.downcast_ref::<RestoreError>() {
+        return of_restore(error);
+    }
+    if let Some(error) = cause.downcast_ref::<StreamError>() {
+        return of_stream(error);
+    }
+    if let Some(error) = cause.downcast_ref::<ArchiveError>() {
+        return of_archive(error);
+    }
+    if let Some(error) = cause.downcast_ref::<StorageError>() {
+        return of_storage(error);
+    }
+    if let Some(error) = cause.downcast_ref::<MysqlError>() {
+        return of_class(error.class());
+    }
+    if let Some(error) = cause.downcast_ref::<WireError>() {
+        return of_class(error.class());
+    }
+    None
+}
+
+fn of_restore(error: &RestoreError) -> Option<String> {
+    let hint = match error {
+        RestoreError::Archive(error) => return of_archive(error),
+        RestoreError::Mysql(error) => return of_class(error.class()),
+        RestoreError::Target(error) => return of_target(error),
+        RestoreError::Plan(PlanError::NoSnapshot { .. }) => {
+            "a later target, or --until latest; quillback status shows the snapshots".to_owned()
+        }
+        RestoreError::Plan(PlanError::Gap { .. }) => {
+            "a target before the gap, or one that a snapshot behind the gap reaches \
+             (quillback status)"
+                .to_owned()
+        }
+        RestoreError::Plan(PlanError::Empty) => "quillback snapshot".to_owned(),
+        RestoreError::Plan(PlanError::Server { .. }) => {
+            "a new, empty server with its own server_id and gtid_mode=ON".to_owned()
+        }
+        RestoreError::Plan(PlanError::UnknownSnapshot { .. }) => {
+            "quillback status --json, which lists the snapshots".to_owned()
+        }
+        RestoreError::Unfinished { source, .. } => {
+            let again = "an emptied server (or a new one), and the same command again";
+            return Some(match of_restore(source) {
+                Some(hint) => format!("{hint}; then {again}"),
+                None => again.to_owned(),
+            });
+        }
+        RestoreError::Listen { .. } => {
+            "--serve-listen with an address of this host, and --serve-advertise with the one that \
+             the server reaches"
+                .to_owned()
+        }
+        _ => return None,
+    };
+    Some(hint)
+}
+
+fn of_target(error: &TargetError) -> Option<String> {
+    match error {
+        TargetError::Beyond { ends, .. } => Some(format!(
+            "--until {}, or --until latest",
+            crate::clock::rfc3339(*ends)
+        )),
+        TargetError::BeforeFirst { begins, .. } => Some(format!(
+            "--until {} or later, or an older archive",
+            crate::clock::rfc3339(*begins)
+        )),
+        TargetError::InGap { .. } => {
+            Some("a moment before or behind the gap (quillback status, quillback log)".to_owned())
+        }
+        TargetError::NoLog { .. } => {
+            Some("--until latest, which is the newest snapshot".to_owned())
+        }
+        TargetError::Empty => Some("quillback snapshot".to_owned()),
+        TargetError::Unknown { .. } => {
+            Some("quillback log, which lists what is archived".to_owned())
+        }
+        TargetError::BeforeLog { .. } => {
+            Some("--until-gtid with a snapshot's set (quillback status --json)".to_owned())
+        }
+    }
+}
+
+fn of_stream(error: &StreamError) -> Option<String> {
+    let hint = match error {
+        StreamError::Archive(error) => return of_archive(error),
+        StreamError::Mysql(error) => return of_class(error.class()),
+        StreamError::Wire(error) => return of_class(error.class()),
+        StreamError::Fenced { .. } => {
+            "nothing, if the other streamer is meant to run; else stop it and start again"
+        }
+        StreamError::Gap { .. } => {
+            "quillback init of a new archive, a snapshot into it, and keeping the binlog longer \
+             (binlog_expire_logs_seconds); this archive stays restorable up to its end"
+        }
+        StreamError::Fork { .. } => {
+            "the server that has these transactions, if there is one; a restored or rebuilt \
+             cluster needs an archive of its own"
+        }
+        StreamError::Event { .. } => {
+            "another member (--from secondary), and a look at that server's disk and memory"
+        }
+        StreamError::Damaged { .. } => "quillback status, which shows every problem",
+        StreamError::NoPrimary { .. } => "again once the cluster has a primary",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+fn of_archive(error: &ArchiveError) -> Option<String> {
+    match error {
+        ArchiveError::Storage(error) => of_storage(error),
+        ArchiveError::NotAnArchive { .. } => {
+            Some("quillback init, or another --archive".to_owned())
+        }
+        ArchiveError::Exists { .. } => {
+            Some("this archive as it is, or another place for a new one".to_owned())
+        }
+        ArchiveError::TooNew { .. } => Some("a newer quillback".to_owned()),
+        _ => None,
+    }
+}
+
+fn of_storage(error: &StorageError) -> Option<String> {
+    let hint = match error {
+        StorageError::InvalidUrl { .. } => "file:///folder or s3://bucket/prefix",
+        StorageError::NoSuchPlace { .. } => {
+            "making the bucket or the folder first, or another --archive"
+        }
+        StorageError::Denied { .. } => {
+            "the access rights and the credentials (AWS_ACCESS_KEY_ID, AWS_PROFILE, a role)"
+        }
+        StorageError::UnconditionalWrites { .. } => {
+            "a store that honours If-None-Match on PUT: AWS S3, MinIO, or a folder"
+        }
+        StorageError::Unavailable { .. } => "again later; AWS_ENDPOINT_URL if it is not AWS",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+fn of_class(class: Class) -> Option<String> {
+    match class {
+        Class::Authentication => Some(
+            "the user and QUILLBACK_PASSWORD, its grants, and ?ssl-mode= of the server's URL"
+                .to_owned(),
+        ),
+        Class::Transient => Some("again once the server can be reached".to_owned()),
+        _ => None,
+    }
+}

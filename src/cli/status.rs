@@ -1,0 +1,274 @@
+//! `quillback status`: what is restorable now.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use clap::Args;
+use serde::Serialize;
+
+use super::context::Context;
+use super::failure::Done;
+use super::render;
+use super::times::parse_span;
+use crate::archive::catalog::{Chain, Problem};
+use crate::archive::layout::{BranchNumber, Epoch, SnapshotId};
+use crate::archive::manifest::Manifest;
+use crate::archive::repository::Repository;
+use crate::error::Class;
+use crate::gtid::GtidSet;
+use crate::mysql::facts::ServerFacts;
+use crate::mysql::session::Session;
+
+/// The options of `status`.
+#[derive(Debug, Args)]
+pub(super) struct StatusArguments {
+    /// A log that is complete only to before this span is reported (exit code 3).
+    #[arg(long, value_parser = parse_span, default_value = "5m", value_name = "SPAN")]
+    max_lag: Duration,
+}
+
+/// What is restorable, and what is wrong.
+#[derive(Debug, Serialize)]
+struct StatusReport {
+    archive: String,
+    /// Whether any state can be restored.
+    restorable: bool,
+    /// The oldest snapshot's state.
+    #[serde(with = "crate::clock::micros_option")]
+    restorable_from: Option<DateTime<Utc>>,
+    /// The newest moment that can be restored.
+    #[serde(with = "crate::clock::micros_option")]
+    restorable_to: Option<DateTime<Utc>>,
+    /// Seconds from then to now.
+    lag_seconds: Option<f64>,
+    /// The newest archived GTID set.
+    gtid_set: GtidSet,
+    branch: BranchNumber,
+    /// The newest claim.
+    epoch: Option<Epoch>,
+    snapshots: Vec<SnapshotLine>,
+    segments: u64,
+    transactions: u64,
+    log_bytes: u64,
+    gaps: GtidSet,
+    problems: Vec<Problem>,
+    /// What the primary has and the archive lacks, where a server was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<ServerLine>,
+    warnings: Vec<String>,
+    exit_code: u8,
+}
+
+#[derive(Debug, Serialize)]
+struct SnapshotLine {
+    id: SnapshotId,
+    #[serde(with = "crate::clock::micros")]
+    finished: DateTime<Utc>,
+    gtid_executed: GtidSet,
+    tables: u64,
+    rows: u64,
+    stored_bytes: u64,
+    /// Whether the log leads from it to its end without a gap.
+    connected: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct ServerLine {
+    server: String,
+    not_archived: GtidSet,
+}
+
+pub(super) async fn run(context: &Context, arguments: StatusArguments) -> anyhow::Result<Done> {
+    let repository = context.repository().await?;
+    let mut report = load(&repository, context.clock.now(), arguments.max_lag).await?;
+    if context.has_servers() {
+        compare_with_server(context, &mut report).await;
+    }
+    let class = report.class();
+    report.exit_code = class.map_or(0, Class::exit_code);
+    if context.json {
+        render::data(&report);
+    } else {
+        render::say(&report.describe(context.clock.now()));
+    }
+    Ok(class.map_or(Done::Fine, Done::With))
+}
+
+async fn load(
+    repository: &Repository,
+    now: DateTime<Utc>,
+    max_lag: Duration,
+) -> anyhow::Result<StatusReport> {
+    let branch = repository
+        .branches()
+        .await?
+        .last()
+        .map_or(BranchNumber(1), |branch| branch.branch);
+    let chain = repository.chain(branch).await?;
+    let snapshots: Vec<SnapshotLine> = repository
+        .snapshots()
+        .await?
+        .iter()
+        .map(|manifest| line_of(manifest, &chain))
+        .collect();
+    let newest_snapshot = snapshots.last().map(|snapshot| snapshot.finished);
+    let usable = snapshots.iter().find(|snapshot| snapshot.connected);
+    let log_end = usable.and_then(|_| chain.complete_to());
+    let mut warnings = Vec::new();
+    if snapshots.is_empty() {
+        warnings.push("there is no snapshot, so nothing can be restored".to_owned());
+    }
+    let lag_seconds = log_end.map(|end| (now - end).as_seconds_f64());
+    match lag_seconds {
+        Some(lag) if lag > max_lag.as_secs_f64() => warnings.push(format!(
+            "the log ends {} ago: is quillback stream running?",
+            render::span(lag)
+        )),
+        None if !snapshots.is_empty() && chain.segments.is_empty() => warnings
+            .push("there is no log: only the snapshots' own states can be restored".to_owned()),
+        _ => {}
+    }
+    let mut gtid_set = chain.end().unwrap_or_default();
+    for snapshot in &snapshots {
+        gtid_set.extend_from(&snapshot.gtid_executed);
+    }
+    Ok(StatusReport {
+        archive: repository.storage().url(),
+        restorable: !snapshots.is_empty(),
+        restorable_from: usable.or(snapshots.first()).map(|s| s.finished),
+        restorable_to: log_end.max(newest_snapshot),
+        lag_seconds,
+        gtid_set,
+        branch,
+        epoch: repository.newest_epoch(None).await?,
+        segments: chain.segments.len() as u64,
+        transactions: chain.transactions(),
+        log_bytes: chain.stored_bytes(),
+        gaps: chain.missing(),
+        snapshots,
+        problems: chain.problems,
+        server: None,
+        warnings,
+        exit_code: 0,
+    })
+}
+
+fn line_of(manifest: &Manifest, chain: &Chain) -> SnapshotLine {
+    let end = chain.end().unwrap_or_default();
+    let needed = end.subtract(&manifest.gtid_executed);
+    SnapshotLine {
+        id: manifest.id.clone(),
+        finished: manifest.finished,
+        gtid_executed: manifest.gtid_executed.clone(),
+        tables: manifest.tables.len() as u64,
+        rows: manifest.totals.rows,
+        stored_bytes: manifest.totals.stored_bytes,
+        connected: !chain.segments.is_empty() && needed.is_subset(&chain.held()),
+    }
+}
+
+/// Asks the named servers what they have; that none answers is a warning, not a failure, for
+/// status is asked most when servers are gone.
+async fn compare_with_server(context: &Context, report: &mut StatusReport) {
+    let asked = async {
+        let servers = context.servers()?;
+        let topology = crate::mysql::discover::discover(&servers).await?;
+        let address = topology
+            .primary()
+            .map_or_else(|| topology.asked.clone(), |member| member.address.clone());
+        let url = servers
+            .iter()
+            .find(|server| server.address() == address)
+            .cloned()
+            .unwrap_or_else(|| servers[0].with_host_port(&address));
+        let mut session = Session::connect(&url).await?;
+        let facts = ServerFacts::load(&mut session).await?;
+        session.close().await;
+        anyhow::Ok((address.to_string(), facts.gtid_executed))
+    };
+    match asked.await {
+        Ok((server, executed)) => {
+            report.server = Some(ServerLine {
+                server,
+                not_archived: executed.subtract(&report.gtid_set),
+            });
+        }
+        Err(error) => report
+            .warnings
+            .push(format!("no server could be asked: {error:#}")),
+    }
+}
+
+impl StatusReport {
+    fn class(&self) -> Option<Class> {
+        if !self.gaps.is_empty() {
+            Some(Class::Gap)
+        } else if !self.problems.is_empty() {
+            Some(Class::Integrity)
+        } else if !self.restorable {
+            Some(Class::NotCovered)
+        } else if !self.warnings.is_empty() {
+            Some(Class::Warnings)
+        } else {
+            None
+        }
+    }
+
+    fn describe(&self, now: DateTime<Utc>) -> String {
+        let mut lines = vec![match (self.restorable_from, self.restorable_to) {
+            (Some(from), Some(to)) if self.segments > 0 => format!(
+                "RESTORABLE from {} to {} ({})",
+                render::moment(from),
+                crate::clock::rfc3339(to),
+                render::ago(to, now)
+            ),
+            (Some(from), _) => format!(
+                "RESTORABLE to the snapshots' states, since {}",
+                render::moment(from)
+            ),
+            _ => "NOTHING RESTORABLE".to_owned(),
+        }];
+        lines.push(format!(
+            "archive    {} (branch {})",
+            self.archive, self.branch
+        ));
+        match self.snapshots.last() {
+            None => lines.push("snapshots  none".to_owned()),
+            Some(newest) => lines.push(format!(
+                "snapshots  {}, the newest {} ({}, {}, {})",
+                self.snapshots.len(),
+                render::ago(newest.finished, now),
+                newest.id,
+                render::plural(newest.rows, "row"),
+                render::bytes(newest.stored_bytes)
+            )),
+        }
+        let epoch = self
+            .epoch
+            .map_or_else(String::new, |epoch| format!(", epoch {epoch}"));
+        lines.push(format!(
+            "log        {} in {}, {}{epoch}",
+            render::plural(self.transactions, "transaction"),
+            render::plural(self.segments, "segment"),
+            render::bytes(self.log_bytes)
+        ));
+        if let Some(server) = &self.server {
+            lines.push(if server.not_archived.is_empty() {
+                format!("server     {}: everything is archived", server.server)
+            } else {
+                format!(
+                    "server     {}: not archived yet {:#}",
+                    server.server, server.not_archived
+                )
+            });
+        }
+        lines.push(format!("gtid set   {:#}", self.gtid_set));
+        for problem in &self.problems {
+            lines.push(format!("PROBLEM    {problem}"));
+        }
+        for warning in &self.warnings {
+            lines.push(format!("warning    {warning}"));
+        }
+        lines.join("\n")
+    }
+}

@@ -1,0 +1,213 @@
+//! Objects of a snapshot on their way back: fetched in ranges, hashed, decompressed in pieces.
+//!
+//! What comes out is never more than the manifest says, however small the object is: a kilobyte
+//! of zstd can hold a gigabyte of zeros.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use zstd::stream::raw::{Decoder, InBuffer, Operation as _, OutBuffer};
+
+use crate::archive::hash::{Sha256Writer, sha256};
+use crate::archive::layout::SnapshotId;
+use crate::archive::manifest::{Manifest, ScriptFile, ScriptKind, StoredFile};
+use crate::archive::script::Script;
+use crate::storage::Storage;
+
+use super::error::LoadError;
+
+/// How much of an object is asked for at once.
+const RANGE_BYTES: u64 = 4 << 20;
+/// How much comes out at once.
+const PIECE_BYTES: usize = 512 << 10;
+/// Scripts are held in memory: larger ones are refused.
+const SCRIPT_BYTES_MAX: u64 = 1 << 30;
+
+/// All scripts of the schema, in the manifest's order.
+pub(super) async fn scripts(
+    storage: &dyn Storage,
+    manifest: &Manifest,
+) -> Result<Vec<(ScriptKind, Script)>, LoadError> {
+    let mut scripts = Vec::with_capacity(manifest.schema.len());
+    for file in &manifest.schema {
+        scripts.push((file.kind, script(storage, &manifest.id, file).await?));
+    }
+    Ok(scripts)
+}
+
+/// One script.
+pub(super) async fn script(
+    storage: &dyn Storage,
+    id: &SnapshotId,
+    script: &ScriptFile,
+) -> Result<Script, LoadError> {
+    let file = &script.file;
+    let key = file.key.in_snapshot(id);
+    if file.raw_bytes > SCRIPT_BYTES_MAX || file.stored_bytes > SCRIPT_BYTES_MAX {
+        return Err(damaged(&key, "its size is beyond all reason".to_owned()));
+    }
+    let object = storage.get(&key).await?;
+    if sha256(&object) != file.sha256 {
+        return Err(damaged(
+            &key,
+            "its SHA-256 is not the manifest's".to_owned(),
+        ));
+    }
+    let mut decompressor = Decompressor::new(&key, file.raw_bytes)?;
+    let mut text = Vec::new();
+    decompressor.push(&object, |piece| text.extend_from_slice(&piece))?;
+    decompressor.finish()?;
+    Script::decode(&text).map_err(|source| LoadError::Script { key, source })
+}
+
+/// Sends a file's content in pieces; `Ok` only if the whole file is what the manifest says.
+pub(super) async fn content(
+    storage: Arc<dyn Storage>,
+    key: String,
+    file: StoredFile,
+    pieces: mpsc::Sender<Bytes>,
+) -> Result<(), LoadError> {
+    let mut digest = Sha256Writer::default();
+    let mut decompressor = Decompressor::new(&key, file.raw_bytes)?;
+    let mut at = 0;
+    while at < file.stored_bytes {
+        let to = file.stored_bytes.min(at + RANGE_BYTES);
+        let range = storage.get_range(&key, at..to).await?;
+        if range.len() as u64 != to - at {
+            return Err(damaged(
+                &key,
+                format!("it ends at byte {}", at + range.len() as u64),
+            ));
+        }
+        digest.update(&range);
+        at = to;
+        // Small steps, so that little waits in memory however well it is compressed.
+        let mut input = &range[..];
+        while !input.is_empty() {
+            let (piece, used) = decompressor.step(input)?;
+            input = &input[used..];
+            if !piece.is_empty() && pieces.send(piece).await.is_err() {
+                // The other side gave up and tells why.
+                return Err(LoadError::Cancelled);
+            }
+        }
+        loop {
+            let (piece, _) = decompressor.step(&[])?;
+            if piece.is_empty() {
+                break;
+            }
+            if pieces.send(piece).await.is_err() {
+                return Err(LoadError::Cancelled);
+            }
+        }
+    }
+    decompressor.finish()?;
+    if digest.finish() == file.sha256 {
+        Ok(())
+    } else {
+        Err(damaged(
+            &key,
+            "its SHA-256 is not the manifest's".to_owned(),
+        ))
+    }
+}
+
+struct Decompressor {
+    key: String,
+    decoder: Decoder<'static>,
+    buffer: Vec<u8>,
+    expected: u64,
+    produced: u64,
+}
+
+impl Decompressor {
+    fn new(key: &str, expected: u64) -> Result<Self, LoadError> {
+        let decoder = Decoder::new().map_err(|error| damaged(key, error.to_string()))?;
+        Ok(Self {
+            key: key.to_owned(),
+            decoder,
+            buffer: vec![0; PIECE_BYTES],
+            expected,
+            produced: 0,
+        })
+    }
+
+    /// At most one piece out of the input, and how much of the input it took.
+    fn step(&mut self, input: &[u8]) -> Result<(Bytes, usize), LoadError> {
+        let mut from = InBuffer::around(input);
+        let mut to = OutBuffer::around(&mut self.buffer[..]);
+        let run = self.decoder.run(&mut from, &mut to);
+        let (used, produced) = (from.pos(), to.pos());
+        run.map_err(|error| damaged(&self.key, error.to_string()))?;
+        self.produced += produced as u64;
+        if self.produced > self.expected {
+            return Err(damaged(
+                &self.key,
+                format!("it holds more than its {} bytes", self.expected),
+            ));
+        }
+        Ok((Bytes::copy_from_slice(&self.buffer[..produced]), used))
+    }
+
+    fn push(&mut self, mut input: &[u8], mut take: impl FnMut(Bytes)) -> Result<(), LoadError> {
+        loop {
+            let (piece, used) = self.step(input)?;
+            input = &input[used..];
+            if piece.is_empty() && input.is_empty() {
+                return Ok(());
+            }
+            take(piece);
+        }
+    }
+
+    fn finish(self) -> Result<(), LoadError> {
+        if self.produced == self.expected {
+            Ok(())
+        } else {
+            Err(damaged(
+                &self.key,
+                format!("it holds {} bytes, not {}", self.produced, self.expected),
+            ))
+        }
+    }
+}
+
+fn damaged(key: &str, what: String) -> LoadError {
+    LoadError::Damaged {
+        key: key.to_owned(),
+        what,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pieces(compressed: &[u8], expected: u64) -> Result<Vec<u8>, LoadError> {
+        let mut decompressor = Decompressor::new("k", expected)?;
+        let mut out = Vec::new();
+        decompressor.push(compressed, |piece| out.extend_from_slice(&piece))?;
+        decompressor.finish()?;
+        Ok(out)
+    }
+
+    #[test]
+    fn what_comes_out_is_bounded_by_what_was_promised() {
+        let zeros = vec![0; 8 << 20];
+        let compressed = zstd::encode_all(&zeros[..], 3).expect("memory to memory");
+        assert_eq!(pieces(&compressed, 8 << 20).expect("as promised"), zeros);
+        for promised in [0, 1, (8 << 20) - 1, (8 << 20) + 1] {
+            assert!(pieces(&compressed, promised).is_err(), "{promised}");
+        }
+    }
+
+    #[test]
+    fn a_cut_or_changed_frame_is_noticed() {
+        let text: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
+        let compressed = zstd::encode_all(&text[..], 3).expect("memory to memory");
+        let cut = &compressed[..compressed.len() / 2];
+        assert!(pieces(cut, text.len() as u64).is_err());
+        assert!(pieces(b"no zstd at all", 5).is_err());
+    }
+}

@@ -1,0 +1,496 @@
+//! Carries a plan out: views, schema, rows, and at the very end the manifest.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::archive::layout::{self, SnapshotId};
+use crate::archive::manifest::{
+    Consistency, DataFile, Manifest, ManifestFormat, RowChecksum, ScriptFile, SnapshotServer,
+    TableEntry, Totals,
+};
+use crate::archive::rows::load_columns;
+use crate::clock::Clock;
+use crate::gtid::GtidSet;
+use crate::mysql::schema::{self, Schema, Table};
+use crate::mysql::wire::WireConnection;
+use crate::mysql::{HostPort, ServerFacts, ServerUrl, Session};
+use crate::observe::phase::{Phase, PhaseClock};
+use crate::storage::Storage;
+
+use super::consistency::{self, ConsistentView};
+use super::ddl;
+use super::error::SnapshotError;
+use super::plan::{ChunkRange, SnapshotPlan, refuse_other_engines};
+use super::read::{Chunk, ReadRows, read_chunk};
+use super::write::{TableSink, put_script};
+
+/// `lock_wait_timeout` of LOCK INSTANCE FOR BACKUP, in seconds: DDL that runs now may end first.
+const BACKUP_LOCK_WAIT: u64 = 30;
+/// `ER_LOCK_WAIT_TIMEOUT`.
+const LOCK_WAIT_TIMEOUT: u16 = 1205;
+/// Pieces between a reader and its writer.
+const PIECES: usize = 4;
+
+/// How far a running snapshot is; read it at any time.
+#[derive(Debug, Default)]
+pub struct SnapshotProgress {
+    rows: AtomicU64,
+    raw_bytes: AtomicU64,
+    stored_bytes: AtomicU64,
+    tables: AtomicU64,
+}
+
+impl SnapshotProgress {
+    pub(super) fn add(&self, rows: u64, raw_bytes: u64) {
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+        self.raw_bytes.fetch_add(raw_bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_stored(&self, bytes: u64) {
+        self.stored_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Rows read so far.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of rows before compression so far.
+    #[must_use]
+    pub fn raw_bytes(&self) -> u64 {
+        self.raw_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes handed to the store so far.
+    #[must_use]
+    pub fn stored_bytes(&self) -> u64 {
+        self.stored_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Parts of tables that are done.
+    #[must_use]
+    pub fn chunks(&self) -> u64 {
+        self.tables.load(Ordering::Relaxed)
+    }
+}
+
+/// What a snapshot did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SnapshotReport {
+    /// The snapshot's name.
+    pub id: SnapshotId,
+    /// The server that was read.
+    pub server: HostPort,
+    /// Why it was that server.
+    pub reasons: Vec<String>,
+    /// The transactions that the snapshot holds.
+    pub gtid_executed: GtidSet,
+    /// How all connections came to see them.
+    pub consistency: Consistency,
+    /// Sums over all files.
+    pub totals: Totals,
+    /// The phases with their times.
+    pub phases: Vec<Phase>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+/// Takes the snapshot that the plan describes, from the server at `url`.
+///
+/// # Errors
+///
+/// [`SnapshotError`]; the archive then holds no snapshot of this name.
+pub async fn run(
+    plan: &SnapshotPlan,
+    url: &ServerUrl,
+    storage: Arc<dyn Storage>,
+    clock: Arc<dyn Clock>,
+    progress: Arc<SnapshotProgress>,
+    cancel: &CancellationToken,
+) -> Result<SnapshotReport, SnapshotError> {
+    // Dropping the work closes its connections, and with them every lock and every upload.
+    tokio::select! {
+        () = cancel.cancelled() => Err(SnapshotError::Cancelled),
+        done = take(plan, url, storage, clock, progress) => done,
+    }
+}
+
+async fn take(
+    plan: &SnapshotPlan,
+    url: &ServerUrl,
+    storage: Arc<dyn Storage>,
+    clock: Arc<dyn Clock>,
+    progress: Arc<SnapshotProgress>,
+) -> Result<SnapshotReport, SnapshotError> {
+    let started = clock.now();
+    let mut phases = PhaseClock::start();
+    let mut control = Session::connect(url).await?;
+    let facts = ServerFacts::load(&mut control).await?;
+    if facts.server_uuid != plan.server_uuid {
+        return Err(SnapshotError::AnotherServer {
+            server: facts.address.to_string(),
+            found: facts.server_uuid.to_string(),
+            planned: plan.server_uuid.to_string(),
+        });
+    }
+    let backup_lock = match plan.backup_lock {
+        true => Some(BackupLock::take(url).await?),
+        false => None,
+    };
+    let mut reader = Session::connect(url).await?;
+    let schema = schema::load(&mut reader, &plan.filter).await?;
+    refuse_other_engines(schema.tables.iter().map(|table| {
+        (
+            table.database.as_str(),
+            table.name.as_str(),
+            table.engine.as_str(),
+        )
+    }))?;
+    phases.end("schema", 0);
+
+    let view = consistency::open(url, &mut control, plan.threads, plan.lock).await?;
+    control.close().await;
+    tracing::info!(gtid_executed = %view.gtid_executed, method = %view.method, "the view is open");
+    phases.end("lock", 0);
+
+    let mut warnings = plan.warnings.clone();
+    warnings.extend(view.warnings.iter().cloned());
+    warnings.extend(planned_otherwise(plan, &schema));
+    let scripts = put_scripts(plan, &schema, &*storage).await?;
+    let (tables, view) = read_tables(plan, &schema, view, &storage, &progress).await?;
+    phases.end("data", progress.raw_bytes());
+
+    let after = schema::load(&mut reader, &plan.filter).await?;
+    reader.close().await;
+    if let Some(what) = ddl::difference(&schema, &after) {
+        return Err(SnapshotError::SchemaChanged { what });
+    }
+    let consistency = Consistency {
+        method: view.method,
+        attempts: view.attempts,
+        global_lock_seconds: view.global_lock_seconds,
+        backup_lock: backup_lock.is_some(),
+        backup_lock_seconds: match backup_lock {
+            Some(lock) => lock.release().await,
+            None => 0.0,
+        },
+    };
+    let (schema_files, accounts) = scripts;
+    warnings.extend(broken_views(&schema));
+    let manifest = Manifest {
+        format: ManifestFormat::CURRENT,
+        id: plan.id.clone(),
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        started,
+        finished: clock.now(),
+        server: server_of(&facts, plan),
+        gtid_executed: view.gtid_executed,
+        consistency,
+        threads: plan.threads,
+        filter: plan.filter.clone(),
+        totals: totals(&schema_files, &accounts, &tables),
+        schema: schema_files,
+        accounts,
+        tables,
+        warnings,
+    };
+    put_manifest(&manifest, &*storage).await?;
+    phases.end("commit", 0);
+    Ok(SnapshotReport {
+        id: manifest.id,
+        server: manifest.server.address,
+        reasons: plan.reasons.clone(),
+        gtid_executed: manifest.gtid_executed,
+        consistency: manifest.consistency,
+        totals: manifest.totals,
+        phases: phases.finish(),
+        warnings: manifest.warnings,
+    })
+}
+
+/// LOCK INSTANCE FOR BACKUP on a connection of its own.
+struct BackupLock {
+    session: Session,
+    since: Instant,
+}
+
+impl BackupLock {
+    async fn take(url: &ServerUrl) -> Result<Self, SnapshotError> {
+        let mut session = Session::connect(url).await?;
+        session
+            .execute(format!(
+                "SET SESSION lock_wait_timeout = {BACKUP_LOCK_WAIT}, wait_timeout = 604800"
+            ))
+            .await?;
+        match session.execute("LOCK INSTANCE FOR BACKUP").await {
+            Ok(_) => Ok(Self {
+                session,
+                since: Instant::now(),
+            }),
+            Err(error) if error.code() == Some(LOCK_WAIT_TIMEOUT) => Err(SnapshotError::LockBusy {
+                lock: "LOCK INSTANCE FOR BACKUP",
+                attempts: 1,
+                seconds: BACKUP_LOCK_WAIT,
+            }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives the lock back and tells for how many seconds it was held.
+    async fn release(self) -> f64 {
+        self.session.close().await;
+        self.since.elapsed().as_secs_f64()
+    }
+}
+
+fn planned_otherwise(plan: &SnapshotPlan, schema: &Schema) -> Vec<String> {
+    let planned = |database: &str, name: &str| {
+        plan.tables
+            .iter()
+            .any(|table| table.database == database && table.name == name)
+    };
+    let came = schema
+        .tables
+        .iter()
+        .filter(|table| !planned(&table.database, &table.name))
+        .map(|table| format!("table {} came after the plan", table.display_name()));
+    let gone = plan.tables.iter().filter(|planned| {
+        !schema
+            .tables
+            .iter()
+            .any(|table| table.database == planned.database && table.name == planned.name)
+    });
+    let gone = gone.map(|table| {
+        format!(
+            "table {}.{} went after the plan",
+            table.database, table.name
+        )
+    });
+    came.chain(gone).collect()
+}
+
+fn broken_views(schema: &Schema) -> Vec<String> {
+    schema
+        .invalid_views
+        .iter()
+        .map(|view| {
+            format!(
+                "view {}.{} is broken on the server: what it reads is gone",
+                view.database, view.name
+            )
+        })
+        .collect()
+}
+
+fn server_of(facts: &ServerFacts, plan: &SnapshotPlan) -> SnapshotServer {
+    SnapshotServer {
+        address: facts.address.clone(),
+        server_uuid: facts.server_uuid,
+        server_id: facts.server_id,
+        version: facts.version.clone(),
+        role: plan.role,
+        lower_case_table_names: facts.lower_case_table_names,
+        character_set_server: facts.character_set_server.clone(),
+        collation_server: facts.collation_server.clone(),
+    }
+}
+
+async fn put_scripts(
+    plan: &SnapshotPlan,
+    schema: &Schema,
+    storage: &dyn Storage,
+) -> Result<(Vec<ScriptFile>, ScriptFile), SnapshotError> {
+    let mut files = Vec::new();
+    for script in ddl::scripts(schema) {
+        let key = layout::snapshot_schema(&plan.id, script.kind.file_name());
+        files.push(put_script(storage, &plan.id, &key, &script).await?);
+    }
+    let key = layout::snapshot_accounts(&plan.id);
+    let accounts = put_script(storage, &plan.id, &key, &ddl::accounts(schema)).await?;
+    Ok((files, accounts))
+}
+
+/// A part of a table that some reader will take.
+struct Work {
+    table: usize,
+    chunk: usize,
+    range: ChunkRange,
+}
+
+/// What came of a part.
+struct Done {
+    table: usize,
+    chunk: usize,
+    files: Vec<DataFile>,
+    read: ReadRows,
+}
+
+async fn read_tables(
+    plan: &SnapshotPlan,
+    schema: &Schema,
+    mut view: ConsistentView,
+    storage: &Arc<dyn Storage>,
+    progress: &Arc<SnapshotProgress>,
+) -> Result<(Vec<TableEntry>, ConsistentView), SnapshotError> {
+    let queue: Arc<Mutex<VecDeque<Work>>> = Arc::new(Mutex::new(work(plan, schema)));
+    let tables: Arc<Vec<(Table, TableSink)>> = Arc::new(
+        schema
+            .tables
+            .iter()
+            .map(|table| {
+                let sink = TableSink {
+                    storage: Arc::clone(storage),
+                    id: plan.id.clone(),
+                    database: table.database.clone(),
+                    table: table.name.clone(),
+                    file_bytes: plan.file_bytes,
+                    next_file: AtomicU64::new(0),
+                    progress: Arc::clone(progress),
+                };
+                (table.clone(), sink)
+            })
+            .collect(),
+    );
+    // A dropped JoinSet aborts its tasks: the first error ends them all.
+    let mut readers = JoinSet::new();
+    for connection in std::mem::take(&mut view.readers) {
+        let (queue, tables) = (Arc::clone(&queue), Arc::clone(&tables));
+        readers.spawn(read_queue(connection, queue, tables));
+    }
+    let mut done: BTreeMap<(usize, usize), Done> = BTreeMap::new();
+    while let Some(joined) = readers.join_next().await {
+        let parts = joined.map_err(|error| SnapshotError::Task(error.to_string()))??;
+        done.extend(
+            parts
+                .into_iter()
+                .map(|part| ((part.table, part.chunk), part)),
+        );
+    }
+    Ok((entries(schema, done), view))
+}
+
+/// The parts in the order in which they are taken: the biggest tables first.
+fn work(plan: &SnapshotPlan, schema: &Schema) -> VecDeque<Work> {
+    let mut order: Vec<usize> = (0..schema.tables.len()).collect();
+    order.sort_by_key(|&n| std::cmp::Reverse(schema.tables[n].data_bytes));
+    let whole = [ChunkRange::Whole];
+    order
+        .into_iter()
+        .flat_map(|n| {
+            let table = &schema.tables[n];
+            let planned = plan
+                .tables
+                .iter()
+                .find(|planned| planned.database == table.database && planned.name == table.name);
+            let chunks = planned.map_or(&whole[..], |planned| &planned.chunks);
+            chunks
+                .iter()
+                .enumerate()
+                .map(move |(chunk, range)| Work {
+                    table: n,
+                    chunk,
+                    range: range.clone(),
+                })
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+async fn read_queue(
+    mut connection: WireConnection,
+    queue: Arc<Mutex<VecDeque<Work>>>,
+    tables: Arc<Vec<(Table, TableSink)>>,
+) -> Result<Vec<Done>, SnapshotError> {
+    let mut done = Vec::new();
+    loop {
+        let Some(work) = queue.lock().await.pop_front() else {
+            return Ok(done);
+        };
+        let (table, sink) = &tables[work.table];
+        let columns = load_columns(&table.columns);
+        let chunk = Chunk {
+            database: &table.database,
+            table: &table.name,
+            columns: &columns,
+            primary_key: &table.primary_key,
+            range: &work.range,
+        };
+        let (sender, receiver) = mpsc::channel(PIECES);
+        // Reading and compressing run beside each other; the writer has a task of its own, which
+        // ends with the channel.
+        let mut writer = JoinSet::new();
+        let all = Arc::clone(&tables);
+        writer.spawn(async move { all[work.table].1.write(receiver).await });
+        let read = read_chunk(&mut connection, &chunk, sender).await;
+        let written = match writer.join_next().await {
+            Some(joined) => joined.map_err(|error| SnapshotError::Task(error.to_string()))?,
+            None => return Err(SnapshotError::Task("the writer is gone".to_owned())),
+        };
+        let read = read.map_err(|source| SnapshotError::Table {
+            table: table.display_name(),
+            source,
+        })?;
+        sink.progress.tables.fetch_add(1, Ordering::Relaxed);
+        done.push(Done {
+            table: work.table,
+            chunk: work.chunk,
+            files: written?,
+            read,
+        });
+    }
+}
+
+fn entries(schema: &Schema, done: BTreeMap<(usize, usize), Done>) -> Vec<TableEntry> {
+    let mut entries: Vec<TableEntry> = schema
+        .tables
+        .iter()
+        .map(|table| TableEntry {
+            database: table.database.clone(),
+            name: table.name.clone(),
+            columns: load_columns(&table.columns),
+            files: Vec::new(),
+            rows: 0,
+            row_checksum: RowChecksum::default(),
+            create_sha256: ddl::create_digest(table),
+        })
+        .collect();
+    for ((table, _), part) in done {
+        let entry = &mut entries[table];
+        entry.files.extend(part.files);
+        entry.rows += part.read.rows;
+        entry.row_checksum.add(part.read.checksum);
+    }
+    entries
+}
+
+fn totals(schema: &[ScriptFile], accounts: &ScriptFile, tables: &[TableEntry]) -> Totals {
+    let mut totals = Totals::default();
+    for script in schema.iter().chain([accounts]) {
+        totals.add(&script.file);
+    }
+    for table in tables {
+        totals.tables += 1;
+        totals.rows += table.rows;
+        for file in &table.files {
+            totals.add(&file.file);
+        }
+    }
+    totals
+}
+
+async fn put_manifest(manifest: &Manifest, storage: &dyn Storage) -> Result<(), SnapshotError> {
+    let mut json = serde_json::to_vec_pretty(manifest).map_err(SnapshotError::Json)?;
+    json.push(b'\n');
+    let key = layout::snapshot_manifest(&manifest.id);
+    storage.put_if_absent(&key, Bytes::from(json)).await?;
+    Ok(())
+}

@@ -1,0 +1,13 @@
+//! From a real server into the archive and back: what is restored is what was there.
+//!
+//! The programs are found on PATH or by `tests/setup`; without them these tests fail.
+
+mod damage;
+mod failover;
+mod moments;
+mod parts;
+mod refusals;
+mod settings;
+mod story;
+mod support;
+mod targets;

@@ -1,0 +1,188 @@
+//! The stream on real servers: what the archive holds is what the servers wrote, byte for byte,
+//! through rotations, deaths of the streamer, takeovers and failovers.
+
+mod failover;
+mod refusals;
+mod single;
+mod source_log;
+mod store_faults;
+mod writes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use chrono::Utc;
+use quillback::archive::layout::BranchNumber;
+use quillback::archive::repository::Repository;
+use quillback::clock::SystemClock;
+use quillback::gtid::{Gtid, GtidSet};
+use quillback::mysql::ServerUrl;
+use quillback::mysql::binlog::{GtidEvent, Piece, Splitter};
+use quillback::storage::MemoryStorage;
+use quillback::stream::{StreamError, StreamOptions, StreamReport};
+use quillback_harness::{Server, programs};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// A transaction's identity and its events' bytes.
+type Transaction = (Gtid, Vec<u8>);
+
+async fn new_archive() -> Result<Repository> {
+    Ok(Repository::init(Arc::new(MemoryStorage::new()), Utc::now()).await?)
+}
+
+/// Segments so small that transactions of some size are cut into parts.
+fn options() -> StreamOptions {
+    StreamOptions {
+        flush_interval: Duration::from_millis(100),
+        segment_bytes: 100_000,
+        host: "tests".to_owned(),
+        ..StreamOptions::default()
+    }
+}
+
+fn urls(servers: &[String]) -> Result<Vec<ServerUrl>> {
+    servers.iter().map(|url| Ok(url.parse()?)).collect()
+}
+
+/// Archives what the servers have and ends.
+async fn once(repository: &Repository, servers: &[String]) -> Result<StreamReport, StreamError> {
+    let options = StreamOptions {
+        once: true,
+        ..options()
+    };
+    let servers = urls(servers).expect("the harness's URLs are valid");
+    let running = quillback::stream::run(
+        repository.clone(),
+        servers,
+        options,
+        Arc::new(SystemClock),
+        Arc::new(|_| {}),
+        CancellationToken::new(),
+    );
+    tokio::time::timeout(Duration::from_secs(120), running)
+        .await
+        .expect("a run with `once` ends")
+}
+
+/// A stream that runs until it is cancelled.
+struct Running {
+    task: JoinHandle<Result<StreamReport, StreamError>>,
+    cancel: CancellationToken,
+}
+
+impl Running {
+    fn start(repository: &Repository, servers: &[String]) -> Result<Self> {
+        let cancel = CancellationToken::new();
+        let task = tokio::spawn(quillback::stream::run(
+            repository.clone(),
+            urls(servers)?,
+            options(),
+            Arc::new(SystemClock),
+            Arc::new(|_| {}),
+            cancel.clone(),
+        ));
+        Ok(Self { task, cancel })
+    }
+
+    /// Ends it in peace.
+    async fn stop(self) -> Result<StreamReport> {
+        self.cancel.cancel();
+        let ended = tokio::time::timeout(Duration::from_secs(30), self.task);
+        Ok(ended.await.context("the stream does not end")???)
+    }
+}
+
+async fn gtid_executed(server: &Server) -> Result<GtidSet> {
+    Ok(server.gtid_executed().await?.parse()?)
+}
+
+/// Every whole transaction of the archive, in its order.
+async fn archived(repository: &Repository) -> Result<Vec<Transaction>> {
+    let chain = repository.chain(BranchNumber(1)).await?;
+    ensure!(chain.problems.is_empty(), "{:?}", chain.problems);
+    let mut whole = Vec::new();
+    let mut open: Option<Transaction> = None;
+    let mut splitter = Splitter::default();
+    for stored in &chain.segments {
+        let segment = repository.read_segment(stored).await?;
+        let index = segment.index();
+        if !index.part.as_ref().is_some_and(|part| part.continued) {
+            open = None;
+            splitter.reset();
+        }
+        let before = whole.len();
+        let mut events = segment.events()?;
+        while let Some(event) = events.next_event()? {
+            if event.kind().is_file_event() {
+                continue;
+            }
+            let piece = splitter.take(&event, index.checksum)?;
+            if let Piece::First(GtidEvent { gtid, .. }) = &piece {
+                open = Some((gtid.clone(), Vec::new()));
+            }
+            let (_, bytes) = open.as_mut().context("an event outside a transaction")?;
+            bytes.extend_from_slice(event.bytes());
+            if piece == Piece::Last {
+                whole.extend(open.take());
+            }
+        }
+        let gtids: Vec<Gtid> = whole[before..]
+            .iter()
+            .map(|(gtid, _)| gtid.clone())
+            .collect();
+        let lines = segment.details()?;
+        ensure!(gtids == lines.into_iter().map(|line| line.gtid).collect::<Vec<_>>());
+        ensure!(gtids.into_iter().collect::<GtidSet>() == index.added);
+    }
+    Ok(whole)
+}
+
+/// Has every segment read by zstd and mysqlbinlog, as somebody without Quillback would.
+async fn check_by_hand(repository: &Repository) -> Result<usize> {
+    let mysqlbinlog = programs::find("mysqlbinlog")?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("binlog.000001");
+    let chain = repository.chain(BranchNumber(1)).await?;
+    for stored in &chain.segments {
+        let key = stored.name.key();
+        let object = repository.storage().get(&key).await?;
+        std::fs::write(&file, unpack(&object)?)?;
+        let output = tokio::process::Command::new(&mysqlbinlog)
+            .arg("--verify-binlog-checksum")
+            .arg(&file)
+            .output()
+            .await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{key}: {said}");
+        // A part ends, or starts, in the middle of a transaction, and mysqlbinlog warns of that.
+        let whole = stored.index.part.is_none();
+        ensure!(!whole || !said.contains("WARNING"), "{key}: {said}");
+    }
+    Ok(chain.segments.len())
+}
+
+/// What `zstd -dc` gives of an object: the program if there is one, else its library.
+fn unpack(object: &[u8]) -> Result<Vec<u8>> {
+    use std::io::{Read as _, Write as _};
+    use std::process::{Command, Stdio};
+
+    let zstd = Command::new("zstd")
+        .arg("-dc")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut zstd) = zstd else {
+        let mut unpacked = Vec::new();
+        zstd::stream::read::Decoder::with_buffer(object)?.read_to_end(&mut unpacked)?;
+        return Ok(unpacked);
+    };
+    let mut input = zstd.stdin.take().context("no stdin")?;
+    let object = object.to_vec();
+    let feeding = std::thread::spawn(move || input.write_all(&object));
+    let output = zstd.wait_with_output()?;
+    feeding.join().expect("no panic")?;
+    ensure!(output.status.success(), "zstd -dc fails");
+    Ok(output.stdout)
+}
