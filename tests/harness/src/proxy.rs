@@ -32,6 +32,10 @@ pub struct Proxy {
 struct Control {
     target: String,
     link: watch::Sender<Link>,
+    /// How many cuts there were: a connection sees also one that is over already.
+    cuts: watch::Sender<u64>,
+    /// Whether it listens; follows `link`.
+    listens: watch::Sender<bool>,
     delay_micros: AtomicU64,
     bytes_per_second: AtomicU64,
     connections: AtomicU64,
@@ -57,6 +61,8 @@ impl Proxy {
         let control = Arc::new(Control {
             target: target.to_owned(),
             link: watch::Sender::new(Link::Up),
+            cuts: watch::Sender::new(0),
+            listens: watch::Sender::new(true),
             delay_micros: AtomicU64::new(0),
             bytes_per_second: AtomicU64::new(0),
             connections: AtomicU64::new(0),
@@ -88,25 +94,35 @@ impl Proxy {
     }
 
     /// Resets all connections and refuses new ones until [`Proxy::restore`].
-    pub fn cut(&self) {
-        self.control.link.send_replace(Link::Cut);
+    pub async fn cut(&self) {
+        self.control.cuts.send_modify(|cuts| *cuts += 1);
+        self.set(Link::Cut).await;
     }
 
     /// Accepts and keeps connections but passes nothing until [`Proxy::restore`], which then passes what was held back.
-    pub fn black_hole(&self) {
-        self.control.link.send_replace(Link::BlackHole);
+    pub async fn black_hole(&self) {
+        self.set(Link::BlackHole).await;
     }
 
-    /// Ends a cut or a black hole; after a cut, new connections are taken within a few milliseconds.
-    pub fn restore(&self) {
-        self.control.link.send_replace(Link::Up);
+    /// Ends a cut or a black hole.
+    pub async fn restore(&self) {
+        self.set(Link::Up).await;
     }
 
     /// Resets all connections; new ones are taken again at once.
     pub async fn reset_connections(&self) {
-        self.cut();
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        self.restore();
+        self.cut().await;
+        self.restore().await;
+    }
+
+    /// Changes the link and waits until the port is open or closed accordingly.
+    async fn set(&self, link: Link) {
+        self.control.link.send_replace(link);
+        let mut listens = self.control.listens.subscribe();
+        listens
+            .wait_for(|listens| *listens == (link != Link::Cut))
+            .await
+            .expect("the sender lives in self");
     }
 
     /// Adds this much latency to each direction (zero: none).
@@ -148,13 +164,16 @@ async fn serve(listener: TcpListener, port: u16, control: Arc<Control>) {
         if *link.borrow_and_update() == Link::Cut {
             // Closing the listener makes the kernel refuse; each connection resets itself.
             listener = None;
+            control.listens.send_replace(false);
             if link.wait_for(|link| *link != Link::Cut).await.is_err() {
                 return;
             }
         }
         let Some(open) = &listener else {
             listener = listen(port).await.ok();
-            if listener.is_none() {
+            if listener.is_some() {
+                control.listens.send_replace(true);
+            } else {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             continue;
@@ -163,7 +182,7 @@ async fn serve(listener: TcpListener, port: u16, control: Arc<Control>) {
             accepted = open.accept() => {
                 if let Ok((client, _)) = accepted {
                     control.connections.fetch_add(1, Ordering::Relaxed);
-                    connections.spawn(connection(client, Arc::clone(&control)));
+                    connections.spawn(connection(client, control.cuts.subscribe(), Arc::clone(&control)));
                 }
             }
             changed = link.changed() => {
@@ -177,7 +196,7 @@ async fn serve(listener: TcpListener, port: u16, control: Arc<Control>) {
 }
 
 /// Passes both directions until both are done, one fails, or the link is cut.
-async fn connection(client: TcpStream, control: Arc<Control>) {
+async fn connection(client: TcpStream, cuts: watch::Receiver<u64>, control: Arc<Control>) {
     let Ok(server) = TcpStream::connect(&control.target).await else {
         client.set_zero_linger().ok();
         return;
@@ -189,24 +208,42 @@ async fn connection(client: TcpStream, control: Arc<Control>) {
     let (to_server, from_client) = mpsc::channel(IN_FLIGHT);
     let (to_client, from_server) = mpsc::channel(IN_FLIGHT);
     let mut ends = JoinSet::new();
-    ends.spawn(read(client_read, to_server, Arc::clone(&control)));
-    ends.spawn(read(server_read, to_client, Arc::clone(&control)));
-    ends.spawn(write(server_write, from_client, Arc::clone(&control)));
-    ends.spawn(write(client_write, from_server, Arc::clone(&control)));
+    ends.spawn(read(
+        client_read,
+        to_server,
+        cuts.clone(),
+        Arc::clone(&control),
+    ));
+    ends.spawn(read(
+        server_read,
+        to_client,
+        cuts.clone(),
+        Arc::clone(&control),
+    ));
+    ends.spawn(write(
+        server_write,
+        from_client,
+        cuts.clone(),
+        Arc::clone(&control),
+    ));
+    ends.spawn(write(client_write, from_server, cuts, Arc::clone(&control)));
     // At a cut each task returns by itself; otherwise one that fails takes the others with it.
     while let Some(Ok(true)) = ends.join_next().await {}
     ends.shutdown().await;
 }
 
+type Chunk = (Instant, Vec<u8>);
+
 /// The reading half until its end or the cut; false if the connection failed.
 async fn read(
     mut from: OwnedReadHalf,
-    to: mpsc::Sender<(Instant, Vec<u8>)>,
+    to: mpsc::Sender<Chunk>,
+    mut cuts: watch::Receiver<u64>,
     control: Arc<Control>,
 ) -> bool {
-    let mut link = control.link.subscribe();
     let done = tokio::select! {
-        _ = link.wait_for(|link| *link == Link::Cut) => None,
+        biased;
+        _ = cuts.changed() => None,
         done = read_on(&mut from, to, &control) => Some(done),
     };
     done.unwrap_or_else(|| from.as_ref().set_zero_linger().is_ok())
@@ -215,23 +252,24 @@ async fn read(
 /// The writing half until its end or the cut; false if the connection failed.
 async fn write(
     mut to: OwnedWriteHalf,
-    from: mpsc::Receiver<(Instant, Vec<u8>)>,
+    from: mpsc::Receiver<Chunk>,
+    mut cuts: watch::Receiver<u64>,
     control: Arc<Control>,
 ) -> bool {
-    let mut link = control.link.subscribe();
     let done = tokio::select! {
-        _ = link.wait_for(|link| *link == Link::Cut) => None,
+        biased;
+        _ = cuts.changed() => None,
         done = write_on(&mut to, from, &control) => Some(done),
     };
-    // With zero linger the socket closes by a reset.
-    done.unwrap_or_else(|| to.as_ref().set_zero_linger().is_ok())
+    done.unwrap_or_else(|| {
+        // With zero linger the socket closes by a reset; forgotten, this half does not say goodbye before.
+        let lingers_not = to.as_ref().set_zero_linger().is_ok();
+        to.forget();
+        lingers_not
+    })
 }
 
-async fn read_on(
-    from: &mut OwnedReadHalf,
-    to: mpsc::Sender<(Instant, Vec<u8>)>,
-    control: &Control,
-) -> bool {
+async fn read_on(from: &mut OwnedReadHalf, to: mpsc::Sender<Chunk>, control: &Control) -> bool {
     loop {
         let mut chunk = vec![0; CHUNK];
         match from.read(&mut chunk).await {
@@ -248,7 +286,7 @@ async fn read_on(
 
 async fn write_on(
     to: &mut OwnedWriteHalf,
-    mut from: mpsc::Receiver<(Instant, Vec<u8>)>,
+    mut from: mpsc::Receiver<Chunk>,
     control: &Control,
 ) -> bool {
     let mut link = control.link.subscribe();

@@ -206,16 +206,21 @@ impl Trio {
     /// # Errors
     /// A server does not come up, or the group does not form.
     pub async fn restart_all(&self) -> Result<()> {
-        for member in self.members.iter().filter(|member| member.pid().is_some()) {
-            // A member without majority may never end cleanly.
-            if member.stop().await.is_err() && member.pid().is_some() {
-                member.kill9().await?;
-            }
+        let [a, b, c] = self.members.as_slice() else {
+            bail!("a trio has three members")
+        };
+        let ended = tokio::join!(end(a), end(b), end(c));
+        for ended in [ended.0, ended.1, ended.2] {
+            ended?;
         }
-        for member in &self.members {
-            member
-                .start_again_with(&["--group-replication-start-on-boot=OFF"])
-                .await?;
+        let args = ["--group-replication-start-on-boot=OFF"];
+        let started = tokio::join!(
+            a.start_again_with(&args),
+            b.start_again_with(&args),
+            c.start_again_with(&args)
+        );
+        for started in [started.0, started.1, started.2] {
+            started?;
         }
         let mut best = 0;
         let mut best_set = self.members[0].gtid_executed().await?;
@@ -337,6 +342,14 @@ impl PrimaryFinder {
         }
         found.with_context(|| format!("no member is part of a majority: {}", seen.join("; ")))
     }
+}
+
+/// Stops a member if it runs; one without a majority may never end cleanly, and is killed.
+async fn end(member: &Server) -> Result<()> {
+    if member.pid().is_none() || member.stop().await.is_ok() || member.pid().is_none() {
+        return Ok(());
+    }
+    member.kill9().await
 }
 
 fn has_majority(own: u16, view: &[Member]) -> bool {

@@ -57,7 +57,7 @@ impl Default for LedgerOptions {
 }
 
 /// What the ledger was told about a transfer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// The server acknowledged the commit. The GTID is missing only if the connection broke right after that.
     Acknowledged {

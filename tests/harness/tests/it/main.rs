@@ -1,3 +1,9 @@
 //! The harness proves itself on real servers.
 
+mod cleanup;
+mod data;
 mod group;
+mod ledger;
+mod network;
+mod server;
+mod storage;
