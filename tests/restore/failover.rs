@@ -9,8 +9,8 @@ use quillback_harness::ledger::{Cut, primary_of};
 use quillback_harness::{Ledger, Server, Trio};
 
 use crate::support::{
-    Archive, LIMIT, Streaming, assert_restored, chain, executed, request, restore, snapshot,
-    state, stream_options, url, wait_archived,
+    Archive, LIMIT, Streaming, assert_restored, chain, executed, request, restore, snapshot, state,
+    stream_options, url, wait_archived,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -33,9 +33,10 @@ async fn no_acknowledged_transfer_is_lost_when_the_primary_dies() -> Result<()> 
     ledger.wait_acknowledged(50, LIMIT).await?;
     let name = second.address();
     streaming
-        .wait_for("the new primary to be followed", |event| {
-            matches!(event, StreamEvent::Following { server, .. } if *server == name)
-        })
+        .wait_for(
+            "the new primary to be followed",
+            |event| matches!(event, StreamEvent::Following { server, .. } if *server == name),
+        )
         .await?;
 
     ledger.stop().await;
@@ -55,8 +56,8 @@ async fn no_acknowledged_transfer_is_lost_when_the_primary_dies() -> Result<()> 
     assert_eq!(sources.len(), 2, "one turn from the old to the new primary");
 
     let server = Server::start().await?;
-    restore(repository, request(Target::Latest, &server)).await?;
-    assert_restored(&server, &end).await?;
+    let report = restore(repository, request(Target::Latest, &server)).await?;
+    assert_restored(&server, &report, &end).await?;
     let mut conn = server.conn().await?;
     let report = ledger.check(&mut conn, &Cut::Everything).await?;
     ensure!(report.present >= 80, "{report:?}");

@@ -70,13 +70,22 @@ async fn a_moment_is_cut_to_the_microsecond() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_moment_before_the_first_snapshot_is_not_covered() -> Result<()> {
     let source = Server::start().await?;
-    exec_all(&source, &["CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY)"]).await?;
+    exec_all(
+        &source,
+        &["CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY)"],
+    )
+    .await?;
     let early: String = source
         .one("SELECT DATE_FORMAT(UTC_TIMESTAMP(6), '%Y-%m-%dT%H:%i:%s.%fZ')")
         .await?;
     exec_all(&source, &["INSERT INTO d.t VALUES (1)"]).await?;
     let archive = Archive::new().await?;
-    let taken = snapshot(&archive.repository, &[(source.url().parse()?)], &on_primary()).await?;
+    let taken = snapshot(
+        &archive.repository,
+        &[(source.url().parse()?)],
+        &on_primary(),
+    )
+    .await?;
     exec_all(&source, &["INSERT INTO d.t VALUES (2)"]).await?;
     stream_once(&archive.repository, &source).await?;
 

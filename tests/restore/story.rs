@@ -114,6 +114,7 @@ const ODDITIES: &[&str] = &[
     "CREATE TABLE shelf (id INT, a VARCHAR(20)) ENGINE = MyISAM",
     "INSERT INTO shelf VALUES (1, 'no transaction'), (2, 'at all')",
     "UPDATE shelf SET a = 'changed' WHERE id = 2",
+    "ALTER TABLE shelf ENGINE = InnoDB",
     "START TRANSACTION",
     "INSERT INTO t (a) VALUES ('before the savepoint')",
     "SAVEPOINT here",
@@ -180,7 +181,9 @@ async fn tell() -> Result<Story> {
             matches!(event, quillback::stream::StreamEvent::Following { .. })
         })
         .await?;
-    let first_snapshot = snapshot(repository, &[url(&server)], &on_primary()).await?.id;
+    let first_snapshot = snapshot(repository, &[url(&server)], &on_primary())
+        .await?
+        .id;
 
     exec_all(&server, ODDITIES).await?;
     for _ in 0..10 {
@@ -204,7 +207,9 @@ async fn tell() -> Result<Story> {
     drop(paused);
 
     ledger.wait_acknowledged(20, LIMIT).await?;
-    let last_snapshot = snapshot(repository, &[url(&server)], &on_primary()).await?.id;
+    let last_snapshot = snapshot(repository, &[url(&server)], &on_primary())
+        .await?
+        .id;
     exec_all(&server, &["FLUSH BINARY LOGS"]).await?;
     for _ in 0..5 {
         pluma.write_some(&mut conn).await?;
@@ -221,7 +226,10 @@ async fn tell() -> Result<Story> {
     let chain = chain(repository).await?;
     ensure!(chain.problems.is_empty(), "{:?}", chain.problems);
     let parts = chain.segments.iter().filter(|s| s.index.part.is_some());
-    ensure!(parts.count() >= 4, "no transaction was larger than a segment");
+    ensure!(
+        parts.count() >= 4,
+        "no transaction was larger than a segment"
+    );
     Ok(Story {
         archive,
         first_snapshot,
