@@ -20,7 +20,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use quillback_harness::checksum::{self, Sums};
 use quillback_harness::sinpluma::SinPluma;
-use quillback_harness::{Minio, ROOT_PASSWORD, Scratch, Server, ServerOptions, Trio, programs};
+use quillback_harness::{
+    Minio, ROOT_PASSWORD, Scratch, Server, ServerOptions, Trio, programs, scratch,
+};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -318,6 +320,9 @@ impl Quillback {
         let mut env = shown.clone();
         env.extend(archive.env.clone());
         env.push(("QUILLBACK_PASSWORD".to_owned(), ROOT_PASSWORD.to_owned()));
+        // With the mark the watchdog ends also the stream, should this process be killed.
+        let root = scratch::root()?.display().to_string();
+        env.push((scratch::MARK.to_owned(), root));
         Ok(Self {
             program: quillback_program()?,
             env,
