@@ -8,6 +8,7 @@ use crate::mysql::wire::WireError;
 use crate::restore::RestoreError;
 use crate::restore::plan::PlanError;
 use crate::restore::target::TargetError;
+use crate::snapshot::SnapshotError;
 use crate::storage::StorageError;
 use crate::stream::StreamError;
 
@@ -25,6 +26,9 @@ fn hint_of(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     }
     if let Some(error) = cause.downcast_ref::<StreamError>() {
         return of_stream(error);
+    }
+    if let Some(error) = cause.downcast_ref::<SnapshotError>() {
+        return of_snapshot(error);
     }
     if let Some(error) = cause.downcast_ref::<ArchiveError>() {
         return of_archive(error);
@@ -126,6 +130,24 @@ fn of_stream(error: &StreamError) -> Option<String> {
         StreamError::Damaged { .. } => "quillback status, which shows every problem",
         StreamError::NoPrimary { .. } => "again once the cluster has a primary",
         _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+fn of_snapshot(error: &SnapshotError) -> Option<String> {
+    let hint = match error {
+        SnapshotError::Mysql(error) => return of_class(error.class()),
+        SnapshotError::Wire(error) => return of_class(error.class()),
+        SnapshotError::Storage(error) => return of_storage(error),
+        SnapshotError::Choose(_) => {
+            "again once a secondary has caught up, or --allow-primary if the primary can bear it"
+        }
+        SnapshotError::MissingPrivileges { .. } => "GRANT what is missing ON *.* to that account",
+        SnapshotError::NotInnodb { .. } => {
+            "ALTER TABLE ... ENGINE = InnoDB, or --exclude with those tables"
+        }
+        SnapshotError::NeverQuiet { .. } => "--lock auto, which takes a short lock if it must",
+        _ => return of_class(error.class()),
     };
     Some(hint.to_owned())
 }

@@ -31,14 +31,17 @@ use failure::Done;
 #[must_use]
 pub fn main() -> ExitCode {
     let raw: Vec<OsString> = std::env::args_os().collect();
+    // Before the parser, which repeats what it does not understand.
+    if let Err(error) = args::refuse_passwords(&raw) {
+        return failure::report(&error, false);
+    }
     let arguments = match Arguments::try_parse_from(&raw) {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
     let json = arguments.common.json;
-    let outcome = args::refuse_passwords(&raw)
-        .and_then(|()| Context::new(&arguments.common))
-        .and_then(|context| run(context, arguments.command));
+    let outcome =
+        Context::new(&arguments.common).and_then(|context| run(context, arguments.command));
     match outcome {
         Ok(Done::Fine) => ExitCode::SUCCESS,
         Ok(Done::With(class)) => ExitCode::from(class.exit_code()),

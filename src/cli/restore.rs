@@ -70,6 +70,13 @@ impl RestoreArguments {
             return Ok(Target::BeforeGtid { gtid: gtid.clone() });
         }
         if let Some(set) = &self.until_gtid {
+            if set.is_empty() {
+                return Err(UsageError::new(
+                    "the GTID set of --until-gtid is empty",
+                    "--until-gtid 3e11fa47-71ca-11e1-9e33-c80aa9429562:1-42",
+                )
+                .into());
+            }
             return Ok(Target::UntilGtid { set: set.clone() });
         }
         match self.until.as_deref() {

@@ -246,12 +246,15 @@ impl StatusReport {
         let epoch = self
             .epoch
             .map_or_else(String::new, |epoch| format!(", epoch {epoch}"));
-        lines.push(format!(
-            "log        {} in {}, {}{epoch}",
-            render::plural(self.transactions, "transaction"),
-            render::plural(self.segments, "segment"),
-            render::bytes(self.log_bytes)
-        ));
+        lines.push(match self.segments {
+            0 => "log        none".to_owned(),
+            segments => format!(
+                "log        {} in {}, {}{epoch}",
+                render::plural(self.transactions, "transaction"),
+                render::plural(segments, "segment"),
+                render::bytes(self.log_bytes)
+            ),
+        });
         if let Some(server) = &self.server {
             lines.push(if server.not_archived.is_empty() {
                 format!("server     {}: everything is archived", server.server)
@@ -262,7 +265,9 @@ impl StatusReport {
                 )
             });
         }
-        lines.push(format!("gtid set   {:#}", self.gtid_set));
+        if !self.gtid_set.is_empty() {
+            lines.push(format!("gtid set   {:#}", self.gtid_set));
+        }
         for problem in &self.problems {
             lines.push(format!("PROBLEM    {problem}"));
         }

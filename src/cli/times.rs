@@ -13,11 +13,12 @@ pub(super) fn parse_moment(text: &str) -> Result<DateTime<Utc>, String> {
     }
     let naive = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M"]
         .iter()
-        .any(|format| NaiveDateTime::parse_from_str(&spaced, format).is_ok());
-    Err(if naive {
+        .find_map(|format| NaiveDateTime::parse_from_str(&spaced, format).ok());
+    Err(if let Some(naive) = naive {
+        let whole = naive.format("%Y-%m-%dT%H:%M:%S%.f");
         format!(
             "{text:?} has no offset, so it is not known which moment it means; write \
-             {spaced}Z for UTC or {spaced}+02:00"
+             {whole}Z for UTC or {whole}+02:00"
         )
     } else {
         format!("{text:?} is no time; write it as 2026-11-20T14:30:00Z")

@@ -43,6 +43,12 @@ pub enum MysqlError {
         /// The time that was allowed.
         limit: Duration,
     },
+    /// The login cannot be made in the way that the server asks for.
+    #[error("cannot log in: {reason}")]
+    Login {
+        /// Why.
+        reason: String,
+    },
     /// The connection could not be protected as asked.
     #[error("TLS failed: {reason}")]
     Tls {
@@ -62,7 +68,7 @@ pub enum MysqlError {
         reason: String,
     },
     /// Any of the above, with the server that it concerns.
-    #[error("{server}")]
+    #[error("request to {server} failed")]
     At {
         /// The server's address.
         server: HostPort,
@@ -140,18 +146,31 @@ impl From<mysql_async::Error> for MysqlError {
                 message: server.message,
             },
             Error::Io(IoError::Io(source)) => Self::Network {
-                action: "talking to the server",
+                action: "the connection",
                 source,
             },
             Error::Io(IoError::Tls(tls)) => Self::Tls {
                 reason: tls.to_string(),
             },
             Error::Driver(DriverError::ConnectionClosed) => Self::Network {
-                action: "talking to the server",
+                action: "the connection",
                 source: io::Error::from(io::ErrorKind::ConnectionReset),
             },
             Error::Driver(DriverError::NoClientSslFlagFromServer) => Self::Tls {
                 reason: "the server offers no TLS".to_owned(),
+            },
+            // A server answers to the names of accounts that it does not have with a plugin by
+            // chance, so that nobody learns which ones it has.
+            Error::Driver(DriverError::UnknownAuthPlugin { name }) => Self::Login {
+                reason: format!(
+                    "the account uses {name}, which is not supported, or there is no such account"
+                ),
+            },
+            Error::Driver(
+                other @ (DriverError::MysqlOldPasswordDisabled
+                | DriverError::CleartextPluginDisabled),
+            ) => Self::Login {
+                reason: other.to_string(),
             },
             // The values of a row or a packet may be a user's data: only the kind is told.
             Error::Driver(DriverError::FromRow { .. } | DriverError::FromValue { .. }) => {
@@ -172,7 +191,9 @@ impl Classified for MysqlError {
         match self {
             Self::Server { code, .. } => class_of(*code),
             Self::Network { .. } | Self::TimedOut { .. } => Class::Transient,
-            Self::Tls { .. } | Self::Protocol { .. } => Class::Failure,
+            // As of the packet layer: the URL, its ssl-mode or the account must change.
+            Self::Login { .. } | Self::Tls { .. } => Class::Authentication,
+            Self::Protocol { .. } => Class::Failure,
             Self::Unsupported { .. } => Class::Refused,
             Self::At { source, .. } => source.class(),
         }

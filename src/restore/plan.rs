@@ -360,7 +360,7 @@ fn check_server(
         .any(|source| source.server_ids.contains(&facts.server_id));
     if used {
         reasons.push(format!(
-            "its server_id {} is one of the archive's; it would silently drop those events",
+            "its server_id {} is in the archive, and a server drops events of its own id in silence",
             facts.server_id
         ));
     }

@@ -140,7 +140,8 @@ fn lag(asked: DateTime<Utc>, ends: DateTime<Utc>) -> String {
     match seconds {
         0..60 => format!(" (lag {seconds}s)"),
         60..3600 => format!(" (lag {}m{:02}s)", seconds / 60, seconds % 60),
-        _ => format!(" (lag {}h{:02}m)", seconds / 3600, seconds / 60 % 60),
+        3600..86_400 => format!(" (lag {}h{:02}m)", seconds / 3600, seconds / 60 % 60),
+        _ => format!(" (lag {}d{:02}h)", seconds / 86_400, seconds / 3600 % 24),
     }
 }
 

@@ -100,7 +100,7 @@ async fn a_whole_set_need_not_be_a_stretch_of_the_log() -> Result<()> {
     let mut set = story.odd.set.clone();
     set.insert(&story.aside[1]);
     let target = Target::UntilGtid { set: set.clone() };
-    let report = restore(&story.archive.repository, request(target, &server)).await?;
+    restore(&story.archive.repository, request(target, &server)).await?;
     let found = state(&server).await?;
     assert_eq!(found.set, set);
     let rows: Vec<u64> = server.query("SELECT id FROM odd.aside").await?;

@@ -9,6 +9,7 @@
 mod build;
 mod event;
 mod gtid_event;
+mod redact;
 mod splitter;
 mod summary;
 #[cfg(test)]

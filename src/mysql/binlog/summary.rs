@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{Checksum, EventError, EventKind, RawEvent};
 use super::gtid_event::GtidEvent;
+use super::redact::without_secrets;
 use crate::mysql::wire::packet::Fields;
 
 /// Statement texts are kept up to this many bytes.
@@ -130,7 +131,7 @@ impl SummaryBuilder {
             self.summary.incomplete = true;
             return;
         }
-        let mut kept = String::from_utf8_lossy(text).into_owned();
+        let mut kept = without_secrets(String::from_utf8_lossy(text).into_owned());
         if kept.len() > STATEMENT_LIMIT {
             let cut = (0..=STATEMENT_LIMIT)
                 .rev()

@@ -1,0 +1,11 @@
+//! The program as a user calls it: what it prints, where, and how it ends.
+//!
+//! The programs that it meets are found on PATH or by `tests/setup`; without them these tests fail.
+
+mod failures;
+mod journey;
+mod json;
+mod settings;
+mod signals;
+mod support;
+mod usage;
