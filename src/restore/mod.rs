@@ -6,15 +6,16 @@
 //! puts them in order. The invariant: a restore succeeds only if the server's `gtid_executed` is
 //! the plan's set, no more and no less.
 
+mod error;
 pub mod feed;
 pub mod load;
 pub mod plan;
 pub mod replay;
+mod report;
 mod run;
 pub mod serve;
 pub mod target;
 
-pub use run::{
-    Observer, RestoreError, RestoreEvent, RestoreOptions, RestoreReport, RestoreRequest, prepare,
-    run,
-};
+pub use error::RestoreError;
+pub use report::{Observer, RestoreEvent, RestoreOptions, RestoreReport, RestoreRequest};
+pub use run::{Prepared, prepare, run};

@@ -4,195 +4,30 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use rand::RngExt as _;
-use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::load::{self, LoadError, LoadOptions};
+use super::error::RestoreError;
+use super::load::{self, LoadOptions};
 use super::plan::{Inputs, PlanError, RestorePlan};
-use super::replay::{self, ReplayError, ReplayProgress, ReplaySource};
+use super::replay::{self, ReplaySource};
+use super::report::{Observer, RestoreEvent, RestoreOptions, RestoreReport, RestoreRequest};
 use super::serve::{ServeOptions, Server};
-use super::target::{self, SnapshotSet, Target, TargetError};
-use crate::archive::layout::{BranchNumber, SnapshotId};
+use super::target::{self, SnapshotSet};
+use crate::archive::layout::BranchNumber;
 use crate::archive::manifest::Manifest;
-use crate::archive::repository::{ArchiveError, Repository};
+use crate::archive::repository::Repository;
 use crate::config::Secret;
-use crate::error::{Class, Classified};
-use crate::gtid::GtidSet;
 use crate::mysql::error::MysqlError;
 use crate::mysql::facts::{TargetFacts, gtid_executed};
 use crate::mysql::quote;
 use crate::mysql::server_url::ServerUrl;
 use crate::mysql::session::Session;
-use crate::observe::phase::{Phase, PhaseClock};
+use crate::observe::phase::PhaseClock;
 
 /// The account that a replay's replica uses; it exists nowhere but in our own answers.
 const REPLAY_USER: &str = "quillback";
-
-/// What is asked.
-#[derive(Debug, Clone)]
-pub struct RestoreRequest {
-    /// The state to restore.
-    pub target: Target,
-    /// The server to fill.
-    pub server: ServerUrl,
-    /// The snapshot to start from, if not the best one.
-    pub snapshot: Option<SnapshotId>,
-    /// The history, if not the newest one.
-    pub branch: Option<BranchNumber>,
-    /// Transactions to leave out.
-    pub skip: GtidSet,
-}
-
-/// How to do it.
-#[derive(Debug, Clone)]
-pub struct RestoreOptions {
-    /// Connections that load at once, and appliers that replay at once.
-    pub threads: u32,
-    /// Where to listen for the server; none lets the system choose.
-    pub listen: Option<SocketAddr>,
-    /// The address under which the server reaches us; none takes the one that we reach it from.
-    pub advertise: Option<IpAddr>,
-    /// Whether the restored server may take writes at once.
-    pub open: bool,
-}
-
-/// What happens meanwhile.
-#[derive(Debug, Clone, Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub enum RestoreEvent {
-    /// A phase begins.
-    Phase {
-        /// Its name.
-        phase: &'static str,
-    },
-    /// How far the load is.
-    Load {
-        /// Rows loaded.
-        rows: u64,
-        /// Rows in all.
-        total_rows: u64,
-    },
-    /// How far the replay is.
-    Replay(ReplayProgress),
-}
-
-/// Who is told.
-pub type Observer = Arc<dyn Fn(RestoreEvent) + Send + Sync>;
-
-/// What a restore did.
-#[derive(Debug, Clone, Serialize)]
-pub struct RestoreReport {
-    /// What was asked.
-    pub target: Target,
-    /// `host:port` of the restored server.
-    pub server: String,
-    /// The snapshot that was loaded.
-    pub snapshot: SnapshotId,
-    /// Its rows.
-    pub rows: u64,
-    /// Transactions that were replayed.
-    pub transactions: u64,
-    /// `gtid_executed` of the restored server, which is the plan's.
-    pub gtid_executed: GtidSet,
-    /// Tables on the restored server.
-    pub tables: u64,
-    /// Whether the server takes writes.
-    pub open: bool,
-    /// The statements that let it take writes, unless it does.
-    pub open_with: Vec<String>,
-    /// What took how long.
-    pub phases: Vec<Phase>,
-    /// What a person should know.
-    pub notes: Vec<String>,
-}
-
-/// A failure of a restore.
-#[derive(Debug, thiserror::Error)]
-pub enum RestoreError {
-    /// The archive failed.
-    #[error(transparent)]
-    Archive(#[from] ArchiveError),
-    /// A server failed.
-    #[error(transparent)]
-    Mysql(#[from] MysqlError),
-    /// The target cannot be reached.
-    #[error(transparent)]
-    Target(#[from] TargetError),
-    /// There is no plan.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
-    /// The history that was asked for is not there.
-    #[error("the archive has no branch {0}")]
-    UnknownBranch(BranchNumber),
-    /// The log is damaged where it is needed.
-    #[error("the archive's log is damaged: {problem}")]
-    Damaged {
-        /// The first problem.
-        problem: String,
-    },
-    /// The load failed.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// The replay failed.
-    #[error(transparent)]
-    Replay(#[from] ReplayError),
-    /// We cannot be reached by the server.
-    #[error("cannot listen on {address} for the server's replication")]
-    Listen {
-        /// The address.
-        address: String,
-        /// The system's error.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The server changed between plan and run.
-    #[error("{server} is not the server that was planned for any more (its server_uuid changed)")]
-    AnotherServer {
-        /// `host:port`.
-        server: String,
-    },
-    /// The server was touched and the restore did not come to its end.
-    #[error("the restore to {server} did not finish; what it holds now is no state of the archive")]
-    Unfinished {
-        /// `host:port`.
-        server: String,
-        /// Why.
-        #[source]
-        source: Box<Self>,
-    },
-    /// The end is not what was planned.
-    #[error(
-        "{server} ended at another state than planned: missing {missing:#}, unexpected {unexpected:#}"
-    )]
-    WrongEnd {
-        /// `host:port`.
-        server: String,
-        /// What it lacks.
-        missing: Box<GtidSet>,
-        /// What it has beyond the plan.
-        unexpected: Box<GtidSet>,
-    },
-}
-
-impl Classified for RestoreError {
-    fn class(&self) -> Class {
-        match self {
-            Self::Archive(error) => error.class(),
-            Self::Mysql(error) => error.class(),
-            Self::Target(TargetError::InGap { .. }) => Class::Gap,
-            Self::Target(_) | Self::UnknownBranch(_) => Class::NotCovered,
-            Self::Plan(error) => error.class(),
-            Self::Damaged { .. } | Self::WrongEnd { .. } => Class::Integrity,
-            Self::Unfinished { source, .. } => source.class(),
-            Self::Load(error) => error.class(),
-            Self::Replay(error) => error.class(),
-            Self::Listen { .. } => Class::Failure,
-            Self::AnotherServer { .. } => Class::Refused,
-        }
-    }
-}
 
 /// A plan with what the run needs besides.
 #[derive(Debug)]

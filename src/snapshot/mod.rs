@@ -12,6 +12,7 @@ pub mod error;
 pub mod plan;
 mod read;
 pub mod run;
+mod warnings;
 mod write;
 
 pub use consistency::LockMode;

@@ -30,6 +30,7 @@ use super::ddl;
 use super::error::SnapshotError;
 use super::plan::{ChunkRange, SnapshotPlan, refuse_other_engines};
 use super::read::{Chunk, ReadRows, read_chunk};
+use super::warnings;
 use super::write::{TableSink, put_script};
 
 /// `lock_wait_timeout` of LOCK INSTANCE FOR BACKUP, in seconds: DDL that runs now may end first.
@@ -164,7 +165,7 @@ async fn take(
 
     let mut warnings = plan.warnings.clone();
     warnings.extend(view.warnings.iter().cloned());
-    warnings.extend(planned_otherwise(plan, &schema));
+    warnings.extend(warnings::of_schema(plan, &schema));
     let scripts = put_scripts(plan, &schema, &*storage).await?;
     let (tables, view) = read_tables(plan, &schema, view, &storage, &progress).await?;
     phases.end("data", progress.raw_bytes());
@@ -185,7 +186,6 @@ async fn take(
         },
     };
     let (schema_files, accounts) = scripts;
-    warnings.extend(broken_views(&schema));
     let manifest = Manifest {
         format: ManifestFormat::CURRENT,
         id: plan.id.clone(),
@@ -250,45 +250,6 @@ impl BackupLock {
         self.session.close().await;
         self.since.elapsed().as_secs_f64()
     }
-}
-
-fn planned_otherwise(plan: &SnapshotPlan, schema: &Schema) -> Vec<String> {
-    let planned = |database: &str, name: &str| {
-        plan.tables
-            .iter()
-            .any(|table| table.database == database && table.name == name)
-    };
-    let came = schema
-        .tables
-        .iter()
-        .filter(|table| !planned(&table.database, &table.name))
-        .map(|table| format!("table {} came after the plan", table.display_name()));
-    let gone = plan.tables.iter().filter(|planned| {
-        !schema
-            .tables
-            .iter()
-            .any(|table| table.database == planned.database && table.name == planned.name)
-    });
-    let gone = gone.map(|table| {
-        format!(
-            "table {}.{} went after the plan",
-            table.database, table.name
-        )
-    });
-    came.chain(gone).collect()
-}
-
-fn broken_views(schema: &Schema) -> Vec<String> {
-    schema
-        .invalid_views
-        .iter()
-        .map(|view| {
-            format!(
-                "view {}.{} is broken on the server: what it reads is gone",
-                view.database, view.name
-            )
-        })
-        .collect()
 }
 
 fn server_of(facts: &ServerFacts, plan: &SnapshotPlan) -> SnapshotServer {

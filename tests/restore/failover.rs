@@ -56,8 +56,8 @@ async fn no_acknowledged_transfer_is_lost_when_the_primary_dies() -> Result<()> 
     assert_eq!(sources.len(), 2, "one turn from the old to the new primary");
 
     let server = Server::start().await?;
-    restore(repository, request(Target::Latest, &server)).await?;
-    assert_restored(&server, &end).await?;
+    let report = restore(repository, request(Target::Latest, &server)).await?;
+    assert_restored(&server, &report, &end).await?;
     let mut conn = server.conn().await?;
     let report = ledger.check(&mut conn, &Cut::Everything).await?;
     ensure!(report.present >= 80, "{report:?}");

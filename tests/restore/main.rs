@@ -11,3 +11,4 @@ mod settings;
 mod story;
 mod support;
 mod targets;
+mod xa;

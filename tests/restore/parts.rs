@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 const LARGE: &str = "INSERT INTO d.t (pad) WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 990) \
-     SELECT RANDOM_BYTES(8000) FROM n";
+     SELECT CONCAT(RANDOM_BYTES(1024), RANDOM_BYTES(1024), RANDOM_BYTES(1024), RANDOM_BYTES(1024)) FROM n";
 
 async fn source() -> Result<Server> {
     let source = Server::start().await?;
@@ -73,8 +73,8 @@ async fn a_stream_that_died_inside_a_transaction_is_gone_on_from() -> Result<()>
     assert_eq!(chain.problems, []);
     assert_eq!(chain.end(), Some(end.set.clone()));
     let server = Server::start().await?;
-    restore(&archive.repository, request(Target::Latest, &server)).await?;
-    assert_restored(&server, &end).await
+    let report = restore(&archive.repository, request(Target::Latest, &server)).await?;
+    assert_restored(&server, &report, &end).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -106,6 +106,6 @@ async fn a_connection_that_broke_inside_a_transaction_is_made_anew() -> Result<(
     let chain = chain(&archive.repository).await?;
     assert_eq!(chain.problems, []);
     let server = Server::start().await?;
-    restore(&archive.repository, request(Target::Latest, &server)).await?;
-    assert_restored(&server, &end).await
+    let report = restore(&archive.repository, request(Target::Latest, &server)).await?;
+    assert_restored(&server, &report, &end).await
 }

@@ -49,8 +49,8 @@ async fn a_source_without_checksums() -> Result<()> {
         ensure!(chain.segments.iter().any(|s| is(&s)), "{checksum:?}");
     }
     let server = Server::start().await?;
-    restore(&archive.repository, request(Target::Latest, &server)).await?;
-    assert_restored(&server, &end).await
+    let report = restore(&archive.repository, request(Target::Latest, &server)).await?;
+    assert_restored(&server, &report, &end).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -100,6 +100,6 @@ async fn an_archive_in_a_bucket() -> Result<()> {
     wait_archived(&repository, &end.set).await?;
     streaming.stop().await?;
     let server = Server::start().await?;
-    restore(&repository, request(Target::Latest, &server)).await?;
-    assert_restored(&server, &end).await
+    let report = restore(&repository, request(Target::Latest, &server)).await?;
+    assert_restored(&server, &report, &end).await
 }

@@ -114,6 +114,7 @@ const ODDITIES: &[&str] = &[
     "CREATE TABLE shelf (id INT, a VARCHAR(20)) ENGINE = MyISAM",
     "INSERT INTO shelf VALUES (1, 'no transaction'), (2, 'at all')",
     "UPDATE shelf SET a = 'changed' WHERE id = 2",
+    "ALTER TABLE shelf ENGINE = InnoDB",
     "START TRANSACTION",
     "INSERT INTO t (a) VALUES ('before the savepoint')",
     "SAVEPOINT here",

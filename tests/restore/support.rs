@@ -246,6 +246,7 @@ pub(crate) async fn restore(
     let observer: restore::Observer = Arc::new(|_| {});
     let report = restore::run(prepared, options, observer, CancellationToken::new()).await?;
     assert_eq!(report.gtid_executed, wanted, "the report is the plan's");
+    assert!(!report.open);
     Ok(report)
 }
 
@@ -286,8 +287,17 @@ pub(crate) async fn executed(server: &Server) -> Result<GtidSet> {
     Ok(server.gtid_executed().await?.parse()?)
 }
 
-/// Fails unless a restored server is in this state, read-only, and free of what a restore needs.
-pub(crate) async fn assert_restored(server: &Server, expected: &State) -> Result<()> {
+/// Fails unless a restored server is in this state, read-only, and free of what a restore needs
+/// once it is opened.
+pub(crate) async fn assert_restored(
+    server: &Server,
+    report: &RestoreReport,
+    expected: &State,
+) -> Result<()> {
+    let read_only: bool = server.one("SELECT @@GLOBAL.super_read_only").await?;
+    ensure!(read_only, "it takes writes");
+    let opening: Vec<&str> = report.open_with.iter().map(String::as_str).collect();
+    exec_all(server, &opening).await?;
     let found = state(server).await?;
     ensure!(
         found.set == expected.set,
@@ -306,11 +316,14 @@ pub(crate) async fn assert_tidy(server: &Server) -> Result<()> {
         .query("SELECT CHANNEL_NAME FROM performance_schema.replication_connection_configuration")
         .await?;
     ensure!(channels.is_empty(), "channels are left: {channels:?}");
-    let settings: (u64, u64, String) = server
-        .one("SELECT @@GLOBAL.sync_binlog, @@GLOBAL.innodb_flush_log_at_trx_commit, @@GLOBAL.event_scheduler")
+    let settings: (u64, u64, String, bool, bool) = server
+        .one(
+            "SELECT @@GLOBAL.sync_binlog, @@GLOBAL.innodb_flush_log_at_trx_commit, \
+             @@GLOBAL.event_scheduler, @@GLOBAL.read_only, @@GLOBAL.super_read_only",
+        )
         .await?;
     ensure!(
-        settings == (1, 1, "ON".to_owned()),
+        settings == (1, 1, "ON".to_owned(), false, false),
         "settings are left: {settings:?}"
     );
     Ok(())

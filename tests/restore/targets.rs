@@ -7,7 +7,7 @@ use quillback::restore::target::Target;
 use quillback_harness::{Server, checksum};
 
 use crate::story::{check_account, story};
-use crate::support::{assert_restored, request, restore, restore_from, state};
+use crate::support::{assert_restored, exec_all, request, restore, restore_from, state};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn latest_is_the_end() -> Result<()> {
@@ -15,7 +15,7 @@ async fn latest_is_the_end() -> Result<()> {
     let server = Server::start().await?;
     let report = restore(&story.archive.repository, request(Target::Latest, &server)).await?;
     assert_eq!(report.snapshot, story.last_snapshot);
-    assert_restored(&server, &story.end).await?;
+    assert_restored(&server, &report, &story.end).await?;
     story.check_ledger(&server).await
 }
 
@@ -26,8 +26,13 @@ async fn the_whole_log_behind_the_first_snapshot_leads_to_the_same_end() -> Resu
     let archive = &story.archive.repository;
     let report = restore_from(archive, &story.first_snapshot, Target::Latest, &server).await?;
     ensure!(report.transactions > 100, "{report:?}");
-    assert_restored(&server, &story.end).await?;
+    assert_restored(&server, &report, &story.end).await?;
     story.check_ledger(&server).await?;
+    // What came by replication is switched off, which is told with the way to switch it on.
+    let enable = "ALTER EVENT `odd`.`never` ENABLE";
+    let told = |note: &String| note.contains(enable);
+    ensure!(report.notes.iter().any(told), "{:?}", report.notes);
+    exec_all(&server, &[enable]).await?;
     let mut conn = server.conn().await?;
     let definitions = checksum::schema_fingerprint(&mut conn).await?;
     conn.disconnect().await?;
@@ -46,7 +51,7 @@ async fn a_dropped_table_is_there_before_its_drop() -> Result<()> {
     let target = Target::BeforeGtid { gtid };
     let report = restore(&story.archive.repository, request(target, &server)).await?;
     assert_eq!(report.snapshot, story.first_snapshot);
-    assert_restored(&server, &story.before_drop).await?;
+    assert_restored(&server, &report, &story.before_drop).await?;
     story.check_ledger(&server).await
 }
 
@@ -56,8 +61,8 @@ async fn a_whole_set_is_restored_exactly() -> Result<()> {
     let server = Server::start().await?;
     let set = story.odd.set.clone();
     let target = Target::UntilGtid { set };
-    restore(&story.archive.repository, request(target, &server)).await?;
-    assert_restored(&server, &story.odd).await?;
+    let report = restore(&story.archive.repository, request(target, &server)).await?;
+    assert_restored(&server, &report, &story.odd).await?;
     story.check_ledger(&server).await?;
     check_account(&server).await
 }
@@ -68,8 +73,8 @@ async fn a_moment_between_two_commits_divides_them() -> Result<()> {
     let server = Server::start().await?;
     let moment = story.odd_moment;
     let target = Target::Until { moment };
-    restore(&story.archive.repository, request(target, &server)).await?;
-    assert_restored(&server, &story.odd).await?;
+    let report = restore(&story.archive.repository, request(target, &server)).await?;
+    assert_restored(&server, &report, &story.odd).await?;
     // What was known to be committed before is there, and what was sent later is not.
     let mut conn = server.conn().await?;
     let ids: Vec<u64> =
@@ -95,7 +100,7 @@ async fn a_whole_set_need_not_be_a_stretch_of_the_log() -> Result<()> {
     let mut set = story.odd.set.clone();
     set.insert(&story.aside[1]);
     let target = Target::UntilGtid { set: set.clone() };
-    restore(&story.archive.repository, request(target, &server)).await?;
+    let report = restore(&story.archive.repository, request(target, &server)).await?;
     let found = state(&server).await?;
     assert_eq!(found.set, set);
     let rows: Vec<u64> = server.query("SELECT id FROM odd.aside").await?;

@@ -1,7 +1,7 @@
 //! The initialised data directory from which every server's own is copied.
 //!
 //! `mysqld --initialize-insecure` takes seconds; a copy takes a tenth of one. The template is kept a MySQL version in
-//! `QUILLBACK_CACHE`, or the system's temporary folder, is built aside, and appears by a rename: a half-made one does not exist.
+//! cache folder of `tests/setup`, is built aside, and appears by a rename: a half-made one does not exist.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -35,13 +35,25 @@ pub(crate) fn copy_to(target: &Path) -> Result<()> {
     Ok(())
 }
 
-fn template() -> Result<PathBuf> {
-    let cache = match std::env::var_os("QUILLBACK_CACHE") {
-        Some(folder) => PathBuf::from(folder),
+/// The folder that `tests/setup` keeps what it fetched in.
+fn cache() -> PathBuf {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    if let Some(folder) = variable("QUILLBACK_CACHE") {
+        return PathBuf::from(folder);
+    }
+    let caches = variable("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    match caches {
+        Some(folder) => folder.join("quillback"),
         None => {
             std::env::temp_dir().join(format!("quillback-{}", rustix::process::geteuid().as_raw()))
         }
-    };
+    }
+}
+
+fn template() -> Result<PathBuf> {
+    let cache = cache();
     fs::create_dir_all(&cache).with_context(|| format!("failed to make {}", cache.display()))?;
     let version: String = programs::mysql_version()?
         .chars()
