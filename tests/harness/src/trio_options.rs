@@ -7,9 +7,9 @@ use crate::server_options::ServerOptions;
 /// What the members of a group talk with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stack {
-    /// XCom on a port of its own: the default, and the quicker to form (three seconds on a small machine).
+    /// XCom on a port of its own: the default, and works with every 8.0.
     XCom,
-    /// MySQL's own protocol on the server's port (8.0.27 and later; about a quarter of a minute to form).
+    /// MySQL's own protocol on the server's port (8.0.27 and later).
     MySql,
 }
 

@@ -1,6 +1,6 @@
 //! A group comes up, fails over, takes members back, and starts again as a whole.
 
-use quillback_harness::Trio;
+use quillback_harness::{Stack, Trio, TrioOptions};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_primary_is_replaced_and_rejoins() {
@@ -43,5 +43,21 @@ async fn a_killed_primary_is_replaced_and_rejoins() {
             .await
             .expect("a count"),
         1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_forms_on_mysqls_own_protocol_under_a_given_name() {
+    let name = "5f0c1c5e-6f0e-4a52-9a3c-0d7d0a5f6e11";
+    let options = TrioOptions::new().stack(Stack::MySql).group_name(name);
+    let trio = Trio::start_with(options).await.expect("the group forms");
+    let primary = trio.primary().await.expect("a primary");
+    primary.exec("CREATE DATABASE d").await.expect("a write");
+    let executed = primary.gtid_executed().await.expect("its GTIDs");
+    assert!(executed.starts_with(name), "{executed}");
+    let stack = "SELECT @@group_replication_communication_stack";
+    assert_eq!(
+        primary.one::<String>(stack).await.expect("a value"),
+        "MYSQL"
     );
 }
