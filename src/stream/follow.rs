@@ -335,7 +335,12 @@ impl Follower {
                         self.horizon.ask(time, end);
                     }
                 }
-                () = self.cancel.cancelled() => return Ok(Ended::Cancelled),
+                () = self.cancel.cancelled() => {
+                    while let Some(DumpPacket::Event(event)) = dump.received()? {
+                        self.take(&server, &event).await?;
+                    }
+                    return Ok(Ended::Cancelled);
+                }
             }
             if self.cutter.is_inside() {
                 continue;

@@ -38,8 +38,22 @@ impl Running {
     }
 }
 
-/// Waits until the server has sent all of its binlog, and the program has taken it off the socket.
-async fn wait_received(server: &Server) -> Result<()> {
+/// The bytes that the server has sent to its dump.
+async fn sent(server: &Server) -> Result<u64> {
+    let sent: Vec<u64> = server
+        .query(
+            "SELECT CAST(s.VARIABLE_VALUE AS UNSIGNED) \
+             FROM performance_schema.status_by_thread s \
+             JOIN performance_schema.threads t USING (THREAD_ID) \
+             WHERE t.PROCESSLIST_COMMAND LIKE 'Binlog Dump%' AND s.VARIABLE_NAME = 'Bytes_sent'",
+        )
+        .await?;
+    Ok(sent.first().copied().unwrap_or(0))
+}
+
+/// Waits until the server has sent more than `bytes` to its dump and has no more to send, and the
+/// program has taken it off the socket.
+async fn wait_received(server: &Server, bytes: u64) -> Result<()> {
     until("the stream to be received", LIMIT, async || {
         let idle: Vec<u64> = server
             .query(
@@ -48,6 +62,7 @@ async fn wait_received(server: &Server) -> Result<()> {
             )
             .await?;
         ensure!(!idle.is_empty(), "no idle dump");
+        ensure!(sent(server).await? > bytes, "nothing was sent yet");
         // Of the columns the third is the peer and the fifth tx_queue:rx_queue, in hexadecimal.
         let peer = format!(":{:04X}", server.port());
         let sockets = std::fs::read_to_string("/proc/net/tcp")?;
@@ -86,12 +101,14 @@ async fn a_stopped_stream_has_archived_what_it_received() -> Result<()> {
                 .map(|line| Ok(serde_json::from_str(&line?)?))
                 .collect()
         });
-        wait_received(&source).await?;
+        wait_received(&source, 0).await?;
+        // More than the heartbeats that may come meanwhile, less than the transaction.
+        let enough = sent(&source).await? + 200;
         source
             .exec(&format!("INSERT INTO d.t VALUES ({round})"))
             .await?;
         let executed = source.gtid_executed().await?;
-        wait_received(&source).await?;
+        wait_received(&source, enough).await?;
         running.signal(signal)?;
         assert_eq!(running.end().await?, 0, "{signal}");
         let lines = lines.await??;

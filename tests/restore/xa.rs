@@ -64,7 +64,8 @@ async fn a_prepared_transaction_at_the_cut_is_told() -> Result<()> {
         ..request(Target::Latest, &server)
     };
     let error = restore(&archive.repository, asked).await;
-    let text = error.expect_err("there is no such XID").to_string();
+    let error = error.expect_err("there is no such XID");
+    let text = format!("{:#}", anyhow::Error::from(error));
     ensure!(
         text.contains("XAER_NOTA") || text.contains("1397"),
         "{text}"

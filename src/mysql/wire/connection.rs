@@ -265,17 +265,21 @@ impl WireConnection {
         }
     }
 
+    /// The next payload, if all of it has been read off the socket already.
+    pub(super) fn buffered_payload(&mut self) -> Result<Option<Bytes>, WireError> {
+        self.decoder.next_payload().map_err(|error: OutOfOrder| {
+            self.broken = true;
+            WireError::Malformed {
+                address: self.address.clone(),
+                reason: error.to_string(),
+            }
+        })
+    }
+
     /// The next payload of the server, whole.
     pub(super) async fn read_payload(&mut self) -> Result<Bytes, WireError> {
         loop {
-            let payload = self.decoder.next_payload().map_err(|error: OutOfOrder| {
-                self.broken = true;
-                WireError::Malformed {
-                    address: self.address.clone(),
-                    reason: error.to_string(),
-                }
-            })?;
-            if let Some(payload) = payload {
+            if let Some(payload) = self.buffered_payload()? {
                 return Ok(payload);
             }
             let reading = self.transport.read_buf(self.decoder.buffer());

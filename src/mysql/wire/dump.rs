@@ -129,11 +129,27 @@ impl BinlogDump {
     /// The server's error, silence beyond the read timeout, or a broken connection.
     pub async fn next(&mut self) -> Result<DumpPacket, WireError> {
         let payload = self.connection.read_payload().await?;
+        self.packet(&payload)
+    }
+
+    /// The next packet, if it has been received already.
+    ///
+    /// # Errors
+    ///
+    /// As [`BinlogDump::next`].
+    pub fn received(&mut self) -> Result<Option<DumpPacket>, WireError> {
+        match self.connection.buffered_payload()? {
+            Some(payload) => self.packet(&payload).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn packet(&self, payload: &Bytes) -> Result<DumpPacket, WireError> {
         match payload.first() {
             Some(0x00) => Ok(DumpPacket::Event(payload.slice(1..))),
             Some(0xFE) => Ok(DumpPacket::End),
             _ => {
-                self.connection.fail_on_error_packet(&payload)?;
+                self.connection.fail_on_error_packet(payload)?;
                 Err(self.connection.malformed("no event where one was due"))
             }
         }
