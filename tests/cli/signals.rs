@@ -51,6 +51,22 @@ async fn sent(server: &Server) -> Result<u64> {
     Ok(sent.first().copied().unwrap_or(0))
 }
 
+/// Ends the dumps of programs that are gone, which the server has not noticed yet.
+async fn end_old_dumps(server: &Server) -> Result<()> {
+    until("the old dumps to end", LIMIT, async || {
+        let old: Vec<u64> = server
+            .query(
+                "SELECT ID FROM performance_schema.processlist WHERE COMMAND LIKE 'Binlog Dump%'",
+            )
+            .await?;
+        for dump in &old {
+            server.exec(&format!("KILL {dump}")).await?;
+        }
+        Ok(old.is_empty().then_some(()))
+    })
+    .await
+}
+
 /// Waits until the server has sent more than `bytes` to its dump and has no more to send, and the
 /// program has taken it off the socket.
 async fn wait_received(server: &Server, bytes: u64) -> Result<()> {
@@ -90,6 +106,7 @@ async fn a_stopped_stream_has_archived_what_it_received() -> Result<()> {
         .env("QUILLBACK_SERVER", source.url_without_password());
     shell.run(&["init"]).await?;
     for (round, signal) in ["TERM", "INT"].into_iter().enumerate() {
+        end_old_dumps(&source).await?;
         // The interval is so long that only the end itself can have archived anything.
         let mut command = shell.command(&["--json", "stream", "--flush-interval", "1h"]);
         command.stderr(Stdio::null());
