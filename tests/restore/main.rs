@@ -8,6 +8,7 @@ mod moments;
 mod parts;
 mod refusals;
 mod settings;
+mod stores;
 mod story;
 mod support;
 mod targets;
