@@ -1,6 +1,6 @@
 //! The initialised data directory from which every server's own is copied.
 //!
-//! `mysqld --initialize-insecure` takes seconds; a copy takes a tenth of one. The template is kept a MySQL version in
+//! `mysqld --initialize-insecure` takes seconds; a copy takes a tenth of one. The template is kept a MySQL version in the
 //! cache folder of `tests/setup`, is built aside, and appears by a rename: a half-made one does not exist.
 
 use std::fs::{self, File};
