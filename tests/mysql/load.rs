@@ -111,9 +111,10 @@ async fn a_file_that_ends_halfway_leaves_nothing() -> Result<()> {
     let server = server().await?;
     let mut connection = connect(&url(&server)).await?;
     let id = connection.connection_id();
-    let mut file = connection.load_local(LOAD).await?;
-    file.send(b"1\tone\n2\ttwo\n3\tthr").await?;
-    drop(file);
+    {
+        let mut file = connection.load_local(LOAD).await?;
+        file.send(b"1\tone\n2\ttwo\n3\tthr").await?;
+    }
     let error = connection.query_text("SELECT 1").await;
     assert!(error.is_err(), "nothing may be sent behind half a file");
     drop(connection);
