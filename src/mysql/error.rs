@@ -145,6 +145,10 @@ impl From<mysql_async::Error> for MysqlError {
                 state: server.state,
                 message: server.message,
             },
+            // A certificate that was refused comes in an io::Error; trying again does not help.
+            Error::Io(IoError::Io(source)) if is_tls(&source) => Self::Tls {
+                reason: source.to_string(),
+            },
             Error::Io(IoError::Io(source)) => Self::Network {
                 action: "the connection",
                 source,
@@ -198,6 +202,12 @@ impl Classified for MysqlError {
             Self::At { source, .. } => source.class(),
         }
     }
+}
+
+fn is_tls(error: &io::Error) -> bool {
+    error
+        .get_ref()
+        .is_some_and(|inner| inner.is::<rustls::Error>())
 }
 
 fn class_of(code: u16) -> Class {

@@ -13,8 +13,26 @@ use crate::support::{
     stream_options, url, wait_archived,
 };
 
+/// How a primary goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gone {
+    /// At once, with its connections.
+    Killed,
+    /// It stops where it is: connections stay open and say nothing more.
+    Paused,
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_acknowledged_transfer_is_lost_when_the_primary_dies() -> Result<()> {
+    fail_over(Gone::Killed).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_acknowledged_transfer_is_lost_when_the_primary_hangs() -> Result<()> {
+    fail_over(Gone::Paused).await
+}
+
+async fn fail_over(how: Gone) -> Result<()> {
     let trio = Trio::start().await?;
     let mut ledger = Ledger::start(primary_of(trio.finder())).await?;
     let archive = Archive::new().await?;
@@ -28,7 +46,10 @@ async fn no_acknowledged_transfer_is_lost_when_the_primary_dies() -> Result<()> 
     ledger.wait_acknowledged(30, LIMIT).await?;
     wait_archived(repository, &report.gtid_executed).await?;
 
-    first.kill9().await?;
+    match how {
+        Gone::Killed => first.kill9().await?,
+        Gone::Paused => first.pause()?,
+    }
     let second = trio.wait_failover(first).await?;
     ledger.wait_acknowledged(50, LIMIT).await?;
     let name = second.address();
@@ -39,6 +60,9 @@ async fn no_acknowledged_transfer_is_lost_when_the_primary_dies() -> Result<()> 
         )
         .await?;
 
+    if how == Gone::Paused {
+        first.resume()?;
+    }
     ledger.stop().await;
     let end: GtidSet = executed(second).await?;
     wait_archived(repository, &end).await?;
