@@ -7,6 +7,7 @@ use crate::mysql::error::MysqlError;
 use crate::mysql::wire::WireError;
 use crate::restore::RestoreError;
 use crate::restore::plan::PlanError;
+use crate::restore::replay::ReplayError;
 use crate::restore::target::TargetError;
 use crate::snapshot::SnapshotError;
 use crate::storage::StorageError;
@@ -75,6 +76,13 @@ fn of_restore(error: &RestoreError) -> Option<String> {
         RestoreError::Listen { .. } => {
             "--serve-listen with an address of this host, and --serve-advertise with the one that \
              the server reaches"
+                .to_owned()
+        }
+        RestoreError::Replay(ReplayError::Archive(error)) => return of_archive(error),
+        RestoreError::Load(error) if error.class() == Class::Refused => return None,
+        RestoreError::Load(_) | RestoreError::Replay(_) | RestoreError::WrongEnd { .. } => {
+            "again on a new server, or on this one once its schemas are dropped: what is on it now is \
+             unfinished"
                 .to_owned()
         }
         _ => return None,
@@ -162,7 +170,13 @@ fn of_archive(error: &ArchiveError) -> Option<String> {
             Some("this archive as it is, or another place for a new one".to_owned())
         }
         ArchiveError::TooNew { .. } => Some("a newer quillback".to_owned()),
-        _ => None,
+        ArchiveError::Segment { .. }
+        | ArchiveError::Misnamed { .. }
+        | ArchiveError::Json { .. } => Some(
+            "that object from a copy of the archive or an older version in the bucket; \
+                 without it: a move of it out of the archive, which makes a gap that status tells"
+                .to_owned(),
+        ),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The programs that it meets are found on PATH or by `tests/setup`; without them these tests fail.
 
+mod damage;
 mod failures;
 mod journey;
 mod json;
