@@ -177,7 +177,6 @@ fn of_archive(error: &ArchiveError) -> Option<String> {
                  without it: a move of it out of the archive, which makes a gap that status tells"
                 .to_owned(),
         ),
-        _ => None,
     }
 }
 

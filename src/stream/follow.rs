@@ -91,7 +91,10 @@ impl Start {
             |snapshot| snapshot.gtid_executed.clone(),
         );
         let chain = repository.chain(branch).await?;
-        let have = chain.end().unwrap_or_else(|| origin.clone());
+        // Behind this point nothing but parts of an unfinished transaction may stand.
+        let have = chain
+            .resume_point()
+            .map_or_else(|| origin.clone(), |stored| stored.index.after());
         source.check_history(&have, clock).await?;
         Ok(Self {
             branch,
