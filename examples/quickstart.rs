@@ -361,11 +361,17 @@ impl Quillback {
             .context("quillback does not start")?;
         let stdout = child.stdout.take().context("no stdout")?;
         let stderr = child.stderr.take().context("no stderr")?;
+        // Where both are shown the talk comes behind the data, as on a terminal.
         let (out, err) = tokio::join!(
             echo(BufReader::new(stdout), with_stdout),
-            echo(BufReader::new(stderr), true)
+            echo(BufReader::new(stderr), !with_stdout)
         );
-        let (out, _) = (out?, err?);
+        let (out, err) = (out?, err?);
+        if with_stdout {
+            for line in err.lines() {
+                say(&format!("       {line}"));
+            }
+        }
         let status = child.wait().await?;
         // 3: done, with warnings, which were shown.
         if !status.success() && status.code() != Some(3) {
