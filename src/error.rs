@@ -63,3 +63,16 @@ pub trait Classified: std::error::Error {
     /// The class of this failure.
     fn class(&self) -> Class;
 }
+
+/// An error with its causes on one line, for a note or an event that can carry no more.
+#[must_use]
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}

@@ -193,6 +193,18 @@ impl Repository {
         self.get_all(keys).await
     }
 
+    /// The newest history, which is the one that goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError`].
+    pub async fn newest_branch(&self) -> Result<BranchNumber, ArchiveError> {
+        let branches = self.branches().await?;
+        Ok(branches
+            .last()
+            .map_or(BranchNumber(1), |branch| branch.branch))
+    }
+
     /// The newest claim's number, or `None` before the first. `after` skips those that are known.
     ///
     /// # Errors

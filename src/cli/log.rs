@@ -79,11 +79,7 @@ pub(super) async fn run(context: &Context, arguments: LogArguments) -> anyhow::R
     let repository = context.repository().await?;
     let branch = match arguments.branch {
         Some(number) => BranchNumber(number),
-        None => repository
-            .branches()
-            .await?
-            .last()
-            .map_or(BranchNumber(1), |branch| branch.branch),
+        None => repository.newest_branch().await?,
     };
     let chain = repository.chain(branch).await?;
     let mut found = 0_u64;

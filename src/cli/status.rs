@@ -16,6 +16,7 @@ use crate::archive::manifest::Manifest;
 use crate::archive::repository::Repository;
 use crate::error::Class;
 use crate::gtid::GtidSet;
+use crate::mysql::discover::{discover, login_for};
 use crate::mysql::facts::ServerFacts;
 use crate::mysql::session::Session;
 
@@ -99,11 +100,7 @@ async fn load(
     now: DateTime<Utc>,
     max_lag: Duration,
 ) -> anyhow::Result<StatusReport> {
-    let branch = repository
-        .branches()
-        .await?
-        .last()
-        .map_or(BranchNumber(1), |branch| branch.branch);
+    let branch = repository.newest_branch().await?;
     let chain = repository.chain(branch).await?;
     let snapshots: Vec<SnapshotLine> = repository
         .snapshots()
@@ -172,15 +169,11 @@ fn line_of(manifest: &Manifest, chain: &Chain) -> SnapshotLine {
 async fn compare_with_server(context: &Context, report: &mut StatusReport) {
     let asked = async {
         let servers = context.servers()?;
-        let topology = crate::mysql::discover::discover(&servers).await?;
+        let topology = discover(&servers).await?;
         let address = topology
             .primary()
             .map_or_else(|| topology.asked.clone(), |member| member.address.clone());
-        let url = servers
-            .iter()
-            .find(|server| server.address() == address)
-            .cloned()
-            .unwrap_or_else(|| servers[0].with_host_port(&address));
+        let url = login_for(&address, &servers[0], &servers);
         let mut session = Session::connect(&url).await?;
         let facts = ServerFacts::load(&mut session).await?;
         session.close().await;

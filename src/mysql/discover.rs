@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use uuid::Uuid;
 
-use crate::error::{Class, Classified as _};
+use crate::error::{Class, Classified as _, with_causes};
 use crate::gtid::GtidSet;
 use crate::mysql::wire::dump::STREAMER_HOST;
 
@@ -56,7 +56,7 @@ pub async fn discover(servers: &[ServerUrl]) -> Result<Topology, MysqlError> {
                 notes.push(format!(
                     "{} could not be asked: {}",
                     url.address(),
-                    chain(&error)
+                    with_causes(&error)
                 ));
                 if error.is_connection_lost() {
                     silent.push(url.address());
@@ -175,7 +175,7 @@ async fn visit(url: &ServerUrl) -> Result<Visit, MysqlError> {
             let note = format!(
                 "replicas of {} are not known: {}",
                 url.address(),
-                chain(&error)
+                with_causes(&error)
             );
             (Vec::new(), Some(note))
         }
@@ -233,7 +233,7 @@ async fn walk(first: &ServerUrl, servers: &[ServerUrl]) -> Result<Topology, Mysq
             Ok(found) => found,
             Err(error) if address == first.address() => return Err(error),
             Err(error) => {
-                unreachable.insert(address, chain(&error));
+                unreachable.insert(address, with_causes(&error));
                 continue;
             }
         };
@@ -341,15 +341,4 @@ fn assemble(
 fn sorted(mut members: Vec<Member>) -> Vec<Member> {
     members.sort_by(|a, b| a.address.cmp(&b.address));
     members
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -20,7 +20,7 @@ use crate::archive::layout::BranchNumber;
 use crate::archive::repository::Repository;
 use crate::archive::segment::Draft;
 use crate::clock::Clock;
-use crate::error::Classified as _;
+use crate::error::{Classified as _, with_causes};
 use crate::gtid::GtidSet;
 use crate::mysql::server_url::ServerUrl;
 use crate::mysql::wire::{
@@ -78,11 +78,7 @@ impl Start {
         options: &StreamOptions,
         clock: &dyn Clock,
     ) -> Result<Self, StreamError> {
-        let branch = repository
-            .branches()
-            .await?
-            .last()
-            .map_or(BranchNumber(1), |branch| branch.branch);
+        let branch = repository.newest_branch().await?;
         let mut finder = Finder::new(servers, options.from);
         let mut source = finder.find().await?;
         let snapshots = repository.snapshots().await?;
@@ -227,10 +223,10 @@ impl Follower {
                 Ok(Ended::Lost(reason)) => reason,
                 // Without the uploader nothing more can be kept.
                 Err(error) if matches!(self.uploading, Uploading::Failed) => return Err(error),
-                Err(error) if error.class().is_transient() => describe(&error),
+                Err(error) if error.class().is_transient() => with_causes(&error),
                 Err(error) if is_refused_dump(&error) && refusals < REFUSALS => {
                     refusals += 1;
-                    describe(&error)
+                    with_causes(&error)
                 }
                 Err(error) => return Err(error),
             };
@@ -479,16 +475,4 @@ impl Uploading {
 /// be unable to read its own binlog, which it says again.
 fn is_refused_dump(error: &StreamError) -> bool {
     matches!(error, StreamError::Wire(error) if error.server_code() == Some(1236))
-}
-
-/// An error with its causes, on one line.
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }

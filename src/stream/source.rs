@@ -9,9 +9,9 @@ use super::error::StreamError;
 use super::report::FollowFrom;
 use crate::clock::Clock;
 use crate::gtid::GtidSet;
-use crate::mysql::discover::discover;
+use crate::mysql::discover::{discover, login_for};
 use crate::mysql::facts::{ServerFacts, binlog_status, gtid_executed};
-use crate::mysql::server_url::{HostPort, ServerUrl};
+use crate::mysql::server_url::ServerUrl;
 use crate::mysql::session::Session;
 use crate::mysql::topology::TopologyKind;
 
@@ -45,7 +45,7 @@ impl Finder {
     /// Finds the server to follow now, through any server that answers.
     pub(super) async fn find(&mut self) -> Result<Source, StreamError> {
         let topology = discover(&self.servers).await?;
-        let login = self.login_of(&topology.asked);
+        let login = login_for(&topology.asked, &self.servers[0], &self.servers);
         for member in &topology.members {
             if !self
                 .servers
@@ -73,7 +73,7 @@ impl Finder {
                     reason: error.to_string(),
                 })?,
         };
-        let url = self.login_of(&address);
+        let url = login_for(&address, &self.servers[0], &self.servers);
         let mut session = Session::connect(&url).await?;
         // The dump waits while a question is open: a server that hangs must not hold it up.
         session.set_timeout(Some(QUESTION_LIMIT));
@@ -86,14 +86,6 @@ impl Finder {
         };
         source.check_settings()?;
         Ok(source)
-    }
-
-    fn login_of(&self, address: &HostPort) -> ServerUrl {
-        self.servers
-            .iter()
-            .find(|server| server.address() == *address)
-            .cloned()
-            .unwrap_or_else(|| self.servers[0].with_host_port(address))
     }
 }
 
