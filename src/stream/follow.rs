@@ -284,6 +284,7 @@ impl Follower {
             server_id: 0xF000_0000 | (self.replica_uuid.as_fields().0 & 0x0FFF_FFFF),
             replica_uuid: self.replica_uuid,
             heartbeat: HEARTBEAT,
+            semi_sync: false,
         };
         self.horizon.forget_question();
         let have = self.cutter.received();
@@ -310,7 +311,7 @@ impl Follower {
                 packet = dump.next() => {
                     heard = Instant::now();
                     match packet? {
-                        DumpPacket::Event(event) => self.take(&server, &event).await?,
+                        DumpPacket::Event { bytes, .. } => self.take(&server, &bytes).await?,
                         DumpPacket::End => {
                             return Ok(Ended::Lost(format!("{server} ended the stream")));
                         }
@@ -335,8 +336,8 @@ impl Follower {
                     }
                 }
                 () = self.cancel.cancelled() => {
-                    while let Some(DumpPacket::Event(event)) = dump.received()? {
-                        self.take(&server, &event).await?;
+                    while let Some(DumpPacket::Event { bytes, .. }) = dump.received()? {
+                        self.take(&server, &bytes).await?;
                     }
                     return Ok(Ended::Cancelled);
                 }

@@ -6,6 +6,8 @@ mod dump;
 mod gtid;
 mod load;
 mod login;
+mod roles;
 mod rows;
+mod semi_sync;
 mod support;
 mod topology;

@@ -1,0 +1,265 @@
+//! The dump as a semi-synchronous replica: a commit returns only after our acknowledgement.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use quillback::error::{Class, Classified as _};
+use quillback::gtid::GtidSet;
+use quillback::mysql::binlog::{EventKind, RawEvent};
+use quillback::mysql::semi_sync::SemiSyncStatus;
+use quillback::mysql::wire::{BinlogDump, DumpOptions, DumpPacket, WireError};
+use quillback::mysql::{ServerUrl, Session};
+use quillback_harness::{Server, ServerOptions};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use crate::support::{connect, url, url_with};
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// How long a commit must hang before it counts as waiting.
+const HANGS: Duration = Duration::from_millis(1_500);
+
+async fn source() -> Result<Server> {
+    // A timeout that no test lives to see: whoever returns was acknowledged.
+    let options = ServerOptions::new()
+        .line("plugin_load_add=semisync_source.so")
+        .line("rpl_semi_sync_source_enabled=ON")
+        .line("rpl_semi_sync_source_timeout=3600000")
+        .line("rpl_semi_sync_source_wait_for_replica_count=1")
+        .line("rpl_semi_sync_source_wait_no_replica=OFF");
+    let server = Server::start_with(options).await?;
+    server.exec("CREATE DATABASE d").await?;
+    server
+        .exec("CREATE TABLE d.t (id INT PRIMARY KEY, pad LONGBLOB)")
+        .await?;
+    Ok(server)
+}
+
+async fn status(server: &Server) -> Result<SemiSyncStatus> {
+    let mut session = Session::connect(&url(server)).await?;
+    let status = SemiSyncStatus::load(&mut session).await?;
+    session.close().await;
+    status.context("the plugin is there")
+}
+
+/// A dump that keeps the place of what it reads.
+struct Replica {
+    dump: BinlogDump,
+    file: String,
+    position: u64,
+}
+
+impl Replica {
+    async fn start(url: &ServerUrl, server: &Server, semi_sync: bool) -> Result<Self, WireError> {
+        let have: GtidSet = server
+            .gtid_executed()
+            .await
+            .expect("the server answers")
+            .parse()
+            .expect("a set");
+        let options = DumpOptions {
+            server_id: 0xF000_0001,
+            replica_uuid: Uuid::new_v4(),
+            heartbeat: Duration::from_millis(300),
+            semi_sync,
+        };
+        Ok(Self {
+            dump: BinlogDump::start(connect(url).await?, &options, &have).await?,
+            file: String::new(),
+            position: 0,
+        })
+    }
+
+    /// The next event: its kind, and whether the source waits for it.
+    async fn next(&mut self) -> Result<(EventKind, bool)> {
+        let checksum = self.dump.checksum();
+        match tokio::time::timeout(LIMIT, self.dump.next()).await?? {
+            DumpPacket::Event { bytes, acknowledge } => {
+                let event = RawEvent::new(&bytes)?;
+                match event.kind() {
+                    EventKind::ROTATE => {
+                        let (position, file) = event.rotate_target(checksum)?;
+                        (self.file, self.position) = (file, position);
+                    }
+                    EventKind::HEARTBEAT | EventKind::FORMAT_DESCRIPTION => {}
+                    _ => {
+                        event.verify(checksum)?;
+                        self.position = u64::from(event.header().log_pos);
+                    }
+                }
+                Ok((event.kind(), acknowledge))
+            }
+            DumpPacket::End => anyhow::bail!("the server ended the stream"),
+        }
+    }
+
+    /// Reads on to an event that the source waits for.
+    async fn next_wanted(&mut self) -> Result<EventKind> {
+        loop {
+            if let (kind, true) = self.next().await? {
+                return Ok(kind);
+            }
+        }
+    }
+
+    async fn acknowledge(&mut self) -> Result<()> {
+        Ok(self.dump.acknowledge(&self.file, self.position).await?)
+    }
+}
+
+fn commit(server: &Server, id: u32, pad: usize) -> JoinHandle<Result<Duration>> {
+    let url = server.url();
+    tokio::spawn(async move {
+        let mut session = Session::connect(&url.parse()?).await?;
+        let began = Instant::now();
+        session
+            .execute(format!("INSERT INTO d.t VALUES ({id}, REPEAT('x', {pad}))"))
+            .await?;
+        Ok(began.elapsed())
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_waits_for_the_acknowledgement() -> Result<()> {
+    let server = source().await?;
+    assert_eq!(status(&server).await?.clients, 0);
+    for query in ["", "ssl-mode=required"] {
+        let url = url_with(&server.url(), query);
+        let before = status(&server).await?;
+        let mut replica = Replica::start(&url, &server, true).await?;
+        while replica.next().await?.0 != EventKind::HEARTBEAT {}
+        let counted = status(&server).await?;
+        assert_eq!((counted.clients, counted.operational), (1, true), "{query}");
+        let base = if query.is_empty() { 0 } else { 1_000 };
+
+        // One, and one whose event is larger than a frame of the protocol.
+        for (id, pad) in [(1, 10), (2, 36_000_000), (3, 10)] {
+            let mut commit = commit(&server, base + id, pad);
+            let kind = replica.next_wanted().await?;
+            assert_eq!(kind, EventKind::XID);
+            assert!(
+                tokio::time::timeout(HANGS, &mut commit).await.is_err(),
+                "it returned before it was acknowledged"
+            );
+            replica.acknowledge().await?;
+            let took = tokio::time::timeout(LIMIT, commit).await???;
+            assert!(took >= HANGS, "{took:?}");
+        }
+
+        // Several wait at once; the last position stands for all of them.
+        let waiting: Vec<_> = (10..18).map(|id| commit(&server, base + id, 10)).collect();
+        let mut wanted = 0;
+        while wanted < waiting.len() {
+            replica.next_wanted().await?;
+            wanted += 1;
+        }
+        tokio::time::sleep(HANGS).await;
+        assert!(waiting.iter().all(|commit| !commit.is_finished()));
+        replica.acknowledge().await?;
+        for commit in waiting {
+            tokio::time::timeout(LIMIT, commit).await???;
+        }
+        let after = status(&server).await?;
+        assert_eq!(after.acknowledged - before.acknowledged, 11, "{after:?}");
+        assert_eq!(after.unacknowledged, before.unacknowledged);
+        drop(replica);
+        // Without us the source knows that nobody is left to wait for, once it notices.
+        tokio::time::timeout(LIMIT, commit(&server, base + 100, 10)).await???;
+    }
+    Ok(())
+}
+
+/// Gives up reading and acknowledging at every moment, and goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn giving_up_a_wait_loses_neither_events_nor_acknowledgements() -> Result<()> {
+    let server = source().await?;
+    let mut replica = Replica::start(&url(&server), &server, true).await?;
+    while replica.next().await?.0 != EventKind::HEARTBEAT {}
+    let writer = {
+        let url = server.url();
+        tokio::spawn(async move {
+            let mut session = Session::connect(&url.parse()?).await?;
+            for id in 0..200 {
+                let pad = 10 + id % 7 * 40_000;
+                let sql = format!("INSERT INTO d.t VALUES ({id}, REPEAT('x', {pad}))");
+                session.execute(sql).await?;
+            }
+            anyhow::Ok(())
+        })
+    };
+    let mut seen = 0;
+    let mut micros = 1;
+    let deadline = Instant::now() + LIMIT;
+    while seen < 200 && Instant::now() < deadline {
+        micros = micros * 3 % 1_009;
+        let limit = Duration::from_micros(micros);
+        let Ok(packet) = tokio::time::timeout(limit, replica.dump.next()).await else {
+            continue;
+        };
+        let DumpPacket::Event { bytes, acknowledge } = packet? else {
+            anyhow::bail!("the server ended the stream");
+        };
+        let event = RawEvent::new(&bytes)?;
+        replica.position = u64::from(event.header().log_pos);
+        if acknowledge {
+            seen += 1;
+            // Even a future that was polled only once leaves a whole packet behind.
+            let sending = replica.dump.acknowledge(&replica.file, replica.position);
+            let _ = tokio::time::timeout(Duration::ZERO, sending).await;
+        }
+    }
+    assert_eq!(seen, 200);
+    tokio::time::timeout(LIMIT, writer).await???;
+    assert_eq!(status(&server).await?.unacknowledged, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_source_that_is_not_set_up_for_it_is_refused() -> Result<()> {
+    let server = Server::start().await?;
+    let refusal = async || {
+        let refused = Replica::start(&url(&server), &server, true).await;
+        let error = refused.err().context("it was taken")?;
+        assert_eq!(error.class(), Class::Refused, "{error}");
+        anyhow::Ok(error.to_string())
+    };
+    let text = refusal().await?;
+    assert!(
+        text.contains("INSTALL PLUGIN rpl_semi_sync_source"),
+        "{text}"
+    );
+    let mut session = Session::connect(&url(&server)).await?;
+    assert_eq!(SemiSyncStatus::load(&mut session).await?, None);
+    session.close().await;
+
+    server
+        .exec("INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'")
+        .await?;
+    let text = refusal().await?;
+    assert!(
+        text.contains("SET PERSIST rpl_semi_sync_source_enabled = ON"),
+        "{text}"
+    );
+    assert!(!status(&server).await?.enabled);
+
+    // An ordinary dump of a source that has it on is not asked for anything.
+    server
+        .exec("SET GLOBAL rpl_semi_sync_source_enabled = ON")
+        .await?;
+    let mut replica = Replica::start(&url(&server), &server, false).await?;
+    server.exec("CREATE DATABASE d").await?;
+    loop {
+        let (kind, wanted) = replica.next().await?;
+        assert!(!wanted);
+        if kind == EventKind::QUERY {
+            break;
+        }
+    }
+    let error = replica.dump.acknowledge("binlog.000001", 4).await;
+    assert!(
+        matches!(error, Err(WireError::SemiSync { .. })),
+        "{error:?}"
+    );
+    assert_eq!(status(&server).await?.clients, 0);
+    Ok(())
+}
