@@ -237,6 +237,31 @@ impl Repository {
         put_json(&*self.storage, &layout::epoch(claim.epoch), claim).await
     }
 
+    /// The last sequence number that was put under a claim, and when that was written.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError`].
+    pub async fn newest_segment(
+        &self,
+        branch: BranchNumber,
+        epoch: Epoch,
+    ) -> Result<Option<(u64, DateTime<Utc>)>, ArchiveError> {
+        let prefix = layout::log_of_epoch(branch, epoch);
+        let objects = list_all(&*self.storage, &prefix, None).await?;
+        let newest = objects
+            .into_iter()
+            .filter_map(|object| Some((SegmentName::parse(&object.key)?, object.size)))
+            .max_by_key(|(name, _)| name.last);
+        match newest {
+            None => Ok(None),
+            Some((name, size)) => {
+                let index = self.index(&name, size).await?;
+                Ok(Some((name.last, index.written)))
+            }
+        }
+    }
+
     /// Every segment of a history, with its index.
     ///
     /// # Errors
