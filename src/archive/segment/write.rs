@@ -246,6 +246,8 @@ impl Draft {
             last_sequence: self.sequence,
             previous: self.previous,
             continues: self.continues,
+            gap: GtidSet::new(),
+            ends_with: None,
             source: self
                 .source
                 .clone()
