@@ -4,9 +4,10 @@
 //! behind its successor's start, and a compacted segment stands beside the fresh ones that it was
 //! made from. [`Chain::compute`] picks those that count, in order, and says what is wrong with
 //! them. The invariant: every transaction of the chain is in exactly one of its segments, and a
-//! hole is a [`Problem`], never a shorter chain.
+//! hole is a [`Problem`] (or a gap that somebody accepted), never a shorter chain.
 
-use std::collections::BTreeMap;
+mod continuity;
+mod cover;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
@@ -14,6 +15,8 @@ use serde::Serialize;
 use super::layout::{BranchNumber, Epoch, SegmentName};
 use super::segment::SegmentIndex;
 use crate::gtid::GtidSet;
+
+pub(super) use continuity::differences;
 
 /// A segment that is in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +27,90 @@ pub struct StoredSegment {
     pub size: u64,
     /// What it says of itself.
     pub index: SegmentIndex,
+}
+
+/// A place in a history's log: the end of this sequence number of this epoch.
+pub type Place = (Epoch, u64);
+
+/// The part of a history's log that an object stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Where it begins: behind this place. Epoch 0 is the start of the history.
+    pub from: Place,
+    /// Where it ends: with this place.
+    pub to: Place,
+}
+
+impl Span {
+    /// Whether all of `other` lies within.
+    #[must_use]
+    pub fn contains(&self, other: &Self) -> bool {
+        self.from <= other.from && other.to <= self.to
+    }
+
+    /// Whether any place lies within both.
+    #[must_use]
+    pub fn meets(&self, other: &Self) -> bool {
+        self.from < other.to && other.from < self.to
+    }
+}
+
+impl StoredSegment {
+    /// The part of the log that it stands for.
+    #[must_use]
+    pub fn span(&self) -> Span {
+        let name = &self.name;
+        let from = match self.index.continues {
+            _ if name.first > 1 => (name.epoch, name.first - 1),
+            None => (Epoch(0), 0),
+            Some(place) if place.0 < name.epoch => place,
+            // It cannot go on from itself or from what came later.
+            Some(_) => (name.epoch, 0),
+        };
+        Span {
+            from,
+            to: (name.epoch, name.last),
+        }
+    }
+
+    /// Whether `next` was written after this object, as far as their digests tell.
+    #[must_use]
+    pub fn is_before(&self, next: &Self) -> bool {
+        let previous = next.index.previous;
+        match (self.name.compacted, self.index.ends_with) {
+            (true, None) => true,
+            (true, ends_with) => previous == ends_with,
+            (false, _) => previous.is_some_and(|digest| digest.short() == self.name.hash8),
+        }
+    }
+}
+
+/// Transactions that no segment holds and that somebody has accepted as lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AcceptedGap {
+    /// The missing GTIDs.
+    pub missing: GtidSet,
+    /// The key of the segment behind the gap.
+    pub segment: String,
+    /// The last commit time before the gap.
+    #[serde(with = "crate::clock::micros_option")]
+    pub last_commit: Option<DateTime<Utc>>,
+    /// The first commit time behind it.
+    #[serde(with = "crate::clock::micros_option")]
+    pub first_commit: Option<DateTime<Utc>>,
+}
+
+impl std::fmt::Display for AcceptedGap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#} (accepted as lost", self.missing)?;
+        if let Some(time) = self.last_commit {
+            write!(f, ", after {}", crate::clock::rfc3339(time))?;
+        }
+        if let Some(time) = self.first_commit {
+            write!(f, ", before {}", crate::clock::rfc3339(time))?;
+        }
+        f.write_str(")")
+    }
 }
 
 /// Something that is wrong with a history.
@@ -65,6 +152,13 @@ pub enum Problem {
         /// The sequence number.
         sequence: u64,
     },
+    /// An object whose index cannot be read.
+    Unreadable {
+        /// Its key.
+        segment: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 impl std::fmt::Display for Problem {
@@ -95,6 +189,9 @@ impl std::fmt::Display for Problem {
             Self::Conflict { epoch, sequence } => {
                 write!(f, "two different segments {sequence} of epoch {epoch}")
             }
+            Self::Unreadable { segment, reason } => {
+                write!(f, "{segment} cannot be read: {reason}")
+            }
         }
     }
 }
@@ -108,43 +205,90 @@ pub struct Chain {
     pub segments: Vec<StoredSegment>,
     /// What is wrong with them.
     pub problems: Vec<Problem>,
+    /// The gaps that somebody has accepted, in order.
+    pub gaps: Vec<AcceptedGap>,
+    /// The segments of the history that do not count: compacted into others, or written by a
+    /// streamer that had been overtaken.
+    pub beside: Vec<StoredSegment>,
 }
 
 impl Chain {
     /// Picks and orders the segments of `branch` that count.
     #[must_use]
     pub fn compute(branch: BranchNumber, stored: Vec<StoredSegment>) -> Self {
-        let mut problems = Vec::new();
-        let mut epochs: BTreeMap<Epoch, Vec<StoredSegment>> = BTreeMap::new();
-        for segment in stored.into_iter().filter(|s| s.name.branch == branch) {
-            epochs.entry(segment.name.epoch).or_default().push(segment);
+        let mut stored: Vec<StoredSegment> = stored
+            .into_iter()
+            .filter(|segment| segment.name.branch == branch)
+            .collect();
+        stored.sort_by(|one, other| one.name.cmp(&other.name));
+        let cover = cover::cover(&stored);
+        let mut problems: Vec<Problem> = cover
+            .missing
+            .iter()
+            .map(|(epoch, from, to)| Problem::MissingSegments {
+                epoch: *epoch,
+                from: *from,
+                to: *to,
+            })
+            .collect();
+        problems.extend(cover.unlinked.iter().map(|number| Problem::BrokenLink {
+            segment: stored[*number].name.key(),
+        }));
+        let mut places = vec![None; stored.len()];
+        for (place, number) in cover.chosen.iter().enumerate() {
+            places[*number] = Some(place);
         }
-        // From the newest claim back, each says where the one before it ended.
-        let mut parts: Vec<Vec<StoredSegment>> = Vec::new();
-        let mut limit: Option<(Epoch, u64)> = None;
-        for (epoch, segments) in epochs.into_iter().rev() {
-            let end = match limit {
-                Some((last_epoch, _)) if epoch > last_epoch => continue,
-                Some((last_epoch, sequence)) if epoch == last_epoch => Some(sequence),
-                _ => None,
-            };
-            let run = run_of_epoch(epoch, segments, end, &mut problems);
-            if let Some(first) = run.first()
-                && first.name.first == 1
-            {
-                limit = first.index.continues.or(Some((Epoch(0), 0)));
-            } else {
-                limit = None;
+        let mut segments = Vec::with_capacity(cover.chosen.len());
+        let mut beside = Vec::new();
+        for (place, segment) in places.into_iter().zip(stored) {
+            match place {
+                Some(place) => segments.push((place, segment)),
+                None => beside.push(segment),
             }
-            parts.push(run);
         }
-        let segments: Vec<StoredSegment> = parts.into_iter().rev().flatten().collect();
-        check_continuity(&segments, &mut problems);
+        segments.sort_by_key(|(place, _)| *place);
+        let segments: Vec<StoredSegment> =
+            segments.into_iter().map(|(_, segment)| segment).collect();
+        problems.extend(conflicts(&segments, &beside));
+        let (discontinuities, gaps) = continuity::check(&segments);
+        problems.extend(discontinuities);
         Self {
             branch,
             segments,
             problems,
+            gaps,
+            beside,
         }
+    }
+
+    /// The chain, knowing that there are objects whose indexes cannot be read.
+    #[must_use]
+    pub fn with_unreadable(mut self, unreadable: impl IntoIterator<Item = (String, String)>) -> Self {
+        let problems = unreadable
+            .into_iter()
+            .map(|(segment, reason)| Problem::Unreadable { segment, reason });
+        self.problems.extend(problems);
+        self
+    }
+
+    /// Whether the segments that count stand for all that an object of this name can.
+    #[must_use]
+    pub fn covers(&self, name: &SegmentName) -> bool {
+        let span = Span {
+            from: (name.epoch, name.first.saturating_sub(1)),
+            to: (name.epoch, name.last),
+        };
+        self.place_of(span.to)
+            .is_some_and(|at| self.segments[at].span().contains(&span))
+    }
+
+    /// The number of the segment that stands for this place of the log.
+    #[must_use]
+    pub fn place_of(&self, place: Place) -> Option<usize> {
+        let at = self
+            .segments
+            .partition_point(|segment| segment.span().to < place);
+        (self.segments.get(at)?.span().from < place).then_some(at)
     }
 
     /// The GTID set before the first segment: what the oldest snapshot must hold.
@@ -207,6 +351,28 @@ impl Chain {
         missing
     }
 
+    /// The GTIDs that belong to the history, that no segment holds, and whose loss somebody has
+    /// accepted.
+    #[must_use]
+    pub fn accepted(&self) -> GtidSet {
+        let mut accepted = GtidSet::new();
+        for gap in &self.gaps {
+            accepted.extend_from(&gap.missing);
+        }
+        accepted
+    }
+
+    /// Whether it seems that objects are not there: compaction meanwhile may make it seem so.
+    #[must_use]
+    pub fn lacks_objects(&self) -> bool {
+        self.problems.iter().any(|problem| {
+            !matches!(
+                problem,
+                Problem::Unreadable { .. } | Problem::Conflict { .. }
+            )
+        })
+    }
+
     /// The last segment behind which no transaction is unfinished: where a new claim goes on.
     #[must_use]
     pub fn resume_point(&self) -> Option<&StoredSegment> {
@@ -235,97 +401,20 @@ impl Chain {
     }
 }
 
-/// The segments of one claim that count, up to sequence number `end`.
-fn run_of_epoch(
-    epoch: Epoch,
-    mut segments: Vec<StoredSegment>,
-    end: Option<u64>,
-    problems: &mut Vec<Problem>,
-) -> Vec<StoredSegment> {
-    segments.retain(|segment| end.is_none_or(|end| segment.name.last <= end));
-    // Of those that start at the same place the longest comes first.
-    segments.sort_by_key(|segment| (segment.name.first, std::cmp::Reverse(segment.name.last)));
-    let mut run: Vec<StoredSegment> = Vec::new();
-    let mut next = 1;
-    for segment in segments {
-        if let Some(last) = run.last()
-            && segment.name.first < next
-        {
-            let same_place =
-                segment.name.first == last.name.first && segment.name.last == last.name.last;
-            if same_place && segment.name.compacted == last.name.compacted {
-                problems.push(Problem::Conflict {
-                    epoch,
-                    sequence: segment.name.first,
-                });
-            }
-            continue;
-        }
-        if segment.name.first > next {
-            problems.push(Problem::MissingSegments {
-                epoch,
-                from: next,
-                to: segment.name.first - 1,
-            });
-        }
-        next = segment.name.last + 1;
-        run.push(segment);
-    }
-    if let Some(end) = end
-        && next <= end
-    {
-        problems.push(Problem::MissingSegments {
-            epoch,
-            from: next,
-            to: end,
-        });
-    }
-    run
-}
-
-fn check_continuity(segments: &[StoredSegment], problems: &mut Vec<Problem>) {
-    let Some(first) = segments.first() else {
-        return;
-    };
-    let mut running = first.index.before.clone();
-    let mut before: Option<&StoredSegment> = None;
-    for segment in segments {
-        let key = || segment.name.key();
-        let index = &segment.index;
-        if index.before != running {
-            let missing = index.before.subtract(&running);
-            let unexpected = running.subtract(&index.before);
-            if !unexpected.is_empty() {
-                problems.push(Problem::Discontinuity {
-                    segment: key(),
-                    unexpected,
-                });
-            }
-            if !missing.is_empty() {
-                problems.push(Problem::Gap {
-                    before: key(),
-                    missing,
-                });
-            }
-        } else if let Some(before) = before
-            && !before.name.compacted
-            && index
-                .previous
-                .is_none_or(|digest| digest.short() != before.name.hash8)
-        {
-            problems.push(Problem::BrokenLink { segment: key() });
-        }
-        let again = index.added.intersect(&running);
-        if !again.is_empty() {
-            problems.push(Problem::Discontinuity {
-                segment: key(),
-                unexpected: again,
-            });
-        }
-        running.extend_from(&index.before);
-        running.extend_from(&index.added);
-        before = Some(segment);
-    }
+/// Fresh segments that stand at the place of another fresh one.
+fn conflicts(segments: &[StoredSegment], beside: &[StoredSegment]) -> Vec<Problem> {
+    let fresh = |segment: &&StoredSegment| !segment.name.compacted;
+    let places: std::collections::BTreeSet<Place> =
+        beside.iter().filter(fresh).map(|s| s.span().to).collect();
+    segments
+        .iter()
+        .filter(fresh)
+        .filter(|segment| places.contains(&segment.span().to))
+        .map(|segment| Problem::Conflict {
+            epoch: segment.name.epoch,
+            sequence: segment.name.first,
+        })
+        .collect()
 }
 
 #[cfg(test)]

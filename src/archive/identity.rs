@@ -34,6 +34,9 @@ pub struct Branch {
     pub parent: Option<BranchNumber>,
     /// The GTID set that it shares with its parent.
     pub fork: GtidSet,
+    /// What the parent's log held beyond that: transactions that this history does not have.
+    #[serde(default, skip_serializing_if = "GtidSet::is_empty")]
+    pub lost: GtidSet,
     /// Why it was started.
     pub reason: String,
     /// When it was started.

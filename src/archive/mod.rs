@@ -2,7 +2,8 @@
 //!
 //! [`layout`] names every key; [`segment`], [`identity`], [`manifest`], [`script`] and [`rows`]
 //! are the formats, without IO;
-//! [`catalog`] computes from a listing and the segments' indexes what is restorable;
+//! [`catalog`] computes from a listing and the segments' indexes what is restorable, [`history`]
+//! adds what a branch has from its parents;
 //! [`repository`] joins them to a store. `FORMAT.md` beside this file describes every byte for
 //! readers that are not Quillback.
 //!
@@ -11,6 +12,7 @@
 
 pub mod catalog;
 pub mod hash;
+pub mod history;
 pub mod identity;
 pub mod layout;
 pub mod manifest;

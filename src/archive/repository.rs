@@ -3,6 +3,9 @@
 //! Commit points are put last and nothing is overwritten; what is read is verified before it is
 //! handed on. Decisions (what counts, what to restore, what to remove) are left to pure code.
 
+mod branches;
+mod log;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,19 +15,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::catalog::{Chain, StoredSegment};
+use super::catalog::StoredSegment;
 use super::identity::{ARCHIVE_FORMAT, Branch, Claim, Identity};
 use super::layout::{self, BranchNumber, Epoch, SegmentName};
 use super::manifest::Manifest;
-use super::segment::{
-    HeadRead, IndexedTransaction, Segment, SegmentError, SegmentIndex, read_details, read_head,
-};
+use super::segment::{IndexedTransaction, Segment, SegmentError, read_details};
 use crate::error::{Class, Classified};
 use crate::gtid::GtidSet;
 use crate::storage::{Storage, StorageError, list_all};
 
-/// Most indexes are within so many bytes of an object's start.
-const HEAD_GUESS: u64 = 8 * 1024;
+pub use log::LogReader;
+
 /// How many small reads run at once.
 const READERS: usize = 16;
 
@@ -71,6 +72,18 @@ pub enum ArchiveError {
         /// The object.
         key: String,
     },
+    /// There is no such history.
+    #[error("the archive has no branch {branch}")]
+    NoBranch {
+        /// Its number.
+        branch: BranchNumber,
+    },
+    /// The log changed each time that it was listed.
+    #[error("the log of branch {branch} changed each time while it was read")]
+    Restless {
+        /// The history.
+        branch: BranchNumber,
+    },
     /// A JSON object cannot be read.
     #[error("{key} is malformed")]
     Json {
@@ -89,6 +102,8 @@ impl Classified for ArchiveError {
             Self::NotAnArchive { .. } | Self::TooNew { .. } => Class::NoArchive,
             Self::Exists { .. } => Class::Refused,
             Self::Segment { source, .. } => source.class(),
+            Self::NoBranch { .. } => Class::NotCovered,
+            Self::Restless { .. } => Class::Transient,
             Self::Misnamed { .. } | Self::Json { .. } => Class::Integrity,
         }
     }
@@ -118,6 +133,7 @@ impl Repository {
             branch: BranchNumber(1),
             parent: None,
             fork: GtidSet::new(),
+            lost: GtidSet::new(),
             reason: "the archive was made".to_owned(),
             created: now,
         };
@@ -179,44 +195,60 @@ impl Repository {
         &self.storage
     }
 
-    /// Every history, by number.
-    ///
-    /// # Errors
-    ///
-    /// [`ArchiveError`].
-    pub async fn branches(&self) -> Result<Vec<Branch>, ArchiveError> {
-        let objects = list_all(&*self.storage, layout::BRANCHES, None).await?;
-        let keys = objects
-            .into_iter()
-            .map(|object| object.key)
-            .filter(|key| layout::parse_branch(key).is_some());
-        self.get_all(keys).await
-    }
-
-    /// The newest history, which is the one that goes on.
-    ///
-    /// # Errors
-    ///
-    /// [`ArchiveError`].
-    pub async fn newest_branch(&self) -> Result<BranchNumber, ArchiveError> {
-        let branches = self.branches().await?;
-        Ok(branches
-            .last()
-            .map_or(BranchNumber(1), |branch| branch.branch))
-    }
-
     /// The newest claim's number, or `None` before the first. `after` skips those that are known.
+    ///
+    /// Claims are numbered without holes and never removed, so there may be very many; but a
+    /// listing from some number on says whether there is a greater one, so a few of them find the
+    /// greatest.
     ///
     /// # Errors
     ///
     /// [`ArchiveError`].
     pub async fn newest_epoch(&self, after: Option<Epoch>) -> Result<Option<Epoch>, ArchiveError> {
-        let start_after = after.map(layout::epoch);
-        let objects = list_all(&*self.storage, layout::EPOCHS, start_after.as_deref()).await?;
-        Ok(objects
-            .iter()
-            .filter_map(|object| layout::parse_epoch(&object.key))
-            .max())
+        let Some(mut found) = self.claims_after(after).await? else {
+            return Ok(None);
+        };
+        // Nothing is above this number.
+        let mut limit: Option<u64> = None;
+        let mut step = 1;
+        while !found.is_last {
+            let known = found.greatest.0;
+            let ask = match limit {
+                None => known.saturating_add(step),
+                Some(limit) if limit <= known + 1 => known,
+                Some(limit) => known + (limit - known) / 2,
+            };
+            step = step.saturating_mul(2);
+            match self.claims_after(Some(Epoch(ask))).await? {
+                Some(more) => found = more,
+                None if ask == known => break,
+                None => limit = Some(ask),
+            }
+        }
+        Ok(Some(found.greatest))
+    }
+
+    /// The first claims above a number; `None` if there is none.
+    async fn claims_after(&self, after: Option<Epoch>) -> Result<Option<Claims>, ArchiveError> {
+        let mut from = after.map(layout::epoch);
+        loop {
+            let page = self.storage.list(layout::EPOCHS, from.as_deref()).await?;
+            let greatest = page
+                .objects
+                .iter()
+                .filter_map(|object| layout::parse_epoch(&object.key))
+                .max();
+            match (greatest, page.next) {
+                (Some(greatest), next) => {
+                    return Ok(Some(Claims {
+                        greatest,
+                        is_last: next.is_none(),
+                    }));
+                }
+                (None, None) => return Ok(None),
+                (None, Some(next)) => from = Some(next),
+            }
+        }
     }
 
     /// The claim of an epoch.
@@ -235,101 +267,6 @@ impl Repository {
     /// [`ArchiveError`].
     pub async fn put_claim(&self, claim: &Claim) -> Result<(), ArchiveError> {
         put_json(&*self.storage, &layout::epoch(claim.epoch), claim).await
-    }
-
-    /// The last sequence number that was put under a claim, and when that was written.
-    ///
-    /// # Errors
-    ///
-    /// [`ArchiveError`].
-    pub async fn newest_segment(
-        &self,
-        branch: BranchNumber,
-        epoch: Epoch,
-    ) -> Result<Option<(u64, DateTime<Utc>)>, ArchiveError> {
-        let prefix = layout::log_of_epoch(branch, epoch);
-        let objects = list_all(&*self.storage, &prefix, None).await?;
-        let newest = objects
-            .into_iter()
-            .filter_map(|object| Some((SegmentName::parse(&object.key)?, object.size)))
-            .max_by_key(|(name, _)| name.last);
-        match newest {
-            None => Ok(None),
-            Some((name, size)) => {
-                let index = self.index(&name, size).await?;
-                Ok(Some((name.last, index.written)))
-            }
-        }
-    }
-
-    /// Every segment of a history, with its index.
-    ///
-    /// # Errors
-    ///
-    /// [`ArchiveError`].
-    pub async fn segments(&self, branch: BranchNumber) -> Result<Vec<StoredSegment>, ArchiveError> {
-        let objects = list_all(&*self.storage, &layout::log(branch), None).await?;
-        let named = objects
-            .into_iter()
-            .filter_map(|object| Some((SegmentName::parse(&object.key)?, object.size)));
-        futures_util::stream::iter(named.map(|(name, size)| async move {
-            match self.index(&name, size).await {
-                Ok(index) => Ok(Some(StoredSegment { name, size, index })),
-                // Compacted away between the listing and now: its successor is listed next time.
-                Err(ArchiveError::Storage(StorageError::NotFound { .. })) => Ok(None),
-                Err(error) => Err(error),
-            }
-        }))
-        .buffered(READERS)
-        .try_filter_map(|found| async move { Ok(found) })
-        .try_collect()
-        .await
-    }
-
-    /// The chain of a history.
-    ///
-    /// # Errors
-    ///
-    /// [`ArchiveError`].
-    pub async fn chain(&self, branch: BranchNumber) -> Result<Chain, ArchiveError> {
-        Ok(Chain::compute(branch, self.segments(branch).await?))
-    }
-
-    /// Reads the index of an object of `size` bytes; one of another length than its index says is
-    /// damaged, which need not wait until it is read.
-    async fn index(&self, name: &SegmentName, size: u64) -> Result<SegmentIndex, ArchiveError> {
-        let key = name.key();
-        let damaged = |source| ArchiveError::Segment {
-            key: key.clone(),
-            source,
-        };
-        let mut wanted = HEAD_GUESS;
-        loop {
-            let head = self.storage.get_range(&key, 0..wanted).await?;
-            match read_head(&head).map_err(damaged)? {
-                HeadRead::Done(index, head) => {
-                    let whole = head + index.body_bytes;
-                    if size != whole {
-                        return Err(damaged(SegmentError::Mismatch {
-                            what: "bytes",
-                            said: whole,
-                            found: size,
-                        }));
-                    }
-                    let named_so = index.branch == name.branch
-                        && index.epoch == name.epoch
-                        && index.first_sequence == name.first
-                        && index.last_sequence == name.last;
-                    return if named_so {
-                        Ok(*index)
-                    } else {
-                        Err(ArchiveError::Misnamed { key })
-                    };
-                }
-                HeadRead::Needs(more) if more > wanted => wanted = more,
-                HeadRead::Needs(_) => return Err(damaged(SegmentError::Truncated)),
-            }
-        }
     }
 
     /// Puts a segment. When it returns, the segment is durable; whether it counts is for the
@@ -412,6 +349,14 @@ impl Repository {
         .try_collect()
         .await
     }
+}
+
+/// The first claims above some number.
+struct Claims {
+    /// The greatest of them.
+    greatest: Epoch,
+    /// Whether those are all.
+    is_last: bool,
 }
 
 async fn get_json<T: DeserializeOwned>(

@@ -247,6 +247,7 @@ async fn write_format_1(storage: Arc<dyn Storage>) {
         branch: BranchNumber(1),
         parent: None,
         fork: GtidSet::new(),
+        lost: GtidSet::new(),
         reason: "the archive was made".to_owned(),
         created: at(0),
     };

@@ -54,6 +54,10 @@ fn of_restore(error: &RestoreError) -> Option<String> {
         RestoreError::Plan(PlanError::NoSnapshot { .. }) => {
             "a later target, or --until latest; quillback status shows the snapshots".to_owned()
         }
+        RestoreError::Plan(PlanError::OtherHistory { .. }) => {
+            "without --snapshot, or --branch with the history that the snapshot is of (quillback status)"
+                .to_owned()
+        }
         RestoreError::Plan(PlanError::Gap { .. }) => {
             "a target before the gap, or one that a snapshot behind the gap reaches \
              (quillback status)"
@@ -110,6 +114,10 @@ fn of_target(error: &TargetError) -> Option<String> {
         TargetError::Unknown { .. } => {
             Some("quillback log, which lists what is archived".to_owned())
         }
+        TargetError::Lost { .. } => Some(
+            "--branch with the history that still has them (quillback status lists the branches)"
+                .to_owned(),
+        ),
         TargetError::BeforeLog { .. } => {
             Some("--until-gtid with a snapshot's set (quillback status --json)".to_owned())
         }
@@ -162,6 +170,10 @@ fn of_snapshot(error: &SnapshotError) -> Option<String> {
 
 fn of_archive(error: &ArchiveError) -> Option<String> {
     match error {
+        ArchiveError::NoBranch { .. } => {
+            Some("quillback status, which lists the branches".to_owned())
+        }
+        ArchiveError::Restless { .. } => Some("again in a moment".to_owned()),
         ArchiveError::Storage(error) => of_storage(error),
         ArchiveError::NotAnArchive { .. } => {
             Some("quillback init, or another --archive".to_owned())

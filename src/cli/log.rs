@@ -8,7 +8,8 @@ use super::context::Context;
 use super::failure::{Done, UsageError};
 use super::render;
 use super::times::parse_moment;
-use crate::archive::catalog::{Chain, StoredSegment};
+use crate::archive::catalog::AcceptedGap;
+use crate::archive::history::{History, Member};
 use crate::archive::layout::BranchNumber;
 use crate::archive::segment::IndexedTransaction;
 use crate::gtid::GtidSet;
@@ -74,6 +75,14 @@ struct Line<'a> {
     segment: String,
 }
 
+/// A line of `--json` for transactions that are missing for ever.
+#[derive(Debug, Serialize)]
+struct GapLine<'a> {
+    kind: &'static str,
+    #[serde(flatten)]
+    gap: &'a AcceptedGap,
+}
+
 pub(super) async fn run(context: &Context, arguments: LogArguments) -> anyhow::Result<Done> {
     let filter = Filter::new(&arguments)?;
     let repository = context.repository().await?;
@@ -81,15 +90,19 @@ pub(super) async fn run(context: &Context, arguments: LogArguments) -> anyhow::R
         Some(number) => BranchNumber(number),
         None => repository.newest_branch().await?,
     };
-    let chain = repository.chain(branch).await?;
+    let history = repository.history(branch).await?;
     let mut found = 0_u64;
     let mut last_statement: Option<IndexedTransaction> = None;
     let mut kept = std::collections::VecDeque::new();
-    for segment in &chain.segments {
-        if !filter.may_match(segment) {
+    for member in &history.members {
+        if arguments.last.is_none() && filter.is_open() {
+            print_gaps(context, &history.gaps, member);
+        }
+        if !filter.may_match(member) {
             continue;
         }
-        for transaction in repository.read_transactions(segment).await? {
+        let lines = repository.read_transactions(&member.stored).await?;
+        for transaction in member.own_lines(lines) {
             if !filter.matches(&transaction) {
                 continue;
             }
@@ -98,9 +111,9 @@ pub(super) async fn run(context: &Context, arguments: LogArguments) -> anyhow::R
                 last_statement = Some(transaction.clone());
             }
             match arguments.last {
-                None => print(context, segment, &transaction),
+                None => print(context, member, &transaction),
                 Some(limit) => {
-                    kept.push_back((segment, transaction));
+                    kept.push_back((member, transaction));
                     if kept.len() > limit {
                         kept.pop_front();
                     }
@@ -108,14 +121,27 @@ pub(super) async fn run(context: &Context, arguments: LogArguments) -> anyhow::R
             }
         }
     }
-    for (segment, transaction) in &kept {
-        print(context, segment, transaction);
+    for (member, transaction) in &kept {
+        print(context, member, transaction);
     }
-    tell_end(context, &chain, found, last_statement.as_ref());
+    tell_end(context, &history, found, last_statement.as_ref());
     Ok(Done::Fine)
 }
 
-fn print(context: &Context, segment: &StoredSegment, transaction: &IndexedTransaction) {
+/// The accepted gaps before a segment: where the log goes on, transactions are missing for ever.
+fn print_gaps(context: &Context, gaps: &[AcceptedGap], member: &Member) {
+    let key = member.stored.name.key();
+    for gap in gaps.iter().filter(|gap| gap.segment == key) {
+        if context.json {
+            render::data(&GapLine { kind: "gap", gap });
+        } else {
+            render::say(&format!("-- no segment holds {gap}"));
+        }
+    }
+}
+
+fn print(context: &Context, member: &Member, transaction: &IndexedTransaction) {
+    let segment = &member.stored;
     let statement = transaction.summary.statement.as_deref();
     if context.json {
         render::data(&Line {
@@ -138,24 +164,24 @@ fn print(context: &Context, segment: &StoredSegment, transaction: &IndexedTransa
 
 fn tell_end(
     context: &Context,
-    chain: &Chain,
+    history: &History,
     found: u64,
     last_statement: Option<&IndexedTransaction>,
 ) {
     if context.json {
         return;
     }
-    let held = chain.transactions();
+    let held = history.transactions();
     context.talk(&format!(
         "{} of {} archived{}",
         render::plural(found, "transaction"),
         render::count(held),
-        chain.complete_to().map_or_else(String::new, |to| format!(
+        history.complete_to().map_or_else(String::new, |to| format!(
             ", complete to {}",
             crate::clock::rfc3339(to)
         ))
     ));
-    for problem in &chain.problems {
+    for problem in &history.problems {
         render::talk(&format!("warning: {problem}"));
     }
     if let Some(statement) = last_statement {
@@ -187,24 +213,29 @@ impl Filter {
         })
     }
 
+    /// Whether all transactions are asked for, so that gaps between them are of interest too.
+    const fn is_open(&self) -> bool {
+        self.gtid.is_none() && self.table.is_none() && self.kind.is_none() && self.grep.is_none()
+    }
+
     /// Whether a segment can hold what is looked for, by its index alone.
-    fn may_match(&self, segment: &StoredSegment) -> bool {
-        let index = &segment.index;
-        if index.transactions == 0 {
+    fn may_match(&self, member: &Member) -> bool {
+        let index = &member.stored.index;
+        if member.transactions == 0 {
             return false;
         }
         // Commit times are in order within a source except for steps of its clock, and then
         // `first_commit` may not be the least: only the greatest is safe to compare.
         if self
             .since
-            .is_some_and(|since| index.last_commit < Some(since))
+            .is_some_and(|since| member.last_commit < Some(since))
         {
             return false;
         }
         if self
             .gtid
             .as_ref()
-            .is_some_and(|set| index.added.is_disjoint(set))
+            .is_some_and(|set| member.added.is_disjoint(set))
         {
             return false;
         }

@@ -10,7 +10,9 @@ use super::context::Context;
 use super::failure::Done;
 use super::render;
 use super::times::parse_span;
-use crate::archive::catalog::{Chain, Problem};
+use crate::archive::catalog::{AcceptedGap, Problem};
+use crate::archive::history::{History, complete_to};
+use crate::archive::identity::Branch;
 use crate::archive::layout::{BranchNumber, Epoch, SnapshotId};
 use crate::archive::manifest::Manifest;
 use crate::archive::repository::Repository;
@@ -52,6 +54,10 @@ struct StatusReport {
     transactions: u64,
     log_bytes: u64,
     gaps: GtidSet,
+    /// Gaps that somebody has accepted, for ever.
+    accepted_gaps: Vec<AcceptedGap>,
+    /// Every history, the first one first.
+    branches: Vec<BranchLine>,
     problems: Vec<Problem>,
     /// What the primary has and the archive lacks, where a server was named.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,8 +75,33 @@ struct SnapshotLine {
     tables: u64,
     rows: u64,
     stored_bytes: u64,
+    /// Whether it is a state of the newest history.
+    of_this_branch: bool,
     /// Whether the log leads from it to its end without a gap.
     connected: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct BranchLine {
+    branch: BranchNumber,
+    parent: Option<BranchNumber>,
+    /// What it does not have of its parent.
+    lost: GtidSet,
+    reason: String,
+    #[serde(with = "crate::clock::micros")]
+    created: DateTime<Utc>,
+}
+
+impl From<Branch> for BranchLine {
+    fn from(branch: Branch) -> Self {
+        Self {
+            branch: branch.branch,
+            parent: branch.parent,
+            lost: branch.lost,
+            reason: branch.reason,
+            created: branch.created,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -100,17 +131,21 @@ async fn load(
     now: DateTime<Utc>,
     max_lag: Duration,
 ) -> anyhow::Result<StatusReport> {
-    let branch = repository.newest_branch().await?;
-    let chain = repository.chain(branch).await?;
-    let snapshots: Vec<SnapshotLine> = repository
-        .snapshots()
-        .await?
+    let branches = repository.branches().await?;
+    let branch = branches
+        .last()
+        .map_or(BranchNumber(1), |branch| branch.branch);
+    let history = repository.history(branch).await?;
+    let manifests = repository.snapshots().await?;
+    let snapshots: Vec<SnapshotLine> = manifests
         .iter()
-        .map(|manifest| line_of(manifest, &chain))
+        .map(|manifest| line_of(manifest, &history))
         .collect();
     let newest_snapshot = snapshots.last().map(|snapshot| snapshot.finished);
     let usable = snapshots.iter().find(|snapshot| snapshot.connected);
-    let log_end = usable.and_then(|_| chain.complete_to());
+    let log_end = usable
+        .and_then(|_| history.complete_to())
+        .or_else(|| end_before_gap(&history, &manifests));
     let mut warnings = Vec::new();
     if snapshots.is_empty() {
         warnings.push("there is no snapshot, so nothing can be restored".to_owned());
@@ -121,38 +156,51 @@ async fn load(
             "the log ends {} ago: is quillback stream running?",
             render::span(lag)
         )),
-        None if !snapshots.is_empty() && chain.segments.is_empty() => warnings
+        None if !snapshots.is_empty() && history.members.is_empty() => warnings
             .push("there is no log: only the snapshots' own states can be restored".to_owned()),
         _ => {}
     }
-    let mut gtid_set = chain.end().unwrap_or_default();
-    for snapshot in &snapshots {
+    if usable.is_none() && !snapshots.is_empty() && !history.gaps.is_empty() {
+        warnings.push(
+            "no snapshot was taken behind the accepted gap, so nothing behind it can be restored: \
+             quillback snapshot"
+                .to_owned(),
+        );
+    }
+    let mut gtid_set = history.end().unwrap_or_default();
+    for snapshot in snapshots.iter().filter(|snapshot| snapshot.of_this_branch) {
         gtid_set.extend_from(&snapshot.gtid_executed);
     }
     Ok(StatusReport {
         archive: repository.storage().url(),
         restorable: !snapshots.is_empty(),
-        restorable_from: usable.or(snapshots.first()).map(|s| s.finished),
+        restorable_from: usable
+            .or_else(|| snapshots.iter().find(|s| s.of_this_branch))
+            .or(snapshots.first())
+            .map(|s| s.finished),
         restorable_to: log_end.max(newest_snapshot),
         lag_seconds,
         gtid_set,
         branch,
         epoch: repository.newest_epoch(None).await?,
-        segments: chain.segments.len() as u64,
-        transactions: chain.transactions(),
-        log_bytes: chain.stored_bytes(),
-        gaps: chain.missing(),
+        segments: history.members.len() as u64,
+        transactions: history.transactions(),
+        log_bytes: history.stored_bytes(),
+        gaps: history.missing(),
+        accepted_gaps: history.gaps,
+        branches: branches.into_iter().map(BranchLine::from).collect(),
         snapshots,
-        problems: chain.problems,
+        problems: history.problems,
         server: None,
         warnings,
         exit_code: 0,
     })
 }
 
-fn line_of(manifest: &Manifest, chain: &Chain) -> SnapshotLine {
-    let end = chain.end().unwrap_or_default();
+fn line_of(manifest: &Manifest, history: &History) -> SnapshotLine {
+    let end = history.end().unwrap_or_default();
     let needed = end.subtract(&manifest.gtid_executed);
+    let of_this_branch = history.admits(&manifest.gtid_executed, manifest.started);
     SnapshotLine {
         id: manifest.id.clone(),
         finished: manifest.finished,
@@ -160,8 +208,30 @@ fn line_of(manifest: &Manifest, chain: &Chain) -> SnapshotLine {
         tables: manifest.tables.len() as u64,
         rows: manifest.totals.rows,
         stored_bytes: manifest.totals.stored_bytes,
-        connected: !chain.segments.is_empty() && needed.is_subset(&chain.held()),
+        of_this_branch,
+        connected: of_this_branch
+            && !history.members.is_empty()
+            && needed.is_subset(&history.held()),
     }
+}
+
+/// Up to which moment the log leads from some snapshot, where an accepted gap lies before the
+/// log's end.
+fn end_before_gap(history: &History, manifests: &[Manifest]) -> Option<DateTime<Utc>> {
+    let gap = history.gaps.first()?;
+    let at = history
+        .members
+        .iter()
+        .position(|member| member.stored.name.key() == gap.segment)?;
+    let passed = &history.members[..at];
+    let end = passed.last()?.after();
+    let held = history.held();
+    manifests
+        .iter()
+        .filter(|manifest| history.admits(&manifest.gtid_executed, manifest.started))
+        .any(|manifest| end.subtract(&manifest.gtid_executed).is_subset(&held))
+        .then(|| complete_to(passed))
+        .flatten()
 }
 
 /// Asks the named servers what they have; that none answers is a warning, not a failure, for
@@ -189,6 +259,25 @@ async fn compare_with_server(context: &Context, report: &mut StatusReport) {
         Err(error) => report
             .warnings
             .push(format!("no server could be asked: {error:#}")),
+    }
+}
+
+impl BranchLine {
+    fn describe(&self) -> String {
+        let parent = self
+            .parent
+            .map_or_else(String::new, |parent| format!(" from branch {parent}"));
+        let lost = if self.lost.is_empty() {
+            "nothing was lost".to_owned()
+        } else {
+            format!("without {:#}", self.lost)
+        };
+        format!(
+            "branch {:<4}{parent} at {}, {lost} ({})",
+            self.branch,
+            crate::clock::rfc3339(self.created),
+            self.reason
+        )
     }
 }
 
@@ -260,6 +349,12 @@ impl StatusReport {
         }
         if !self.gtid_set.is_empty() {
             lines.push(format!("gtid set   {:#}", self.gtid_set));
+        }
+        for gap in &self.accepted_gaps {
+            lines.push(format!("gap        {gap}"));
+        }
+        for branch in self.branches.iter().filter(|b| b.parent.is_some()) {
+            lines.push(branch.describe());
         }
         for problem in &self.problems {
             lines.push(format!("PROBLEM    {problem}"));

@@ -1,18 +1,25 @@
 //! The events of a plan's segments, in order, without those that are not asked for.
 //!
 //! One segment is played while the next one is fetched and verified, so memory holds at most two
-//! compressed segments. The invariant: what comes out are whole transactions of the asked set,
-//! each once; a transaction of which only parts were archived never comes out.
+//! compressed segments. A segment may be compacted away meanwhile: then the history is read again
+//! and the feed goes on with the segments that hold what was not played yet. The invariant: what
+//! comes out are whole transactions of the asked set, each once; a transaction of which only parts
+//! were archived never comes out.
 
 use std::collections::VecDeque;
 
 use tokio::task::JoinHandle;
 
-use crate::archive::catalog::StoredSegment;
+use crate::archive::history::{History, Member};
+use crate::archive::layout::BranchNumber;
 use crate::archive::repository::{ArchiveError, Repository};
 use crate::archive::segment::{Segment, SegmentError, SegmentEvents};
 use crate::gtid::{Gtid, GtidSet};
 use crate::mysql::binlog::{Checksum, EventError, Piece, RawEvent, Splitter};
+use crate::storage::StorageError;
+
+/// How often in a row the history is read again because a segment is not there.
+const SEARCHES: u32 = 8;
 
 /// What comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,21 +37,38 @@ pub enum Fed {
 #[derive(Debug)]
 pub struct Feed {
     repository: Repository,
-    waiting: VecDeque<StoredSegment>,
-    fetching: Option<JoinHandle<Result<Segment, ArchiveError>>>,
+    branch: BranchNumber,
+    waiting: VecDeque<Member>,
+    fetching: Option<JoinHandle<Result<Fetched, ArchiveError>>>,
     wanted: GtidSet,
+    /// What of it came out whole.
+    played: GtidSet,
     playing: Option<Playing>,
     splitter: Splitter,
     /// Whether the open transaction is asked for.
     passing: bool,
+    /// The transaction that is coming out, and how many of its events did.
+    open: Option<(Gtid, u64)>,
+    /// How many events of the transaction that comes next have come out before.
+    again: Option<(Gtid, u64)>,
+    /// How often in a row a segment was not there.
+    searches: u32,
     /// The source's server and file that the last segment came from.
     file: Option<(uuid::Uuid, String)>,
+}
+
+/// What fetching the next segment gave.
+#[derive(Debug)]
+enum Fetched {
+    Segment(Box<Segment>),
+    /// It is not there; the history as it is now.
+    Gone(Box<History>),
 }
 
 #[derive(Debug)]
 struct Playing {
     key: String,
-    stored: StoredSegment,
+    member: Member,
     events: SegmentEvents,
     /// A transaction of which the archive holds only parts.
     dangling: Option<Gtid>,
@@ -53,17 +77,28 @@ struct Playing {
 }
 
 impl Feed {
-    /// Plays the transactions of `wanted` out of `segments`, which are in the archive's order.
+    /// Plays the transactions of `wanted` out of `members` of the history of `branch`, which are
+    /// in its order.
     #[must_use]
-    pub fn new(repository: Repository, segments: Vec<StoredSegment>, wanted: GtidSet) -> Self {
+    pub fn new(
+        repository: Repository,
+        branch: BranchNumber,
+        members: Vec<Member>,
+        wanted: GtidSet,
+    ) -> Self {
         Self {
             repository,
-            waiting: segments.into(),
+            branch,
+            waiting: members.into(),
             fetching: None,
             wanted,
+            played: GtidSet::new(),
             playing: None,
             splitter: Splitter::default(),
             passing: false,
+            open: None,
+            again: None,
+            searches: 0,
             file: None,
         }
     }
@@ -73,7 +108,7 @@ impl Feed {
     pub fn first_checksum(&self) -> Checksum {
         self.waiting
             .front()
-            .map_or(Checksum::Crc32, |segment| segment.index.checksum)
+            .map_or(Checksum::Crc32, |member| member.stored.index.checksum)
     }
 
     /// Puts the next event into `bytes` and says what it is. Dropping the future loses nothing.
@@ -99,7 +134,7 @@ impl Feed {
             };
             bytes.clear();
             bytes.extend_from_slice(event.bytes());
-            let checksum = playing.stored.index.checksum;
+            let checksum = playing.member.stored.index.checksum;
             let event = RawEvent::new(bytes).map_err(|e| self.broken(e))?;
             let piece = match self.splitter.take(&event, checksum) {
                 Ok(piece) => piece,
@@ -125,13 +160,25 @@ impl Feed {
                         self.splitter.reset();
                         continue;
                     }
-                    self.passing = self.wanted.contains(&first.gtid);
-                    if self.passing {
+                    let is_given = self
+                        .playing
+                        .as_ref()
+                        .is_some_and(|p| p.member.gives(&first.gtid));
+                    self.passing = is_given
+                        && self.wanted.contains(&first.gtid)
+                        && !self.played.contains(&first.gtid);
+                    self.open = self.passing.then_some((first.gtid, 0));
+                    if self.came_out(false) {
                         return Ok(Fed::Event);
                     }
                 }
-                Piece::Inside | Piece::Last => {
-                    if self.passing {
+                Piece::Inside => {
+                    if self.came_out(false) {
+                        return Ok(Fed::Event);
+                    }
+                }
+                Piece::Last => {
+                    if self.came_out(true) {
                         return Ok(Fed::Event);
                     }
                 }
@@ -139,26 +186,74 @@ impl Feed {
         }
     }
 
+    /// Counts an event of the open transaction; `false` if it does not come out, or did before.
+    fn came_out(&mut self, is_last: bool) -> bool {
+        if !self.passing {
+            return false;
+        }
+        let Some((gtid, events)) = &mut self.open else {
+            return false;
+        };
+        *events += 1;
+        let is_new = match &self.again {
+            Some((again, before)) if again == gtid => *events > *before,
+            _ => true,
+        };
+        if is_last {
+            self.played.insert(gtid);
+            self.open = None;
+            self.again = None;
+        }
+        is_new
+    }
+
+    /// Goes on with what `history` holds of what has not come out.
+    fn go_on(&mut self, history: &History) -> Result<(), ArchiveError> {
+        let key = self
+            .waiting
+            .front()
+            .map(|member| member.stored.name.key())
+            .unwrap_or_default();
+        let rest = self.wanted.subtract(&self.played);
+        self.searches += 1;
+        if self.searches > SEARCHES || !rest.is_subset(&history.held()) {
+            return Err(StorageError::NotFound { key }.into());
+        }
+        tracing::info!(segment = key, "compacted away; reading the log again");
+        self.waiting = history.needed(&rest).into();
+        self.again = self.open.take().or(self.again.take());
+        self.passing = false;
+        self.splitter.reset();
+        Ok(())
+    }
+
     /// Opens the next segment; `false` after the last.
     async fn open_next(&mut self) -> Result<bool, ArchiveError> {
-        self.fetch_front();
-        let Some(fetching) = &mut self.fetching else {
-            return Ok(false);
+        let (segment, member) = loop {
+            self.fetch_front();
+            let Some(fetching) = &mut self.fetching else {
+                return Ok(false);
+            };
+            let fetched = fetching.await;
+            self.fetching = None;
+            match joined(fetched)? {
+                Fetched::Gone(history) => self.go_on(&history)?,
+                Fetched::Segment(segment) => match self.waiting.pop_front() {
+                    Some(member) => break (segment, member),
+                    None => return Ok(false),
+                },
+            }
         };
-        let segment = fetching.await;
-        self.fetching = None;
-        let Some(stored) = self.waiting.pop_front() else {
-            return Ok(false);
-        };
-        let segment = joined(segment)?;
+        self.searches = 0;
         self.fetch_front();
+        let stored = &member.stored;
         let key = stored.name.key();
-        let dangling = self.dangling_part(&stored);
-        if dangling.is_some() && stored.index.part.as_ref().is_some_and(|p| p.continued) {
+        let dangling = self.dangling_part(&member);
+        if dangling.is_some() && member.part().is_some_and(|p| p.continued) {
             self.splitter.reset();
             return Box::pin(self.open_next()).await;
         }
-        let continues = stored.index.part.as_ref().is_some_and(|p| p.continued);
+        let continues = member.part().is_some_and(|p| p.continued);
         if !continues {
             self.splitter.reset();
         }
@@ -186,7 +281,7 @@ impl Feed {
         }
         self.playing = Some(Playing {
             key,
-            stored,
+            member,
             events,
             dangling,
             opens_file,
@@ -199,19 +294,27 @@ impl Feed {
         if self.fetching.is_none()
             && let Some(next) = self.waiting.front()
         {
-            let (repository, next) = (self.repository.clone(), next.clone());
-            self.fetching = Some(tokio::spawn(
-                async move { repository.read_segment(&next).await },
-            ));
+            let (repository, branch) = (self.repository.clone(), self.branch);
+            let next = next.stored.clone();
+            self.fetching = Some(tokio::spawn(async move {
+                match repository.read_segment(&next).await {
+                    Ok(segment) => Ok(Fetched::Segment(Box::new(segment))),
+                    Err(ArchiveError::Storage(StorageError::NotFound { .. })) => {
+                        let history = repository.history(branch).await?;
+                        Ok(Fetched::Gone(Box::new(history)))
+                    }
+                    Err(error) => Err(error),
+                }
+            }));
         }
     }
 
-    /// The transaction that ends inside `stored` unfinished and is not finished by the segments
+    /// The transaction that ends inside `member` unfinished and is not finished by the segments
     /// behind it.
-    fn dangling_part(&self, stored: &StoredSegment) -> Option<Gtid> {
-        let part = stored.index.part.as_ref().filter(|part| part.unfinished)?;
+    fn dangling_part(&self, member: &Member) -> Option<Gtid> {
+        let part = member.part().filter(|part| part.unfinished)?;
         for next in &self.waiting {
-            match &next.index.part {
+            match next.part() {
                 Some(next) if next.continued && next.gtid == part.gtid => {
                     if !next.unfinished {
                         return None;
@@ -244,10 +347,10 @@ impl Drop for Feed {
 }
 
 fn joined(
-    result: Result<Result<Segment, ArchiveError>, tokio::task::JoinError>,
-) -> Result<Segment, ArchiveError> {
+    result: Result<Result<Fetched, ArchiveError>, tokio::task::JoinError>,
+) -> Result<Fetched, ArchiveError> {
     result.unwrap_or_else(|error| {
-        Err(crate::storage::StorageError::Unavailable {
+        Err(StorageError::Unavailable {
             action: "reading",
             key: "a segment".to_owned(),
             source: Box::new(error),
@@ -255,3 +358,6 @@ fn joined(
         .into())
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,8 +7,8 @@
 use serde::Serialize;
 
 use super::target::{Cut, Target};
-use crate::archive::catalog::{Chain, StoredSegment};
-use crate::archive::layout::SnapshotId;
+use crate::archive::history::{History, Member};
+use crate::archive::layout::{BranchNumber, SnapshotId};
 use crate::archive::manifest::Manifest;
 use crate::error::{Class, Classified};
 use crate::gtid::GtidSet;
@@ -63,9 +63,11 @@ pub struct PlannedReplay {
     pub stored_bytes: u64,
     /// Bytes of binlog in them.
     pub raw_bytes: u64,
-    /// The segments themselves.
+    /// The history that they are of.
+    pub branch: BranchNumber,
+    /// What the history has from them.
     #[serde(skip)]
-    pub stored: Vec<StoredSegment>,
+    pub members: Vec<Member>,
 }
 
 /// The server of a plan.
@@ -99,13 +101,26 @@ pub enum PlanError {
     Empty,
     /// Transactions between the snapshot and the target are not archived.
     #[error(
-        "transactions between snapshot {snapshot} and the target are not archived: {missing:#}"
+        "transactions between snapshot {snapshot} and the target are not archived: {missing:#}{}",
+        of_those(accepted)
     )]
     Gap {
         /// The snapshot that comes nearest.
         snapshot: SnapshotId,
         /// What is missing.
         missing: GtidSet,
+        /// What of it somebody has accepted as lost.
+        accepted: GtidSet,
+    },
+    /// The named snapshot is of another history.
+    #[error("snapshot {id} is no state of branch {branch}: it holds {beyond:#}, which was lost there")]
+    OtherHistory {
+        /// The snapshot.
+        id: SnapshotId,
+        /// The history that was asked for.
+        branch: BranchNumber,
+        /// What it holds beyond that.
+        beyond: GtidSet,
     },
     /// The server cannot take the restore.
     #[error("{server} cannot be the target: {}", reasons.join("; "))]
@@ -117,12 +132,21 @@ pub enum PlanError {
     },
 }
 
+/// Tells that of what is missing something, or all, was accepted as lost.
+fn of_those(accepted: &GtidSet) -> String {
+    if accepted.is_empty() {
+        return String::new();
+    }
+    format!(" ({accepted:#} was accepted as lost with --accept-gap)")
+}
+
 impl Classified for PlanError {
     fn class(&self) -> Class {
         match self {
-            Self::NoSnapshot { .. } | Self::UnknownSnapshot { .. } | Self::Empty => {
-                Class::NotCovered
-            }
+            Self::NoSnapshot { .. }
+            | Self::UnknownSnapshot { .. }
+            | Self::OtherHistory { .. }
+            | Self::Empty => Class::NotCovered,
             Self::Gap { .. } => Class::Gap,
             Self::Server { .. } => Class::Refused,
         }
@@ -133,7 +157,7 @@ impl Classified for PlanError {
 #[derive(Debug)]
 pub struct Inputs<'a> {
     /// The history.
-    pub chain: &'a Chain,
+    pub history: &'a History,
     /// The snapshots, oldest first.
     pub snapshots: &'a [Manifest],
     /// The snapshot that was asked for by name.
@@ -161,8 +185,8 @@ impl RestorePlan {
             ));
         }
         let set = needed.subtract(&skipped);
-        let stored = select_segments(inputs.chain, &set);
-        check_server(manifest, &stored, inputs.server)?;
+        let members = inputs.history.needed(&set);
+        check_server(manifest, &members, inputs.server)?;
         let facts = &inputs.server.server;
         Ok(Self {
             result: cut.set.subtract(&skipped),
@@ -177,10 +201,11 @@ impl RestorePlan {
             replay: PlannedReplay {
                 transactions: u64::try_from(set.count()).unwrap_or(u64::MAX),
                 set,
-                segments: stored.iter().map(|segment| segment.name.key()).collect(),
-                stored_bytes: stored.iter().map(|segment| segment.size).sum(),
-                raw_bytes: stored.iter().map(|segment| segment.index.raw_bytes).sum(),
-                stored,
+                segments: members.iter().map(|m| m.stored.name.key()).collect(),
+                stored_bytes: members.iter().map(|m| m.stored.size).sum(),
+                raw_bytes: members.iter().map(|m| m.stored.index.raw_bytes).sum(),
+                branch: inputs.history.branch,
+                members,
             },
             server: PlannedServer {
                 address: facts.address.to_string(),
@@ -205,36 +230,56 @@ fn choose_snapshot<'a>(
     {
         return Err(PlanError::UnknownSnapshot { id: id.clone() });
     }
-    let held = inputs.chain.held();
+    let history = inputs.history;
+    let (held, accepted) = (history.held(), history.accepted());
     let mut nearest: Option<PlanError> = None;
     for snapshot in inputs.snapshots.iter().rev() {
         if inputs.snapshot.is_some_and(|id| *id != snapshot.id)
             || !snapshot.gtid_executed.is_subset(cut)
+            || !history.admits(&snapshot.gtid_executed, snapshot.started)
         {
             continue;
         }
         let needed = cut.subtract(&snapshot.gtid_executed);
         let mut missing = needed.subtract(&held);
-        missing.extend_from(&incomplete(inputs.chain, &needed));
+        missing.extend_from(&incomplete(history, &needed));
         if missing.is_empty() {
             return Ok((snapshot, needed));
         }
         nearest.get_or_insert(PlanError::Gap {
             snapshot: snapshot.id.clone(),
+            accepted: missing.intersect(&accepted),
             missing,
         });
     }
-    Err(nearest.unwrap_or_else(|| PlanError::NoSnapshot {
-        oldest: oldest.id.clone(),
-    }))
+    Err(nearest.unwrap_or_else(|| no_snapshot(cut, inputs, oldest)))
+}
+
+/// Why no snapshot leads to the cut, whatever the log holds.
+fn no_snapshot(cut: &GtidSet, inputs: &Inputs<'_>, oldest: &Manifest) -> PlanError {
+    let history = inputs.history;
+    let of_another = inputs.snapshots.iter().rev().find(|snapshot| {
+        inputs.snapshot.is_none_or(|id| *id == snapshot.id)
+            && !history.admits(&snapshot.gtid_executed, snapshot.started)
+    });
+    match of_another {
+        Some(snapshot) if inputs.snapshot.is_some() => PlanError::OtherHistory {
+            id: snapshot.id.clone(),
+            branch: history.branch,
+            beyond: snapshot.gtid_executed.subtract(cut),
+        },
+        _ => PlanError::NoSnapshot {
+            oldest: oldest.id.clone(),
+        },
+    }
 }
 
 /// The transactions of `set` of which a part is missing: each part must stand right behind the
 /// one that it was written after.
-fn incomplete(chain: &Chain, set: &GtidSet) -> GtidSet {
+fn incomplete(history: &History, set: &GtidSet) -> GtidSet {
     let mut found = GtidSet::new();
-    for (at, segment) in chain.segments.iter().enumerate() {
-        let Some(last) = segment.index.part.as_ref() else {
+    for (at, member) in history.members.iter().enumerate() {
+        let Some(last) = member.part() else {
             continue;
         };
         if last.unfinished || !last.continued || !set.contains(&last.gtid) {
@@ -242,21 +287,16 @@ fn incomplete(chain: &Chain, set: &GtidSet) -> GtidSet {
         }
         let mut at = at;
         loop {
-            let index = &chain.segments[at].index;
-            if !index.part.as_ref().is_some_and(|part| part.continued) {
+            let member = &history.members[at];
+            if !member.part().is_some_and(|part| part.continued) {
                 break;
             }
             let is_right = at.checked_sub(1).is_some_and(|before| {
-                let before = &chain.segments[before];
+                let before = &history.members[before];
                 let same = before
-                    .index
-                    .part
-                    .as_ref()
+                    .part()
                     .is_some_and(|part| part.unfinished && part.gtid == last.gtid);
-                let linked = index
-                    .previous
-                    .is_some_and(|digest| digest.short() == before.name.hash8);
-                same && (linked || before.name.compacted)
+                same && before.stored.is_before(&member.stored)
             });
             if !is_right {
                 found.insert(&last.gtid);
@@ -268,40 +308,10 @@ fn incomplete(chain: &Chain, set: &GtidSet) -> GtidSet {
     found
 }
 
-/// The segments that hold transactions of `set`, with all parts of those that span several.
-fn select_segments(chain: &Chain, set: &GtidSet) -> Vec<StoredSegment> {
-    let mut wanted = vec![false; chain.segments.len()];
-    for (at, segment) in chain.segments.iter().enumerate() {
-        if segment.index.added.is_disjoint(set) {
-            continue;
-        }
-        wanted[at] = true;
-        // A transaction that ends here may have begun in segments before.
-        let mut first = at;
-        while first > 0
-            && chain.segments[first]
-                .index
-                .part
-                .as_ref()
-                .is_some_and(|part| part.continued && set.contains(&part.gtid))
-        {
-            first -= 1;
-            wanted[first] = true;
-        }
-    }
-    chain
-        .segments
-        .iter()
-        .zip(wanted)
-        .filter(|(_, wanted)| *wanted)
-        .map(|(segment, _)| segment.clone())
-        .collect()
-}
-
 /// Every reason why a server cannot be the target.
 fn check_server(
     manifest: &Manifest,
-    segments: &[StoredSegment],
+    members: &[Member],
     target: &TargetFacts,
 ) -> Result<(), PlanError> {
     let facts = &target.server;
@@ -354,9 +364,9 @@ fn check_server(
             facts.lower_case_table_names, source.lower_case_table_names
         ));
     }
-    let used = segments
+    let used = members
         .iter()
-        .filter_map(|segment| segment.index.source.as_ref())
+        .filter_map(|member| member.stored.index.source.as_ref())
         .any(|source| source.server_ids.contains(&facts.server_id));
     if used {
         reasons.push(format!(

@@ -15,6 +15,7 @@ use super::replay::{self, ReplaySource};
 use super::report::{Observer, RestoreEvent, RestoreOptions, RestoreReport, RestoreRequest};
 use super::serve::{ServeOptions, Server};
 use super::target::{self, SnapshotSet};
+use crate::archive::catalog::Problem;
 use crate::archive::layout::BranchNumber;
 use crate::archive::manifest::Manifest;
 use crate::archive::repository::Repository;
@@ -56,26 +57,41 @@ pub async fn prepare(
         Some(asked) if branches.iter().any(|b| b.branch == asked) => asked,
         Some(asked) => return Err(RestoreError::UnknownBranch(asked)),
     };
-    let chain = repository.chain(branch).await?;
+    let history = repository.history(branch).await?;
+    // What an object holds that cannot be read nobody knows: the end of the log may be there.
+    if let Some(problem) = history
+        .problems
+        .iter()
+        .find(|problem| matches!(problem, Problem::Unreadable { .. }))
+    {
+        return Err(RestoreError::Damaged {
+            problem: problem.to_string(),
+        });
+    }
     let snapshots = repository.snapshots().await?;
     let sets: Vec<SnapshotSet> = snapshots
         .iter()
+        .filter(|manifest| history.admits(&manifest.gtid_executed, manifest.started))
         .map(|manifest| SnapshotSet {
             set: manifest.gtid_executed.clone(),
+            started: manifest.started,
             finished: manifest.finished,
         })
         .collect();
-    let boundary = target::boundary(&chain, &sets, &request.target)?;
+    let boundary = target::boundary(&history, &sets, &request.target)?;
     let inside = match boundary {
-        Some(at) => repository.read_transactions(&chain.segments[at]).await?,
+        Some(at) => {
+            let member = &history.members[at];
+            member.own_lines(repository.read_transactions(&member.stored).await?)
+        }
         None => Vec::new(),
     };
-    let cut = target::resolve(&chain, &sets, &request.target, boundary, &inside)?;
+    let cut = target::resolve(&history, &sets, &request.target, boundary, &inside)?;
     let mut session = Session::connect(&request.server).await?;
     let facts = TargetFacts::load(&mut session).await?;
     session.close().await;
     let inputs = Inputs {
-        chain: &chain,
+        history: &history,
         snapshots: &snapshots,
         snapshot: request.snapshot.as_ref(),
         skip: &request.skip,
@@ -330,9 +346,9 @@ async fn replay_log(
     let (listener, address) = listen(server, options).await?;
     let used: Vec<u32> = plan
         .replay
-        .stored
+        .members
         .iter()
-        .filter_map(|segment| segment.index.source.as_ref())
+        .filter_map(|member| member.stored.index.source.as_ref())
         .flat_map(|source| source.server_ids.iter().copied())
         .chain([facts.server.server_id])
         .collect();
@@ -348,7 +364,7 @@ async fn replay_log(
         listener,
         address,
         repository.clone(),
-        plan.replay.stored.clone(),
+        (plan.replay.branch, plan.replay.members.clone()),
         plan.replay.set.clone(),
         ServeOptions {
             user: REPLAY_USER.to_owned(),

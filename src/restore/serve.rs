@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::feed::{Fed, Feed};
-use crate::archive::catalog::StoredSegment;
+use crate::archive::history::Member;
+use crate::archive::layout::BranchNumber;
 use crate::archive::repository::{ArchiveError, Repository};
 use crate::config::Secret;
 use crate::gtid::GtidSet;
@@ -71,7 +72,8 @@ pub struct Server {
 #[derive(Debug)]
 struct Shared {
     repository: Repository,
-    segments: Vec<StoredSegment>,
+    branch: BranchNumber,
+    members: Vec<Member>,
     wanted: GtidSet,
     options: ServeOptions,
     progress: Arc<Mutex<Progress>>,
@@ -79,13 +81,13 @@ struct Shared {
 }
 
 impl Server {
-    /// Starts to serve `wanted` out of `segments`.
+    /// Starts to serve `wanted` out of members of the history of a branch.
     #[must_use]
     pub fn start(
         listener: TcpListener,
         address: SocketAddr,
         repository: Repository,
-        segments: Vec<StoredSegment>,
+        (branch, members): (BranchNumber, Vec<Member>),
         wanted: GtidSet,
         options: ServeOptions,
     ) -> Self {
@@ -93,7 +95,8 @@ impl Server {
         let cancel = CancellationToken::new();
         let shared = Arc::new(Shared {
             repository,
-            segments,
+            branch,
+            members,
             wanted,
             options,
             progress: Arc::clone(&progress),
@@ -251,9 +254,9 @@ impl Conversation<'_> {
 
     fn first_checksum(&self) -> Checksum {
         self.shared
-            .segments
+            .members
             .first()
-            .map_or(Checksum::Crc32, |segment| segment.index.checksum)
+            .map_or(Checksum::Crc32, |member| member.stored.index.checksum)
     }
 
     async fn dump(&mut self, flags: u16, replica: u32, set: &[u8]) -> Result<(), WireError> {
@@ -271,7 +274,8 @@ impl Conversation<'_> {
         let wanted = self.shared.wanted.subtract(&have);
         let mut feed = Feed::new(
             self.shared.repository.clone(),
-            self.shared.segments.clone(),
+            self.shared.branch,
+            self.shared.members.clone(),
             wanted,
         );
         let mut file = ServedFile {

@@ -1,7 +1,7 @@
 //! From what is asked to an exact cut.
 //!
 //! A target is a moment, a transaction, a set, or the newest state; a cut is a GTID set. Pure:
-//! the chain says in which segment a target falls, the caller reads that segment's list of
+//! the history says in which segment a target falls, the caller reads that segment's list of
 //! transactions, and [`resolve`] picks the transactions in and out. Moments are compared with the
 //! commit time on the server whose binlog it was, in the archive's order: the first transaction
 //! committed after the moment is out, and all behind it.
@@ -9,7 +9,8 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::archive::catalog::Chain;
+use crate::archive::history::History;
+use crate::archive::layout::BranchNumber;
 use crate::archive::segment::IndexedTransaction;
 use crate::clock::rfc3339;
 use crate::gtid::{Gtid, GtidSet};
@@ -127,6 +128,14 @@ pub enum TargetError {
         /// Those that it lacks.
         unknown: GtidSet,
     },
+    /// The transactions are none of this history.
+    #[error("branch {branch} does not have {lost:#}: they were lost when it or its parent began")]
+    Lost {
+        /// The branch.
+        branch: BranchNumber,
+        /// Those that it lacks.
+        lost: GtidSet,
+    },
     /// The transaction is older than the log.
     #[error("{gtid} is older than the log, which begins after it")]
     BeforeLog {
@@ -150,6 +159,8 @@ fn lag(asked: DateTime<Utc>, ends: DateTime<Utc>) -> String {
 pub struct SnapshotSet {
     /// What it holds.
     pub set: GtidSet,
+    /// When it was begun.
+    pub started: DateTime<Utc>,
     /// When it was finished.
     pub finished: DateTime<Utc>,
 }
@@ -160,7 +171,7 @@ pub struct SnapshotSet {
 ///
 /// [`TargetError`] if the target cannot be reached, whatever that segment holds.
 pub fn boundary(
-    chain: &Chain,
+    history: &History,
     snapshots: &[SnapshotSet],
     target: &Target,
 ) -> Result<Option<usize>, TargetError> {
@@ -170,7 +181,7 @@ pub fn boundary(
     match target {
         Target::Latest => Ok(None),
         Target::Until { moment } => {
-            let ends = chain.complete_to().ok_or_else(|| TargetError::NoLog {
+            let ends = history.complete_to().ok_or_else(|| TargetError::NoLog {
                 latest: newest(snapshots),
             })?;
             if *moment > ends {
@@ -180,41 +191,50 @@ pub fn boundary(
                 });
             }
             let is_after = |t: Option<DateTime<Utc>>| t.is_some_and(|t| t > *moment);
-            Ok(chain
-                .segments
+            Ok(history
+                .members
                 .iter()
-                .position(|segment| is_after(segment.index.last_commit)))
+                .position(|member| is_after(member.last_commit)))
         }
         Target::UntilGtid { set } => {
-            let known = known(chain, snapshots);
+            let known = known(history, snapshots);
             let unknown = set.subtract(&known);
             if !unknown.is_empty() {
-                return Err(TargetError::Unknown { unknown });
+                return Err(unknown_or_lost(history, unknown));
             }
             if is_whole(snapshots, set) {
                 return Ok(None);
             }
             // The last segment that holds one of them; older ones may all be in the snapshots.
-            Ok(chain
-                .segments
+            Ok(history
+                .members
                 .iter()
-                .rposition(|segment| !segment.index.added.is_disjoint(set)))
+                .rposition(|member| !member.added.is_disjoint(set)))
         }
         Target::BeforeGtid { gtid } => {
-            if let Some(at) = chain
-                .segments
+            if let Some(at) = history
+                .members
                 .iter()
-                .position(|segment| segment.index.added.contains(gtid))
+                .position(|member| member.added.contains(gtid))
             {
                 return Ok(Some(at));
             }
-            if known(chain, snapshots).contains(gtid) {
+            if known(history, snapshots).contains(gtid) {
                 return Err(TargetError::BeforeLog { gtid: gtid.clone() });
             }
-            Err(TargetError::Unknown {
-                unknown: GtidSet::from(gtid.clone()),
-            })
+            Err(unknown_or_lost(history, GtidSet::from(gtid.clone())))
         }
+    }
+}
+
+fn unknown_or_lost(history: &History, unknown: GtidSet) -> TargetError {
+    let lost = unknown.intersect(&history.lost);
+    if lost.is_empty() {
+        return TargetError::Unknown { unknown };
+    }
+    TargetError::Lost {
+        branch: history.branch,
+        lost,
     }
 }
 
@@ -224,15 +244,15 @@ pub fn boundary(
 ///
 /// [`TargetError`].
 pub fn resolve(
-    chain: &Chain,
+    history: &History,
     snapshots: &[SnapshotSet],
     target: &Target,
     boundary: Option<usize>,
     inside: &[IndexedTransaction],
 ) -> Result<Cut, TargetError> {
-    let end = chain.end();
+    let end = history.end();
     if let Target::Until { moment } = target {
-        check_moment(chain, snapshots, *moment, boundary, inside)?;
+        check_moment(history, snapshots, *moment, boundary, inside)?;
     }
     let mut cut = match (target, boundary) {
         (Target::UntilGtid { set }, None) if is_whole(snapshots, set) => {
@@ -259,9 +279,9 @@ pub fn resolve(
             first_out: None,
             notes: Vec::new(),
         },
-        (_, Some(at)) => inside_segment(chain, target, at, inside)?,
+        (_, Some(at)) => inside_segment(history, target, at, inside)?,
     };
-    add_strangers(chain, snapshots, target, end.as_ref(), &mut cut);
+    add_strangers(history, snapshots, target, end.as_ref(), &mut cut);
     Ok(cut)
 }
 
@@ -270,7 +290,7 @@ pub fn resolve(
 /// A transaction of the log that is in proves that all before it are older than the moment. With
 /// none, what the log goes on from may be younger: then a snapshot must be older.
 fn check_moment(
-    chain: &Chain,
+    history: &History,
     snapshots: &[SnapshotSet],
     moment: DateTime<Utc>,
     boundary: Option<usize>,
@@ -279,14 +299,11 @@ fn check_moment(
     if inside.first().is_some_and(|first| first.time <= moment) {
         return Ok(());
     }
-    let passed = &chain.segments[..boundary.unwrap_or(chain.segments.len())];
+    let passed = &history.members[..boundary.unwrap_or(history.members.len())];
     if let Some(at) = boundary
         && let Some(last) = passed.last()
     {
-        let missing = chain.segments[at]
-            .index
-            .before
-            .subtract(&last.index.after());
+        let missing = history.members[at].before.subtract(&last.after());
         if !missing.is_empty() {
             return Err(TargetError::InGap {
                 asked: moment,
@@ -294,7 +311,7 @@ fn check_moment(
             });
         }
     }
-    let is_proved = passed.iter().any(|s| s.index.transactions > 0);
+    let is_proved = passed.iter().any(|member| member.transactions > 0);
     let oldest = snapshots.iter().map(|snapshot| snapshot.finished).min();
     match oldest {
         Some(begins) if !is_proved && begins > moment => Err(TargetError::BeforeFirst {
@@ -306,7 +323,7 @@ fn check_moment(
 }
 
 fn inside_segment(
-    chain: &Chain,
+    history: &History,
     target: &Target,
     at: usize,
     inside: &[IndexedTransaction],
@@ -329,16 +346,16 @@ fn inside_segment(
                 unknown: GtidSet::from(gtid.clone()),
             })?,
     };
-    let mut set = chain.segments[at].index.before.clone();
+    let mut set = history.members[at].before.clone();
     for transaction in &inside[..count] {
         set.insert(&transaction.gtid);
     }
     let mut notes = Vec::new();
     if let Target::Until { moment } = target {
         let later_but_earlier = inside[count..].iter().any(|t| t.time <= *moment)
-            || chain.segments[at + 1..]
+            || history.members[at + 1..]
                 .iter()
-                .any(|s| s.index.first_commit.is_some_and(|first| first <= *moment));
+                .any(|m| m.first_commit.is_some_and(|first| first <= *moment));
         if later_but_earlier {
             notes.push(
                 "a clock went back, or a failover changed clocks: behind the first transaction \
@@ -358,7 +375,7 @@ fn inside_segment(
 /// Snapshots may hold transactions that the log will never hold, such as those made on a secondary
 /// by hand. They can only come with the snapshot, so they belong to every later cut.
 fn add_strangers(
-    chain: &Chain,
+    history: &History,
     snapshots: &[SnapshotSet],
     target: &Target,
     end: Option<&GtidSet>,
@@ -367,7 +384,7 @@ fn add_strangers(
     let Some(end) = end else {
         return;
     };
-    let complete_to = chain.complete_to();
+    let complete_to = history.complete_to();
     for snapshot in snapshots {
         let strangers = snapshot.set.subtract(end);
         if strangers.is_empty() {
@@ -399,8 +416,8 @@ fn newest(snapshots: &[SnapshotSet]) -> GtidSet {
         .map_or_else(GtidSet::new, |snapshot| snapshot.set.clone())
 }
 
-fn known(chain: &Chain, snapshots: &[SnapshotSet]) -> GtidSet {
-    let mut known = chain.end().unwrap_or_default();
+fn known(history: &History, snapshots: &[SnapshotSet]) -> GtidSet {
+    let mut known = history.end().unwrap_or_default();
     for snapshot in snapshots {
         known.extend_from(&snapshot.set);
     }

@@ -147,7 +147,7 @@ impl Start {
         let reason = format!("{} lacks {lost:#}", self.source.info().name);
         let fork = self.have.clone();
         self.branch = repository
-            .new_branch(self.branch, fork.clone(), lost, reason, now)
+            .new_branch(self.branch, fork.clone(), lost, &reason, now)
             .await?;
         options.fail_points.pass(FailPoint::BranchMade);
         self.origin = fork;

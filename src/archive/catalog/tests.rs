@@ -48,6 +48,8 @@ fn segment(
             continues: previous
                 .filter(|_| first == 1)
                 .map(|p| (p.name.epoch, p.name.last)),
+            gap: GtidSet::new(),
+            ends_with: None,
             source: None,
             checksum: Checksum::Crc32,
             before: set(before),

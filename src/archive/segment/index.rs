@@ -27,6 +27,14 @@ pub struct SegmentIndex {
     /// Where an epoch's first segment goes on from: the last segment before it that counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continues: Option<(Epoch, u64)>,
+    /// The GTIDs of `before` that no segment holds and that somebody has accepted as lost: they
+    /// lie between the end of the segment before and this one.
+    #[serde(default, skip_serializing_if = "GtidSet::is_empty")]
+    pub gap: GtidSet,
+    /// In a compacted segment, the SHA-256 of the last fresh object that it stands for: what the
+    /// segment behind it repeats as `previous`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_with: Option<Sha256>,
     /// The server that sent the events; none if nothing came yet.
     pub source: Option<SegmentSource>,
     /// The checksum behind the events.

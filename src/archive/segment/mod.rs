@@ -1,7 +1,7 @@
 //! The format of a segment: whole binlog transactions with an index, in one object.
 //!
-//! A segment is, in this order: a zstd skippable frame with the index, zstd frames that hold
-//! a valid binlog file, and a zstd skippable frame with a line for each transaction. `zstd -dc`
+//! A segment is, in this order: a zstd skippable frame with the index, zstd frames that hold a
+//! valid binlog file together, and a zstd skippable frame with a line for each transaction. `zstd -dc`
 //! ignores the skippable frames, so `zstd -dc SEGMENT | mysqlbinlog -` reads it without
 //! Quillback. `FORMAT.md` describes the bytes.
 //!
@@ -24,7 +24,7 @@ use crate::error::{Class, Classified};
 use crate::mysql::binlog::EventError;
 
 /// The format that this version writes; readers accept it and those before it.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// A skippable frame's first four bytes (RFC 8878, 3.1.2), for the index.
 const INDEX_MAGIC: [u8; 4] = 0x184D_2A5A_u32.to_le_bytes();
 /// The same for the lines of the transactions.

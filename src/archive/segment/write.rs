@@ -33,6 +33,10 @@ pub struct Draft {
     pub previous: Option<Sha256>,
     /// Where an epoch's first segment goes on from.
     pub continues: Option<(Epoch, u64)>,
+    /// What was accepted as lost between the object before and this one.
+    pub gap: GtidSet,
+    /// The digest of the last fresh object that a compacted one stands for.
+    pub ends_with: Option<Sha256>,
     /// Every GTID before.
     pub before: GtidSet,
     /// The source's `server_uuid`, version and file, once something came.
@@ -85,6 +89,8 @@ impl Draft {
             stands_to: None,
             previous: None,
             continues: None,
+            gap: GtidSet::new(),
+            ends_with: None,
             before,
             source: None,
             checksum,
@@ -254,6 +260,8 @@ impl Draft {
             last_sequence: self.stands_to.unwrap_or(self.sequence),
             previous: self.previous,
             continues: self.continues,
+            gap: self.gap,
+            ends_with: self.ends_with,
             source: self.source.map(|(uuid, version, file)| SegmentSource {
                 uuid,
                 version,

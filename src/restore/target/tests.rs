@@ -3,8 +3,9 @@
 use chrono::TimeDelta;
 
 use super::*;
+use crate::archive::catalog::Chain;
 use crate::archive::hash::sha256;
-use crate::archive::layout::{BranchNumber, Epoch, SegmentName};
+use crate::archive::layout::{Epoch, SegmentName};
 use crate::archive::segment::SegmentIndex;
 use crate::mysql::binlog::{Checksum, Summary};
 
@@ -38,7 +39,7 @@ fn transaction(gno: u64, micros: i64) -> IndexedTransaction {
 type Log = Vec<Vec<(u64, i64)>>;
 
 struct World {
-    chain: Chain,
+    history: History,
     details: Vec<Vec<IndexedTransaction>>,
     snapshots: Vec<SnapshotSet>,
 }
@@ -74,6 +75,8 @@ fn world(log: &Log, complete_to: i64) -> World {
                 last_sequence: sequence,
                 previous: (number > 0).then_some(digest),
                 continues: None,
+                gap: GtidSet::new(),
+                ends_with: None,
                 source: None,
                 checksum: Checksum::Crc32,
                 before: before.clone(),
@@ -99,10 +102,11 @@ fn world(log: &Log, complete_to: i64) -> World {
         details.push(lines);
     }
     World {
-        chain: Chain::compute(BranchNumber(1), segments),
+        history: History::of(Chain::compute(BranchNumber(1), segments)),
         details,
         snapshots: vec![SnapshotSet {
             set: set("1-10"),
+            started: at(0),
             finished: at(0),
         }],
     }
@@ -120,9 +124,9 @@ fn three_segments() -> World {
 }
 
 fn cut(world: &World, target: &Target) -> Result<Cut, TargetError> {
-    let boundary = boundary(&world.chain, &world.snapshots, target)?;
+    let boundary = boundary(&world.history, &world.snapshots, target)?;
     let inside = boundary.map_or(&[][..], |at| &world.details[at][..]);
-    resolve(&world.chain, &world.snapshots, target, boundary, inside)
+    resolve(&world.history, &world.snapshots, target, boundary, inside)
 }
 
 fn until(micros: i64) -> Target {
@@ -181,10 +185,11 @@ fn a_moment_before_the_first_state_is_refused_with_that_state_s_time() {
 #[test]
 fn a_moment_in_a_hole_is_refused_even_if_a_snapshot_bridges_it() {
     let mut world = three_segments();
-    world.chain.segments.remove(1);
+    world.history.members.remove(1);
     world.details.remove(1);
     world.snapshots.push(SnapshotSet {
         set: set("1-15"),
+        started: at(0),
         finished: at(350),
     });
     let in_gap = |asked| TargetError::InGap {
@@ -216,8 +221,8 @@ fn a_moment_behind_the_end_is_refused_with_the_end() {
 #[test]
 fn without_a_promise_the_last_transaction_s_own_moment_is_not_covered() {
     let mut world = three_segments();
-    for segment in &mut world.chain.segments {
-        segment.index.complete_to = None;
+    for member in &mut world.history.members {
+        member.complete_to = None;
     }
     assert!(cut(&world, &until(500)).is_err());
     assert_eq!(
@@ -292,6 +297,7 @@ fn the_newest_state_takes_what_only_a_snapshot_has() {
     );
     world.snapshots.push(SnapshotSet {
         set: set("1-19"),
+        started: at(0),
         finished: at(5000),
     });
     assert_eq!(
@@ -313,6 +319,7 @@ fn what_never_comes_through_the_log_belongs_to_every_later_cut() {
         .expect("a set");
     world.snapshots.push(SnapshotSet {
         set: set("1-12").union(&stranger),
+        started: at(0),
         finished: at(250),
     });
     let later = cut(&world, &until(450)).expect("covered");

@@ -1,0 +1,1 @@
+//! A feed whose segments are compacted away.
