@@ -145,16 +145,12 @@ impl Acknowledgements {
         Ok(true)
     }
 
-    /// Lets go of what the journal holds and the archive too.
-    pub(super) fn archived(
-        &mut self,
-        archived: &GtidSet,
-        received: &GtidSet,
-    ) -> Result<(), StreamError> {
+    /// Lets go of what the journal holds and that is `safe` elsewhere.
+    pub(super) fn forget(&mut self, safe: &GtidSet, received: &GtidSet) -> Result<(), StreamError> {
         match &mut self.journal {
             None => Ok(()),
             Some(journal) => journal
-                .forget(archived, received)
+                .forget(safe, received)
                 .map_err(|error| failed(self.folder.as_ref(), error)),
         }
     }

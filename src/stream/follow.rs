@@ -25,7 +25,7 @@ use super::purge::PurgeWatch;
 use super::recover;
 use super::report::{Observer, StreamEvent, StreamPlan, StreamReport};
 use super::ship::{Note, Packing, Parcel, ShipOptions, Shipped, Shipper};
-use super::source::SILENCE;
+use super::source::{SILENCE, Servers};
 use super::start::{Begun, Environment, Start, begin, next_source};
 use super::upstream::{Dump, DumpWish, Source, Upstream};
 use crate::archive::repository::Repository;
@@ -33,6 +33,7 @@ use crate::archive::segment::Draft;
 use crate::clock::Clock;
 use crate::error::{Classified as _, with_causes};
 use crate::gtid::GtidSet;
+use crate::mysql::server_url::ServerUrl;
 use crate::mysql::wire::{DumpPacket, WireError};
 use crate::observe::fail_point::FailPoint;
 
@@ -52,12 +53,35 @@ const SLOWER: u32 = 10;
 /// [`StreamError`], as the run itself would fail.
 pub async fn plan(
     repository: &Repository,
-    upstream: &mut dyn Upstream,
+    servers: Vec<ServerUrl>,
     options: &StreamOptions,
     clock: &dyn Clock,
 ) -> Result<StreamPlan, StreamError> {
-    let start = Start::find(repository, upstream, options, clock, &GtidSet::new()).await?;
+    let mut upstream = real(servers, options);
+    let start = Start::find(repository, &mut upstream, options, clock, &GtidSet::new()).await?;
     start.plan(repository).await
+}
+
+fn real(servers: Vec<ServerUrl>, options: &StreamOptions) -> Servers {
+    let semi_sync = options.semi_sync != SemiSync::Off;
+    Servers::new(servers, options.from, semi_sync)
+}
+
+/// Follows real servers; see [`run_from`].
+///
+/// # Errors
+///
+/// As [`run_from`].
+pub async fn run(
+    repository: Repository,
+    servers: Vec<ServerUrl>,
+    options: StreamOptions,
+    clock: Arc<dyn Clock>,
+    observer: Observer,
+    cancel: CancellationToken,
+) -> Result<StreamReport, StreamError> {
+    let mut upstream = real(servers, &options);
+    run_from(repository, &mut upstream, options, clock, observer, cancel).await
 }
 
 /// Follows the servers until `cancel`, or with `once` until the source's present state is
@@ -66,7 +90,7 @@ pub async fn plan(
 /// # Errors
 ///
 /// [`StreamError`]; what was received whole before is archived even then, if the store lets us.
-pub async fn run(
+pub async fn run_from(
     repository: Repository,
     upstream: &mut dyn Upstream,
     options: StreamOptions,
@@ -124,6 +148,7 @@ pub async fn run(
         cutter,
         shipper,
         packing: Vec::new(),
+        safe: before.clone(),
         permits: Arc::new(Semaphore::new(options.threads.max(1))),
         sent: 0,
         shipped: 0,
@@ -176,6 +201,8 @@ struct Follower {
     shipped: u64,
     horizon: Horizon,
     acknowledgements: Acknowledgements,
+    /// What is in the archive or in a segment of the spool.
+    safe: GtidSet,
     purge: PurgeWatch,
     options: StreamOptions,
     clock: Arc<dyn Clock>,
@@ -383,7 +410,10 @@ impl Follower {
             if let Some(until) = &info.until
                 && until.is_subset(&self.cutter.received())
             {
-                return Ok(Ended::Lost(format!("{} has sent what it was asked for", info.name)));
+                return Ok(Ended::Lost(format!(
+                    "{} has sent what it was asked for",
+                    info.name
+                )));
             }
             self.acknowledge_received(&mut *dump).await?;
             let caught_up = self.options.once && self.horizon.reached().is_some();
@@ -527,7 +557,11 @@ impl Follower {
 
     /// Acknowledges what is synced to the journal.
     async fn acknowledge_received(&mut self, dump: &mut dyn Dump) -> Result<(), StreamError> {
-        if self.acknowledgements.send_journaled(dump, &self.options.fail_points).await? {
+        if self
+            .acknowledgements
+            .send_journaled(dump, &self.options.fail_points)
+            .await?
+        {
             self.options.fail_points.pass(FailPoint::Acknowledged);
         }
         Ok(())
@@ -570,9 +604,13 @@ impl Follower {
                 });
                 Ok(())
             }
-            Some(Note::Spooled { spooled_bytes }) => {
+            Some(Note::Spooled {
+                added,
+                spooled_bytes,
+            }) => {
                 (self.observer)(StreamEvent::Spooled { spooled_bytes });
-                Ok(())
+                self.safe.extend_from(&added);
+                self.forget_safe()
             }
             None => Err(StreamError::Stopped),
         }
@@ -604,9 +642,16 @@ impl Follower {
             complete_to: self.report.complete_to,
             lag_seconds: lag,
         });
+        self.safe.extend_from(&shipped.index.added);
+        self.forget_safe()
+    }
+
+    fn forget_safe(&mut self) -> Result<(), StreamError> {
+        if !self.acknowledgements.keeps_journal() {
+            return Ok(());
+        }
         let received = self.cutter.received();
-        self.acknowledgements
-            .archived(&self.report.gtid_set, &received)
+        self.acknowledgements.forget(&self.safe, &received)
     }
 
     fn warn(&self, message: String) {

@@ -6,7 +6,7 @@
 //! force and by a PREVIOUS_GTIDS of what had been received before. Its name carries the source.
 //!
 //! The invariant: a file is removed only when every transaction that was completed in it is in
-//! the archive.
+//! the archive or in a segment of the spool.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -47,7 +47,6 @@ struct Current {
 #[derive(Debug)]
 struct Closed {
     path: PathBuf,
-    bytes: u64,
     /// What had been received when it was closed.
     received: GtidSet,
 }
@@ -164,16 +163,15 @@ impl Journal {
         if let Some(current) = self.current.take() {
             self.closed.push(Closed {
                 path: current.path,
-                bytes: current.bytes,
                 received: received.clone(),
             });
         }
         Ok(())
     }
 
-    /// Removes the files whose transactions are all in the archive, which holds `archived`.
-    pub(super) fn forget(&mut self, archived: &GtidSet, received: &GtidSet) -> io::Result<()> {
-        let all = received.is_subset(archived);
+    /// Removes the files whose transactions are all safe elsewhere.
+    pub(super) fn forget(&mut self, safe: &GtidSet, received: &GtidSet) -> io::Result<()> {
+        let all = received.is_subset(safe);
         // A current file is closed once nothing of it is open, so that it does not stay for ever.
         if all
             && self
@@ -185,7 +183,7 @@ impl Journal {
         }
         let mut kept = Vec::new();
         for file in self.closed.drain(..) {
-            if file.received.is_subset(archived) {
+            if file.received.is_subset(safe) {
                 fs::remove_file(&file.path)?;
             } else {
                 kept.push(file);
@@ -202,12 +200,6 @@ impl Journal {
             fs::remove_file(&file.path)?;
         }
         Ok(())
-    }
-
-    /// Bytes of its files.
-    pub(super) fn bytes(&self) -> u64 {
-        let closed: u64 = self.closed.iter().map(|file| file.bytes).sum();
-        closed + self.current.as_ref().map_or(0, |file| file.bytes)
     }
 }
 

@@ -56,8 +56,18 @@ pub(super) async fn wait_for_turn(
                 say(observer, &claim, watch.as_ref());
             }
             let changed = Instant::now();
-            let age = if first_look { since(seen, clock.now()) } else { Duration::ZERO };
-            watch = Some(Watch { sign, claim, changed, age, connected: changed });
+            let age = if first_look {
+                since(seen, clock.now())
+            } else {
+                Duration::ZERO
+            };
+            watch = Some(Watch {
+                sign,
+                claim,
+                changed,
+                age,
+                connected: changed,
+            });
         }
         let Some(watch) = &mut watch else { continue };
         // A question that nobody answers says nothing: there is no source to follow either.

@@ -27,7 +27,7 @@ mod start;
 pub mod upstream;
 
 pub use error::StreamError;
-pub use follow::{plan, run};
+pub use follow::{plan, run, run_from};
 pub use options::{FollowFrom, SemiSync, StreamOptions};
 pub use report::{Observer, StreamEvent, StreamPlan, StreamReport};
 pub use source::Servers;

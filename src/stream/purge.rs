@@ -48,7 +48,9 @@ impl PurgeWatch {
         self.last = Some((now, waiting));
         let behind = waiting > 0 || unsafe_waiting;
         let headroom = facts.headroom(facts.time, archived, behind);
-        let catch_up = speed.filter(|_| waiting > 0).map(|speed| waiting as f64 / speed);
+        let catch_up = speed
+            .filter(|_| waiting > 0)
+            .map(|speed| waiting as f64 / speed);
         let event = StreamEvent::PurgeHeadroom {
             seconds: match headroom {
                 Headroom::Unlimited => None,
@@ -75,9 +77,9 @@ impl PurgeWatch {
     }
 
     fn may_warn(&mut self, now: Instant, headroom: f64) -> bool {
-        let due = self.warned.is_none_or(|(at, before)| {
-            now - at >= REPEAT || headroom < before / 2.0
-        });
+        let due = self
+            .warned
+            .is_none_or(|(at, before)| now - at >= REPEAT || headroom < before / 2.0);
         if due {
             self.warned = Some((now, headroom));
         }
@@ -133,7 +135,10 @@ mod tests {
             event,
             StreamEvent::PurgeHeadroom { catch_up_seconds: Some(s), .. } if (s - 990.0).abs() < 0.1
         ));
-        assert!(warning.is_some_and(|text| text.contains("in 500 s, and catching up takes about 990 s")));
+        assert!(
+            warning
+                .is_some_and(|text| text.contains("in 500 s, and catching up takes about 990 s"))
+        );
         // Said once, and again when it is twice as pressing.
         let (_, warning) = watch.look(&busy, &at(600), ago(&busy, 600), false);
         assert_eq!(warning, None);
@@ -141,7 +146,10 @@ mod tests {
         assert!(warning.is_some());
         // A source that purges nothing never warns.
         let (event, warning) = PurgeWatch::default().look(&facts(None, 900), &at(5), None, true);
-        assert!(matches!(event, StreamEvent::PurgeHeadroom { seconds: None, .. }));
+        assert!(matches!(
+            event,
+            StreamEvent::PurgeHeadroom { seconds: None, .. }
+        ));
         assert_eq!(warning, None);
     }
 }

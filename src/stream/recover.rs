@@ -85,8 +85,12 @@ pub(super) fn replay(
     Ok(complete)
 }
 
-fn say_skipped(path: &Path, error: &dyn std::error::Error) {
-    tracing::warn!(error, "{} is left alone", path.display());
+fn say_skipped(path: &Path, error: &SegmentError) {
+    tracing::warn!(
+        error = error as &dyn std::error::Error,
+        "{} is left alone",
+        path.display()
+    );
 }
 
 fn unreadable(path: &Path) -> impl FnOnce(std::io::Error) -> StreamError {

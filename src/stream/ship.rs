@@ -70,6 +70,7 @@ pub(super) enum Note {
     },
     /// A segment was written to the spool.
     Spooled {
+        added: GtidSet,
         spooled_bytes: u64,
     },
 }
@@ -277,8 +278,7 @@ impl Packer {
         let (level, written) = (self.options.level, self.clock.now());
         let complete_to = parcel.complete_to;
         let encoded = if blocks || draft.raw_bytes() > SMALL {
-            tokio::task::spawn_blocking(move || draft.encode(level, complete_to, written))
-                .await??
+            tokio::task::spawn_blocking(move || draft.encode(level, complete_to, written)).await??
         } else {
             draft.encode(level, complete_to, written)?
         };
@@ -391,6 +391,7 @@ impl Uploader {
             }
             self.fail_points.pass(FailPoint::Spooled);
             let _ = self.tell.send(Note::Spooled {
+                added: sealed.index.added.clone(),
                 spooled_bytes: spool.used(),
             });
         }

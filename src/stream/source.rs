@@ -199,7 +199,12 @@ impl Upstream for Servers {
         };
         let note = format!("{address} still has what the source has purged: {missing:#}");
         let source = self
-            .connect(address, TopologyKind::Single, Wanted::Until(missing.clone()), vec![note])
+            .connect(
+                address,
+                TopologyKind::Single,
+                Wanted::Until(missing.clone()),
+                vec![note],
+            )
             .await?;
         Ok(Some(source))
     }
@@ -276,11 +281,7 @@ impl Source for Server {
         Ok((facts.gtid_executed, purged))
     }
 
-    async fn dump(
-        &mut self,
-        wish: DumpWish,
-        have: &GtidSet,
-    ) -> Result<Box<dyn Dump>, StreamError> {
+    async fn dump(&mut self, wish: DumpWish, have: &GtidSet) -> Result<Box<dyn Dump>, StreamError> {
         let options = WireOptions {
             program_name: "quillback stream".to_owned(),
             // The start of a dump has no heartbeats that would be missed.

@@ -285,9 +285,7 @@ pub(super) async fn begin(
     let (spool, leftovers) = open_spool(environment)?;
     let on_disk = survey(&leftovers)?;
     let mut start = Start::find(repository, upstream, options, *clock, &on_disk).await?;
-    start
-        .make_branch(repository, options, clock.now())
-        .await?;
+    start.make_branch(repository, options, clock.now()).await?;
     let claimant = Claimant {
         source: start.source.info().uuid,
         address: start.source.info().name.clone(),

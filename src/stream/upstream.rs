@@ -78,11 +78,7 @@ pub trait Source: Send {
     async fn history(&mut self) -> Result<(GtidSet, GtidSet), StreamError>;
 
     /// Asks for everything that is not in `have`.
-    async fn dump(
-        &mut self,
-        wish: DumpWish,
-        have: &GtidSet,
-    ) -> Result<Box<dyn Dump>, StreamError>;
+    async fn dump(&mut self, wish: DumpWish, have: &GtidSet) -> Result<Box<dyn Dump>, StreamError>;
 
     /// Asks how it stands; `purge` asks for what decides when it purges as well.
     async fn ask(&mut self, purge: bool) -> Result<Answer, StreamError>;
