@@ -8,10 +8,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use backon::{BackoffBuilder as _, ExponentialBuilder};
+use chrono::{DateTime, Utc};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -162,6 +162,7 @@ pub async fn run_from(
         horizon: Horizon::default(),
         acknowledgements,
         purge: PurgeWatch::default(),
+        since: start.since,
         replica_uuid,
         last_put: Instant::now(),
         options,
@@ -204,6 +205,8 @@ struct Follower {
     /// What is in the archive or in a segment of the spool.
     safe: GtidSet,
     purge: PurgeWatch,
+    /// What the archive lacked at the start is not older than this.
+    since: DateTime<Utc>,
     options: StreamOptions,
     clock: Arc<dyn Clock>,
     observer: Observer,
@@ -419,10 +422,13 @@ impl Follower {
             let caught_up = self.options.once && self.horizon.reached().is_some();
             if (self.is_due(waited) || caught_up) && self.shipper.has_room() {
                 waited = 0;
-                if let Some(draft) = self.cutter.cut().or_else(|| self.silence_if_due()) {
+                let draft = self.cutter.cut().or_else(|| self.silence_if_due());
+                // Without events the last word waits for those before it.
+                let ends = caught_up && (draft.is_some() || self.sent == self.shipped);
+                if let Some(draft) = draft {
                     self.send(draft).await?;
                 }
-                if caught_up {
+                if ends {
                     return Ok(Ended::CaughtUp);
                 }
             }
@@ -446,19 +452,18 @@ impl Follower {
         first: DumpPacket,
         dump: &mut dyn Dump,
     ) -> Result<bool, StreamError> {
-        let mut packet = first;
-        for _ in 0..BATCH {
+        let mut next = Some(first);
+        let mut taken = 0;
+        while let Some(packet) = next {
             let DumpPacket::Event { bytes, acknowledge } = packet else {
                 return Ok(false);
             };
             let cut = self.take(server, &bytes, acknowledge).await?;
-            if cut && !self.shipper.has_room() {
+            taken += 1;
+            if taken == BATCH || cut && !self.shipper.has_room() {
                 break;
             }
-            match dump.received()? {
-                Some(next) => packet = next,
-                None => break,
-            }
+            next = dump.received()?;
         }
         Ok(true)
     }
@@ -573,6 +578,7 @@ impl Follower {
             0 => self.cutter.last_commit(),
             _ => self.report.last_commit,
         };
+        let archived = Some(archived.unwrap_or(self.since));
         let waiting = self.sent > self.shipped;
         let position = self.cutter.position();
         let (event, warning) = self.purge.look(&facts, position, archived, waiting);

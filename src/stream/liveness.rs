@@ -22,6 +22,8 @@ use crate::clock::Clock;
 
 /// How often a standby looks.
 const LOOK: Duration = Duration::from_secs(2);
+/// A dump whose streamer is gone may be registered for so long.
+const FAREWELL: Duration = Duration::from_secs(6);
 /// A streamer whose source was lost is given so long to come back elsewhere.
 const RECONNECT_GRACE: Duration = Duration::from_secs(20);
 
@@ -47,19 +49,17 @@ pub(super) async fn wait_for_turn(
         let segment = repository.newest_segment(claim.branch, epoch).await?;
         let sign = (epoch, segment.as_ref().map(|(sequence, _)| *sequence));
         if !watch.as_ref().is_some_and(|watch| watch.sign == sign) {
-            let first_look = watch.is_none();
+            let changed = Instant::now();
             let seen = match segment {
                 Some((_, written)) => written.max(claim.claimed),
                 None => claim.claimed,
             };
-            if !first_look || options.standby {
+            if options.standby {
                 say(observer, &claim, watch.as_ref());
             }
-            let changed = Instant::now();
-            let age = if first_look {
-                since(seen, clock.now())
-            } else {
-                Duration::ZERO
+            let age = match &watch {
+                None => since(seen, clock.now()),
+                Some(_) => Duration::ZERO,
             };
             watch = Some(Watch {
                 sign,
@@ -67,6 +67,8 @@ pub(super) async fn wait_for_turn(
                 changed,
                 age,
                 connected: changed,
+                begun: watch.as_ref().map_or(changed, |watch| watch.begun),
+                moved: watch.is_some(),
             });
         }
         let Some(watch) = &mut watch else { continue };
@@ -91,7 +93,9 @@ pub(super) async fn wait_for_turn(
         if gone {
             return Ok(true);
         }
-        if !options.standby {
+        // A source notices only at its next sign of life to a dump that the other end is gone.
+        let proven = watch.moved || watch.begun.elapsed() >= FAREWELL;
+        if !options.standby && proven {
             return Err(StreamError::Occupied {
                 epoch: watch.claim.epoch.0,
                 host: watch.claim.host.clone(),
@@ -101,7 +105,7 @@ pub(super) async fn wait_for_turn(
             });
         }
         tokio::select! {
-            () = clock.sleep(LOOK) => {}
+            () = clock.sleep(if options.standby { LOOK } else { LOOK / 8 }) => {}
             () = cancel.cancelled() => return Ok(false),
         }
     }
@@ -119,6 +123,10 @@ struct Watch {
     age: Duration,
     /// When its dump was last seen.
     connected: Instant,
+    /// When we began to look.
+    begun: Instant,
+    /// Whether it has done something since.
+    moved: bool,
 }
 
 fn since(then: DateTime<Utc>, now: DateTime<Utc>) -> Duration {

@@ -28,8 +28,8 @@ use crate::mysql::wire::{BinlogDump, DumpOptions, DumpPacket, WireConnection, Wi
 
 /// A source that does not answer a small question for so long is gone.
 const QUESTION_LIMIT: Duration = Duration::from_secs(10);
-/// How often the source says that there is nothing new.
-const HEARTBEAT: Duration = Duration::from_secs(3);
+/// How often the source says that there is nothing new, and so notices that we are gone.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 /// A source that says nothing for so long is gone.
 pub(super) const SILENCE: Duration = Duration::from_secs(15);
 

@@ -35,6 +35,8 @@ pub(super) struct Start {
     pub(super) origin: GtidSet,
     pub(super) have: GtidSet,
     pub(super) complete_to: Option<DateTime<Utc>>,
+    /// Nothing older than this is missing in the archive, but for accepted gaps.
+    pub(super) since: DateTime<Utc>,
     /// What the source has purged and the operator gives up.
     pub(super) accepted_gap: GtidSet,
     /// What the source lacks and the operator leaves behind in the old history.
@@ -57,16 +59,19 @@ impl Start {
             origin: GtidSet::new(),
             have: GtidSet::new(),
             complete_to: None,
+            since: clock.now(),
             accepted_gap: GtidSet::new(),
             left_behind: None,
             source,
         };
-        start.origin = match origin {
-            Some(origin) => origin,
-            None => match repository.snapshots().await?.first() {
-                Some(snapshot) => snapshot.gtid_executed.clone(),
-                None => start.source.history().await?.0,
-            },
+        let snapshots = repository.snapshots().await?;
+        start.origin = match (origin, snapshots.first()) {
+            (Some(origin), _) => origin,
+            (None, Some(snapshot)) => {
+                start.since = snapshot.started;
+                snapshot.gtid_executed.clone()
+            }
+            (None, None) => start.source.history().await?.0,
         };
         let chain = repository.chain(branch).await?;
         // Behind this point nothing but parts of an unfinished transaction may stand.
@@ -74,6 +79,7 @@ impl Start {
             .resume_point()
             .map_or_else(|| start.origin.clone(), |stored| stored.index.after());
         start.complete_to = chain.complete_to();
+        start.since = start.complete_to.unwrap_or(start.since);
         start.decide(upstream, options, clock, on_disk).await?;
         Ok(start)
     }
