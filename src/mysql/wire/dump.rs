@@ -180,6 +180,10 @@ impl BinlogDump {
     /// lies before it too, so one acknowledgement may stand for many events that wanted one. If
     /// this future is dropped, [`BinlogDump::next`] sends what is left of the packet.
     ///
+    /// A source that went on without replicas waits for none before one has told that it is up to
+    /// date. A dump that has it all gets no event to acknowledge: the place of the first heartbeat
+    /// does as well, since everything before it was sent or is in the set that was asked from.
+    ///
     /// # Errors
     ///
     /// [`WireError::SemiSync`] without [`DumpOptions::semi_sync`] or for a name that cannot be a
