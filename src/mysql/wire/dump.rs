@@ -57,8 +57,9 @@ pub enum DumpPacket {
     Event {
         /// Its bytes.
         bytes: Bytes,
-        /// Whether the source waits for an acknowledgement of this event, which ends a
-        /// transaction then; never so without [`DumpOptions::semi_sync`].
+        /// Whether the source waits for an acknowledgement of this event: it ends a group of
+        /// transactions that are committed together, and none of them returns before. Never so
+        /// without [`DumpOptions::semi_sync`].
         acknowledge: bool,
     },
     /// The server ended the stream.
