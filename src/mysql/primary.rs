@@ -204,6 +204,7 @@ struct Standing {
     address: HostPort,
     uuid: Uuid,
     writable: bool,
+    left_group: bool,
     executed: GtidSet,
     channels: Vec<Channel>,
 }
@@ -216,6 +217,7 @@ impl Standing {
                 address: visit.address.clone(),
                 uuid: visit.facts.server_uuid,
                 writable: visit.is_writable(),
+                left_group: visit.left_group,
                 executed: visit.facts.gtid_executed.clone(),
                 channels: visit.channels.clone(),
             })
@@ -231,6 +233,9 @@ impl Standing {
 
     fn says(&self) -> String {
         let Some(channel) = self.channels.first() else {
+            if self.left_group && !self.writable {
+                return format!("{} has left its group", self.address);
+            }
             let word = if self.writable {
                 "writable"
             } else {
@@ -276,8 +281,11 @@ fn in_tree(
                 servers: all.map(|one| one.address.clone()).collect(),
             })
         }
-        // Whoever could not be asked may be the new source.
-        ([], [top]) if unreachable.is_empty() && all_follow(known, top) => Ok(choose(top, true)),
+        // Whoever could not be asked may be the new source; and a group goes on without those who
+        // left it.
+        ([], [top]) if unreachable.is_empty() && !top.left_group && all_follow(known, top) => {
+            Ok(choose(top, true))
+        }
         ([], []) if unreachable.is_empty() => {
             // Two that follow each other: the one that can be written to, if it is one.
             let mut writable = known.iter().filter(|one| one.writable);
@@ -339,16 +347,19 @@ mod tests {
 
     const UUID: &str = "00000000-0000-0000-0000-00000000000";
 
-    /// A server by words: its digit, `rw` or `ro`, its GTIDs `0:1-N` (and `+` for one of its own),
-    /// and `<` with the digit of its source, with `!` if that stopped.
+    /// A server by words: its digit, `rw` or `ro`, `+` if it has a transaction that nobody else has,
+    /// `left` if it left a group, and `<` with the digit of its source, with `!` if that stopped.
     fn standing(text: &str) -> Standing {
         let mut words = text.split(' ');
         let digit = words.next().expect("a digit");
         let writable = words.next() == Some("rw");
         let (mut gtids, mut channels) = (format!("{UUID}0:1-9"), Vec::new());
+        let mut left_group = false;
         for word in words {
             if word == "+" {
                 gtids = format!("{gtids},{UUID}{digit}:1");
+            } else if word == "left" {
+                left_group = true;
             } else if let Some(source) = word.strip_prefix('<') {
                 let at = source.trim_end_matches('!');
                 channels.push(Channel {
@@ -363,6 +374,7 @@ mod tests {
             address: HostPort::new(digit, 3306),
             uuid: format!("{UUID}{digit}").parse().expect("a UUID"),
             writable,
+            left_group,
             executed: gtids.parse().expect("a set"),
             channels,
         }
@@ -403,6 +415,7 @@ mod tests {
             (&["1 rw", "2 rw", "3 ro <2"], &[], "split 1 2"),
             // Nobody can be written to: no harm in the only one that all others follow.
             (&["1 ro"], &[], "1 (ro)"),
+            (&["1 rw left"], &[], "1"),
             (&["1 ro", "2 ro <1", "3 ro <2!"], &[], "1 (ro)"),
             // A pair that follows each other.
             (&["1 rw <2", "2 ro <1"], &[], "1"),
@@ -426,6 +439,7 @@ mod tests {
                 &["2"],
                 "1:3306 is read-only and has no source, 2:3306 could not be asked: timeout",
             ),
+            (&["1 ro left"], &[], "1:3306 has left its group"),
             (
                 &["1 ro", "2 ro"],
                 &[],

@@ -27,6 +27,8 @@ pub(super) struct Visit {
     pub(super) address: HostPort,
     pub(super) facts: ServerFacts,
     pub(super) channels: Vec<Channel>,
+    /// Whether it was a member of a group and is not now.
+    pub(super) left_group: bool,
     replicas: Vec<(Option<HostPort>, Uuid)>,
     note: Option<String>,
 }
@@ -141,6 +143,12 @@ async fn visit(url: &ServerUrl) -> Result<Visit, MysqlError> {
     let mut session = Session::connect(url).await?;
     let facts = ServerFacts::load(&mut session).await?;
     let channels = channels(&mut session, &facts.version).await?;
+    let left_group: u64 = session
+        .query_one(
+            "SELECT COUNT(*) FROM performance_schema.replication_group_members \
+             WHERE MEMBER_ID = @@GLOBAL.server_uuid AND MEMBER_STATE IN ('OFFLINE', 'ERROR')",
+        )
+        .await?;
     let (replicas, note) = match registered_dumps(&mut session, &facts.version).await {
         Ok(dumps) => (dumps, None),
         Err(error) if error.class() == Class::Authentication => {
@@ -158,6 +166,7 @@ async fn visit(url: &ServerUrl) -> Result<Visit, MysqlError> {
         address: url.address(),
         facts,
         channels,
+        left_group: left_group > 0,
         replicas: replicas
             .into_iter()
             .filter(|dump| !dump.streamer)

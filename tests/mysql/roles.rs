@@ -206,7 +206,9 @@ async fn a_streamers_privileges_are_enough() -> Result<()> {
     );
     drop(dump);
     until("the dump to be forgotten", LIMIT, async || {
+        let mut session = Session::connect(&url).await?;
         let left = registered_dumps(&mut session, &version).await?;
+        session.close().await;
         Ok(left.is_empty().then_some(()))
     })
     .await

@@ -57,8 +57,9 @@ pub enum DumpPacket {
     Event {
         /// Its bytes.
         bytes: Bytes,
-        /// Whether the source waits for an acknowledgement of this event, which ends a
-        /// transaction then; never so without [`DumpOptions::semi_sync`].
+        /// Whether the source waits for an acknowledgement of this event: it ends a group of
+        /// transactions that are committed together, and none of them returns before. Never so
+        /// without [`DumpOptions::semi_sync`].
         acknowledge: bool,
     },
     /// The server ended the stream.
@@ -179,6 +180,10 @@ impl BinlogDump {
     /// The position is the end of the last event that is meant. The source takes it for all that
     /// lies before it too, so one acknowledgement may stand for many events that wanted one. If
     /// this future is dropped, [`BinlogDump::next`] sends what is left of the packet.
+    ///
+    /// A source that went on without replicas waits for none before one has told that it is up to
+    /// date. A dump that has it all gets no event to acknowledge: the place of the first heartbeat
+    /// does as well, since everything before it was sent or is in the set that was asked from.
     ///
     /// # Errors
     ///

@@ -19,6 +19,7 @@
 //! The programs come from the folder in `QUILLBACK_TEST_BIN`, or from the repository's `tests/setup`: see [`programs`].
 
 pub mod checksum;
+mod encryption;
 pub mod ledger;
 mod minio;
 mod port;
