@@ -1,11 +1,20 @@
 //! The stream on real servers: what the archive holds is what the servers wrote, byte for byte,
 //! through rotations, deaths of the streamer, takeovers and failovers.
 
+mod audit;
+mod by_hand;
+mod decisions;
 mod failover;
+mod failovers;
+mod giant;
+mod outage;
+mod place;
+mod promotion;
 mod refusals;
 mod single;
 mod source_log;
 mod store_faults;
+mod takeover;
 mod writes;
 
 use std::sync::Arc;
@@ -21,7 +30,7 @@ use quillback::mysql::ServerUrl;
 use quillback::mysql::binlog::{GtidEvent, Piece, Splitter};
 use quillback::storage::MemoryStorage;
 use quillback::stream::{StreamError, StreamOptions, StreamReport};
-use quillback_harness::{Server, programs};
+use quillback_harness::Server;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -137,52 +146,4 @@ async fn archived(repository: &Repository) -> Result<Vec<Transaction>> {
         ensure!(gtids.into_iter().collect::<GtidSet>() == index.added);
     }
     Ok(whole)
-}
-
-/// Has every segment read by zstd and mysqlbinlog, as somebody without Quillback would.
-async fn check_by_hand(repository: &Repository) -> Result<usize> {
-    let mysqlbinlog = programs::find("mysqlbinlog")?;
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("binlog.000001");
-    let chain = repository.chain(BranchNumber(1)).await?;
-    for stored in &chain.segments {
-        let key = stored.name.key();
-        let object = repository.storage().get(&key).await?;
-        std::fs::write(&file, unpack(&object)?)?;
-        let output = tokio::process::Command::new(&mysqlbinlog)
-            .arg("--verify-binlog-checksum")
-            .arg(&file)
-            .output()
-            .await?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{key}: {said}");
-        // A part ends, or starts, in the middle of a transaction, and mysqlbinlog warns of that.
-        let whole = stored.index.part.is_none();
-        ensure!(!whole || !said.contains("WARNING"), "{key}: {said}");
-    }
-    Ok(chain.segments.len())
-}
-
-/// What `zstd -dc` gives of an object: the program if there is one, else its library.
-fn unpack(object: &[u8]) -> Result<Vec<u8>> {
-    use std::io::{Read as _, Write as _};
-    use std::process::{Command, Stdio};
-
-    let zstd = Command::new("zstd")
-        .arg("-dc")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn();
-    let Ok(mut zstd) = zstd else {
-        let mut unpacked = Vec::new();
-        zstd::stream::read::Decoder::with_buffer(object)?.read_to_end(&mut unpacked)?;
-        return Ok(unpacked);
-    };
-    let mut input = zstd.stdin.take().context("no stdin")?;
-    let object = object.to_vec();
-    let feeding = std::thread::spawn(move || input.write_all(&object));
-    let output = zstd.wait_with_output()?;
-    feeding.join().expect("no panic")?;
-    ensure!(output.status.success(), "zstd -dc fails");
-    Ok(output.stdout)
 }

@@ -75,6 +75,7 @@ impl Server {
             args: vec![format!("--defaults-file={}", my_cnf.display())],
             env: Vec::new(),
             log: folder.path().join("mysqld.log"),
+            stdout: None,
             supervised: options.supervised,
         });
         process.start_again(&options.first_args)?;
