@@ -2,8 +2,10 @@
 //!
 //! The seed of a run is fixed, so that it can be told by its name; `QUILLBACK_TEST_SEED` takes another.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
-use quillback_harness::ledger::primary_of;
+use quillback_harness::ledger::{LedgerOptions, primary_of};
 use quillback_harness::{Ledger, Random, Server, Trio};
 
 use crate::audit::audit;
@@ -49,9 +51,13 @@ async fn survive<const N: usize>(number: u64, mut failovers: [Failover; N]) -> R
 
     let trio = Trio::start().await?;
     let place = Place::folder().await?;
-    let streamer = place.stream(&trio.urls(), &["--flush-interval", "200ms"])?;
+    let streamer = place.stream(&trio.urls(), &["--flush-interval", "500ms"])?;
     streamer.following().await?;
-    let mut ledger = Ledger::start(primary_of(trio.finder())).await?;
+    let options = LedgerOptions {
+        pause: Duration::from_millis(20),
+        ..LedgerOptions::default()
+    };
+    let mut ledger = Ledger::start_with(primary_of(trio.finder()), options).await?;
     ledger.wait_acknowledged(20, LIMIT).await?;
     for (round, failover) in failovers.into_iter().enumerate() {
         let done = async {

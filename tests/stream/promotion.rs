@@ -1,8 +1,8 @@
-//! A source with plain replicas that dies, and the replica that is made the source.
+//! Which server is followed: a replica that was made the source, and a secondary on demand.
 
-use anyhow::{Result, ensure};
-use quillback_harness::ledger::writable_of;
-use quillback_harness::{Ledger, Replicas};
+use anyhow::{Context as _, Result, ensure};
+use quillback_harness::ledger::{primary_of, writable_of};
+use quillback_harness::{Ledger, Replicas, Server, Trio};
 
 use crate::audit::audit;
 use crate::by_hand::check_by_hand;
@@ -35,4 +35,50 @@ async fn the_stream_goes_on_from_the_replica_that_was_promoted() -> Result<()> {
     audit(&place.repository, &ledger).await?;
     check_by_hand(&place.repository).await?;
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secondary_is_followed_as_long_as_it_is_one() -> Result<()> {
+    let trio = Trio::start().await?;
+    let place = Place::folder().await?;
+    let flags = ["--from", "secondary", "--flush-interval", "500ms"];
+    let streamer = place.stream(&trio.urls(), &flags)?;
+    let mut followed = secondary(&trio, &streamer.following().await?).await?;
+    let mut ledger = Ledger::start(primary_of(trio.finder())).await?;
+    ledger.wait_acknowledged(50, LIMIT).await?;
+
+    // It becomes the primary.
+    trio.set_primary(followed).await?;
+    followed = secondary(&trio, &streamer.following().await?).await?;
+    ledger.wait_acknowledged(50, LIMIT).await?;
+
+    // It dies.
+    followed.kill9().await?;
+    let next = secondary(&trio, &streamer.following().await?).await?;
+    ensure!(next.port() != followed.port());
+    ledger.wait_acknowledged(50, LIMIT).await?;
+    trio.rejoin(followed, 3).await?;
+
+    // Its primary dies: it may be the next one, and then the other is followed.
+    let primary = trio.primary().await?;
+    primary.kill9().await?;
+    trio.wait_failover(primary).await?;
+    trio.rejoin(primary, 3).await?;
+    ledger.wait_acknowledged(50, LIMIT).await?;
+    ledger.stop().await;
+    let executed = gtid_executed(trio.primary().await?).await?;
+    place.wait_holds(&streamer, &executed).await?;
+    streamer.stop().await?.is(0);
+    audit(&place.repository, &ledger).await?;
+    check_by_hand(&place.repository).await?;
+    Ok(())
+}
+
+/// The member of this address, which must be a secondary.
+async fn secondary<'a>(trio: &'a Trio, address: &str) -> Result<&'a Server> {
+    let secondaries = trio.secondaries().await?;
+    let found = secondaries
+        .into_iter()
+        .find(|server| server.address() == address);
+    found.with_context(|| format!("{address} is followed, which is no secondary"))
 }

@@ -13,7 +13,7 @@ use crate::place::{LIMIT, Place, Streamer};
 const ROUNDS: usize = 12;
 
 /// A source that lets no commit return before one replica has acknowledged it.
-async fn source() -> Result<Server> {
+pub(crate) async fn source() -> Result<Server> {
     let lines = [
         "plugin_load_add=semisync_source.so",
         "rpl_semi_sync_source_enabled=ON",
@@ -36,7 +36,7 @@ fn writers() -> LedgerOptions {
 }
 
 /// Waits until the source counts it among its semi-sync replicas.
-async fn acknowledging(server: &Server, streamer: &Streamer) -> Result<()> {
+pub(crate) async fn acknowledging(server: &Server, streamer: &Streamer) -> Result<()> {
     streamer.following().await?;
     until("a semi-sync replica", LIMIT, async || {
         ensure!(streamer.is_alive(), "{}", streamer.stderr());

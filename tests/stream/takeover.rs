@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use quillback::archive::layout::{Epoch, SegmentName};
 use quillback::storage::list_all;
 use quillback_harness::ledger::fixed;
-use quillback_harness::{Ledger, Minio, Server};
+use quillback_harness::{Ledger, Minio, Random, Server};
 
 use crate::audit::audit;
 use crate::by_hand::check_by_hand;
@@ -67,6 +67,40 @@ async fn take_turns(place: &Place) -> Result<()> {
     streamers.push(current);
     audit(&place.repository, &ledger).await?;
     reported_counts(place, &streamers).await?;
+    check_by_hand(&place.repository).await?;
+    Ok(())
+}
+
+/// SIGKILL at whatever point it is, again and again; each run goes on from what the one before it left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_streamer_that_is_killed_again_and_again_loses_and_doubles_nothing() -> Result<()> {
+    let place = Place::folder().await?;
+    let server = Server::start().await?;
+    let servers = [server.url()];
+    let mut random = Random::new(20_261_121);
+    let mut streamers = Vec::new();
+    let mut streamer = place.stream(&servers, &["--flush-interval", "20ms"])?;
+    streamer.following().await?;
+    let mut ledger = Ledger::start(fixed(&server.url())).await?;
+    for _ in 0..12 {
+        let more = usize::try_from(random.below(40))?;
+        ledger.wait_acknowledged(more, LIMIT).await?;
+        streamer.kill().await?;
+        let next = place.stream(&servers, &["--flush-interval", "20ms"])?;
+        // It may be killed before it follows anything, and then nothing is to be waited for.
+        if !random.once_in(4) {
+            next.following().await?;
+        }
+        streamers.push(std::mem::replace(&mut streamer, next));
+    }
+    ledger.stop().await;
+    place
+        .wait_holds(&streamer, &gtid_executed(&server).await?)
+        .await?;
+    streamer.stop().await?.is(0);
+    streamers.push(streamer);
+    audit(&place.repository, &ledger).await?;
+    reported_counts(&place, &streamers).await?;
     check_by_hand(&place.repository).await?;
     Ok(())
 }
