@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use quillback_harness::ledger::{LedgerOptions, primary_of};
-use quillback_harness::{Ledger, Random, Server, Trio};
+use quillback_harness::{Ledger, Random, Server, Trio, TrioOptions};
 
 use crate::audit::audit;
 use crate::by_hand::check_by_hand;
@@ -49,7 +49,9 @@ async fn survive<const N: usize>(number: u64, mut failovers: [Failover; N]) -> R
     let mut random = Random::new(seed + number);
     random.shuffle(&mut failovers);
 
-    let trio = Trio::start().await?;
+    // A member that is shut down amid commits would wait a minute for those that nobody certifies any more.
+    let options = TrioOptions::new().line("loose-group_replication_components_stop_timeout=5");
+    let trio = Trio::start_with(options).await?;
     let place = Place::folder().await?;
     let streamer = place.stream(&trio.urls(), &["--flush-interval", "500ms"])?;
     streamer.following().await?;

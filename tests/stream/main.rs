@@ -23,12 +23,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use chrono::Utc;
 use quillback::archive::layout::BranchNumber;
-use quillback::archive::repository::Repository;
+use quillback::archive::repository::{ArchiveError, Repository};
 use quillback::clock::SystemClock;
 use quillback::gtid::{Gtid, GtidSet};
 use quillback::mysql::ServerUrl;
 use quillback::mysql::binlog::{GtidEvent, Piece, Splitter};
-use quillback::storage::MemoryStorage;
+use quillback::storage::{MemoryStorage, StorageError};
 use quillback::stream::{StreamError, StreamOptions, StreamReport};
 use quillback_harness::Server;
 use tokio::task::JoinHandle;
@@ -109,6 +109,25 @@ async fn gtid_executed(server: &Server) -> Result<GtidSet> {
 
 /// Every whole transaction of the archive, in its order.
 async fn archived(repository: &Repository) -> Result<Vec<Transaction>> {
+    for _ in 0..20 {
+        match read_all(repository).await {
+            // Compacted away since it was listed: what it was made into is listed now.
+            Err(error) if is_gone(&error) => {}
+            read => return read,
+        }
+    }
+    read_all(repository).await
+}
+
+fn is_gone(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<ArchiveError>();
+    matches!(
+        error,
+        Some(ArchiveError::Storage(StorageError::NotFound { .. }))
+    )
+}
+
+async fn read_all(repository: &Repository) -> Result<Vec<Transaction>> {
     let chain = repository.chain(BranchNumber(1)).await?;
     ensure!(chain.problems.is_empty(), "{:?}", chain.problems);
     let mut whole = Vec::new();

@@ -137,3 +137,42 @@ async fn a_store_that_lies_about_single_writes_costs_nothing() -> Result<()> {
     check_by_hand(&place.repository).await?;
     Ok(())
 }
+
+/// Neither end of a run without its store is a good one, and both say that it is for now.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_without_its_store_says_that_it_may_work_later() -> Result<()> {
+    let minio = Minio::start().await?;
+    let proxy = Proxy::start(&address(&minio)?.to_string()).await?;
+    let place = Place::bucket(&minio, &proxy.url(&minio.endpoint())).await?;
+    let server = Server::start().await?;
+    let servers = [server.url()];
+    proxy.cut().await;
+    let ended = place.run(&servers, &["--json", "stream"]).await?;
+    ended.is(30);
+    let hint = "\n  try: again later; AWS_ENDPOINT_URL if it is not AWS\n";
+    ensure!(ended.err.ends_with(hint), "{}", ended.err);
+    proxy.restore().await;
+
+    let streamer = place.stream(&servers, &FLUSH)?;
+    streamer.following().await?;
+    streamer
+        .until_event("a segment", |event| event["event"] == "segment")
+        .await?;
+    proxy.cut().await;
+    server.exec("CREATE DATABASE d").await?;
+    let executed = gtid_executed(&server).await?;
+    // It tells that the store fails once it has something to put.
+    quillback_harness::until("a word of the store", LIMIT, async || {
+        ensure!(streamer.is_alive(), "{}", streamer.stderr());
+        Ok(streamer.stderr().contains("the store fails").then_some(()))
+    })
+    .await?;
+    let ended = streamer.stop().await?;
+    ended.is(30);
+    ensure!(ended.err.contains("\n  try: "), "{}", ended.err);
+    proxy.restore().await;
+    let next = place.take_over(&servers, &FLUSH).await?;
+    place.wait_holds(&next, &executed).await?;
+    next.stop().await?.is(0);
+    Ok(())
+}

@@ -1,5 +1,6 @@
 //! An archive in a place of its own, and the real program at work on it.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -17,6 +18,10 @@ use serde_json::Value;
 
 /// How long a state may take to come; tests run side by side on small machines.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+/// SIGABRT, by which a run dies at a fail point.
+const ABORT: i32 = 6;
+/// The exit code of a streamer whose archive another one has.
+const FENCED: i32 = 11;
 const BUCKET: &str = "archive";
 
 /// An archive, and what the program needs to reach it.
@@ -99,6 +104,30 @@ impl Place {
         env: &[(&str, &str)],
     ) -> Result<Streamer> {
         self.start(&[&["--json", "stream"], arguments].concat(), servers, env)
+    }
+
+    /// Starts a streamer after another one has died, which may be taken for alive as long as the source has not noticed
+    /// its end; returns when it follows a server.
+    pub(crate) async fn take_over(
+        &self,
+        servers: &[String],
+        arguments: &[&str],
+    ) -> Result<Streamer> {
+        until(
+            "the dead streamer to be taken for dead",
+            LIMIT,
+            async || {
+                let streamer = self.stream(servers, arguments)?;
+                match streamer.following().await {
+                    Ok(_) => Ok(Some(streamer)),
+                    Err(error) => match streamer.process.exit_status() {
+                        Some(status) if status.code() == Some(FENCED) => Ok(None),
+                        _ => Err(error),
+                    },
+                }
+            },
+        )
+        .await
     }
 
     /// Runs a command to its end.
@@ -279,6 +308,18 @@ impl Streamer {
             Ok(status) => self.said(status),
             Err(_) => bail!("it does not end:\n{}", self.stderr()),
         }
+    }
+
+    /// Waits until it dies at a fail point.
+    pub(crate) async fn aborted(&self) -> Result<()> {
+        let ended = self.ended().await?;
+        ensure!(
+            ended.status.signal() == Some(ABORT),
+            "it ended with {}: {}",
+            ended.status,
+            ended.err
+        );
+        Ok(())
     }
 
     /// The keys of the segments that it has reported as archived.

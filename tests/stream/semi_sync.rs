@@ -37,7 +37,6 @@ fn writers() -> LedgerOptions {
 
 /// Waits until the source counts it among its semi-sync replicas.
 pub(crate) async fn acknowledging(server: &Server, streamer: &Streamer) -> Result<()> {
-    streamer.following().await?;
     until("a semi-sync replica", LIMIT, async || {
         ensure!(streamer.is_alive(), "{}", streamer.stderr());
         let status: Vec<(String, String)> = server
@@ -72,7 +71,7 @@ async fn what_was_committed_is_in_the_archive_when_the_source_dies() -> Result<(
         }
         server.start_again().await?;
         if round % 2 == 0 {
-            streamer = place.stream(&servers, &stream)?;
+            streamer = place.take_over(&servers, &stream).await?;
         }
         acknowledging(&server, &streamer).await?;
     }
@@ -122,7 +121,7 @@ async fn what_was_committed_is_in_the_spool_when_the_source_dies() -> Result<()>
             .exec(&format!("PURGE BINARY LOGS TO '{kept}'"))
             .await?;
         proxy.restore().await;
-        streamer = place.stream(&servers, &stream)?;
+        streamer = place.take_over(&servers, &stream).await?;
         acknowledging(&server, &streamer).await?;
         place
             .wait_holds(&streamer, &crate::gtid_executed(&server).await?)
