@@ -84,6 +84,7 @@ impl Server {
             args,
             env: Vec::new(),
             log: folder.path().join("mysqld.log"),
+            stdout: None,
             supervised: options.supervised,
         });
         process.start_again(&options.first_args)?;
