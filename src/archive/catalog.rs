@@ -263,7 +263,10 @@ impl Chain {
 
     /// The chain, knowing that there are objects whose indexes cannot be read.
     #[must_use]
-    pub fn with_unreadable(mut self, unreadable: impl IntoIterator<Item = (String, String)>) -> Self {
+    pub fn with_unreadable(
+        mut self,
+        unreadable: impl IntoIterator<Item = (String, String)>,
+    ) -> Self {
         let problems = unreadable
             .into_iter()
             .map(|(segment, reason)| Problem::Unreadable { segment, reason });

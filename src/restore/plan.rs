@@ -113,7 +113,9 @@ pub enum PlanError {
         accepted: GtidSet,
     },
     /// The named snapshot is of another history.
-    #[error("snapshot {id} is no state of branch {branch}: it holds {beyond:#}, which was lost there")]
+    #[error(
+        "snapshot {id} is no state of branch {branch}: it holds {beyond:#}, which was lost there"
+    )]
     OtherHistory {
         /// The snapshot.
         id: SnapshotId,

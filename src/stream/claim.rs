@@ -95,7 +95,7 @@ async fn after_claim(
     let resume_at = chain.resume_point();
     let previous = match resume_at {
         None => None,
-        Some(stored) => Some(*repository.read_segment(stored).await?.sha256()),
+        Some(stored) => Some(repository.link_of(stored).await?),
     };
     Ok(Claimed {
         start: resume(&chain, origin),

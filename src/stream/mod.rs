@@ -7,6 +7,7 @@
 //! a gapless continuation of what was there.
 
 pub mod claim;
+pub mod compact;
 pub mod cutter;
 mod error;
 pub mod follow;
