@@ -22,4 +22,6 @@ pub mod script;
 pub mod segment;
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::catalog::StoredSegment;
+use super::hash::Sha256;
 use super::identity::{ARCHIVE_FORMAT, Branch, Claim, Identity};
 use super::layout::{self, BranchNumber, Epoch, SegmentName};
 use super::manifest::Manifest;
@@ -324,6 +325,19 @@ impl Repository {
             Ok(segment)
         } else {
             Err(ArchiveError::Misnamed { key })
+        }
+    }
+
+    /// What the segment behind this one says of it: the digest of the last fresh object that it
+    /// is or stands for.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError`].
+    pub async fn link_of(&self, stored: &StoredSegment) -> Result<Sha256, ArchiveError> {
+        match stored.index.ends_with {
+            Some(digest) => Ok(digest),
+            None => Ok(*self.read_segment(stored).await?.sha256()),
         }
     }
 

@@ -331,11 +331,10 @@ fn tell(event: &StreamEvent, quiet: bool, progress: &render::Progress) {
         StreamEvent::Compacted {
             replaced,
             made,
-            saved_bytes,
+            segments,
         } => format!(
-            "compacted {} into {made}, {} less",
+            "compacted {} into {made}; the log has {segments}",
             render::plural(*replaced, "segment"),
-            render::bytes(u64::try_from(*saved_bytes).unwrap_or(0))
         ),
         StreamEvent::Spooled { .. } | StreamEvent::PurgeHeadroom { .. } => return,
         StreamEvent::Following {

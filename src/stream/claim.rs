@@ -106,7 +106,7 @@ async fn after_claim(
     let resume_at = chain.resume_point();
     let previous = match resume_at {
         None => None,
-        Some(stored) => Some(*repository.read_segment(stored).await?.sha256()),
+        Some(stored) => Some(repository.link_of(stored).await?),
     };
     let full = chain.segments.iter().rev();
     let latest = match full.clone().find(|stored| stored.index.transactions > 0) {

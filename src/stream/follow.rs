@@ -19,6 +19,7 @@ use super::acknowledge::Acknowledgements;
 use super::cutter::Cutter;
 use super::error::StreamError;
 use super::horizon::Horizon;
+use super::housekeeping::Housekeeping;
 use super::monitor::Monitor;
 use super::options::{SemiSync, StreamOptions};
 use super::purge::PurgeWatch;
@@ -144,8 +145,16 @@ pub async fn run_from(
         spool,
         cancel.clone(),
     );
+    let housekeeping = Housekeeping::new(
+        repository,
+        (start.branch, epoch),
+        options.compact_after,
+        Arc::clone(&clock),
+        options.level,
+    );
     let mut follower = Follower {
         cutter,
+        housekeeping,
         shipper,
         packing: Vec::new(),
         safe: before.clone(),
@@ -178,6 +187,7 @@ pub async fn run_from(
     }
     .await;
     let flushed = follower.finish().await;
+    follower.housekeeping.stop().await;
     outcome.and(flushed)?;
     Ok(follower.report)
 }
@@ -192,6 +202,7 @@ enum Ended {
 struct Follower {
     cutter: Cutter,
     shipper: Shipper,
+    housekeeping: Housekeeping,
     /// Blocks of the draft that is being filled.
     packing: Vec<Packing>,
     /// One for each block that may be packed at a time.
@@ -377,6 +388,11 @@ impl Follower {
                     }
                 }
                 () = inlet.room(), if !reading => {}
+                told = self.housekeeping.pass() => {
+                    if let Some(event) = told? {
+                        (self.observer)(event);
+                    }
+                }
                 note = self.shipper.next_note() => {
                     self.settle(note?)?;
                     self.acknowledgements.send_shipped(&mut *dump, self.shipped).await?;
@@ -677,6 +693,12 @@ impl Follower {
             self.wait_for_note().await?;
         }
         self.shipper.join().await?;
+        if self.options.once
+            && !self.cancel.is_cancelled()
+            && let Some(event) = self.housekeeping.last_pass().await?
+        {
+            (self.observer)(event);
+        }
         self.acknowledgements
             .finish(&self.report.gtid_set, &self.cutter.received())
     }

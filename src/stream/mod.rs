@@ -9,10 +9,12 @@
 
 mod acknowledge;
 pub mod claim;
+pub mod compact;
 pub mod cutter;
 mod error;
 pub mod follow;
 mod horizon;
+mod housekeeping;
 mod journal;
 mod liveness;
 mod monitor;

@@ -107,8 +107,8 @@ pub enum StreamEvent {
         replaced: u64,
         /// Segments that stand for them.
         made: u64,
-        /// Bytes less in the store.
-        saved_bytes: i64,
+        /// Segments that the log has now.
+        segments: u64,
     },
     /// The source was lost or is not the right one any more.
     Interrupted {

@@ -1,5 +1,7 @@
 //! Chains of made-up segments: takeovers, holes, compaction, conflicts.
 
+mod model;
+
 use chrono::DateTime;
 
 use super::*;
@@ -212,4 +214,107 @@ fn a_new_claim_goes_on_before_an_unfinished_transaction() {
     let got = chain(&[&a, &half]);
     assert_eq!(got.resume_point().map(|s| s.name.first), Some(1));
     assert_eq!(got.problems, []);
+}
+
+#[test]
+fn an_accepted_gap_is_no_problem_and_is_never_forgotten() {
+    let mut a = segment((1, 1, 1), ("", "1-5"), None);
+    a.index.last_commit = DateTime::from_timestamp(100, 0);
+    let mut b = segment((1, 2, 2), ("1-9", "10"), Some(&a));
+    b.index.first_commit = DateTime::from_timestamp(200, 0);
+    let without = chain(&[&a, &b]);
+    assert_eq!(
+        without.problems,
+        [Problem::Gap {
+            before: b.name.key(),
+            missing: set("6-9")
+        }]
+    );
+    b.index.gap = set("6-9");
+    let got = chain(&[&a, &b]);
+    assert_eq!(got.problems, []);
+    assert_eq!(
+        got.gaps,
+        [AcceptedGap {
+            missing: set("6-9"),
+            segment: b.name.key(),
+            last_commit: DateTime::from_timestamp(100, 0),
+            first_commit: DateTime::from_timestamp(200, 0),
+        }]
+    );
+    assert_eq!((got.accepted(), got.missing()), (set("6-9"), set("")));
+    assert_eq!(got.held(), set("1-5:10"));
+    // What was accepted excuses nothing else.
+    b.index.gap = set("6-8");
+    let got = chain(&[&a, &b]);
+    assert_eq!((got.accepted(), got.missing()), (set("6-8"), set("9")));
+    b.index.gap = set("6-12");
+    assert!(matches!(
+        chain(&[&a, &b]).problems[..],
+        [Problem::Discontinuity { .. }]
+    ));
+    // The link to the segment before is looked at all the same.
+    b.index.gap = set("6-9");
+    b.index.previous = None;
+    assert_eq!(
+        chain(&[&a, &b]).problems,
+        [Problem::BrokenLink {
+            segment: b.name.key()
+        }]
+    );
+}
+
+#[test]
+fn a_link_reaches_over_compacted_segments() {
+    let a = segment((1, 1, 1), ("", "1-5"), None);
+    let b = segment((1, 2, 2), ("1-5", "6-7"), Some(&a));
+    let c = segment((1, 3, 3), ("1-7", "8"), Some(&b));
+    let mut compacted = segment((1, 1, 2), ("", "1-7"), None);
+    compacted.index.ends_with = c.index.previous;
+    assert_eq!(chain(&[&compacted, &c]).problems, []);
+    compacted.index.ends_with = b.index.previous;
+    assert_eq!(
+        chain(&[&compacted, &c]).problems,
+        [Problem::BrokenLink {
+            segment: c.name.key()
+        }]
+    );
+}
+
+#[test]
+fn twins_are_a_conflict_only_if_they_are_fresh() {
+    let a = segment((1, 1, 1), ("", "1-5"), None);
+    let mut twin = segment((1, 1, 1), ("", "1-5"), None);
+    twin.name.hash8 = "ffffffff".to_owned();
+    let conflict = Problem::Conflict {
+        epoch: Epoch(1),
+        sequence: 1,
+    };
+    assert_eq!(chain(&[&a, &twin]).problems, [conflict]);
+    let (mut one, mut other) = (a.clone(), twin.clone());
+    one.name.compacted = true;
+    other.name.compacted = true;
+    for present in [[&one, &other], [&other, &one]] {
+        let got = chain(&present);
+        assert_eq!(got.problems, []);
+        assert_eq!(
+            got.segments[0].name.hash8,
+            one.name.hash8.clone().min(other.name.hash8.clone())
+        );
+        assert_eq!(got.beside.len(), 1);
+    }
+    assert_eq!(chain(&[&a, &other]).problems, []);
+}
+
+#[test]
+fn an_epoch_that_is_gone_altogether_is_missed() {
+    let a = segment((1, 1, 1), ("", "1-5"), None);
+    let b = segment((1, 2, 2), ("1-5", "6-7"), Some(&a));
+    let c = segment((2, 1, 1), ("1-7", "8"), Some(&b));
+    let missing = Problem::MissingSegments {
+        epoch: Epoch(1),
+        from: 1,
+        to: 2,
+    };
+    assert_eq!(chain(&[&c]).problems, [missing]);
 }

@@ -108,7 +108,11 @@ impl Repository {
 
     /// Reads the index of an object of `size` bytes; one of another length than its index says is
     /// damaged, which need not wait until it is read.
-    async fn index(&self, name: &SegmentName, size: u64) -> Result<SegmentIndex, ArchiveError> {
+    pub(super) async fn index(
+        &self,
+        name: &SegmentName,
+        size: u64,
+    ) -> Result<SegmentIndex, ArchiveError> {
         let key = name.key();
         let damaged = |source| ArchiveError::Segment {
             key: key.clone(),

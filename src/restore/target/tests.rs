@@ -135,7 +135,7 @@ fn until(micros: i64) -> Target {
 
 #[test]
 fn the_made_up_log_is_whole() {
-    assert_eq!(three_segments().chain.problems, []);
+    assert_eq!(three_segments().history.problems, []);
 }
 
 #[test]
