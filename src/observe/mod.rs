@@ -1,4 +1,7 @@
-//! What a run tells about itself: phases, progress, metrics, logging.
+//! What a run tells about itself: phases, metrics, probes, the service manager, fail points.
 
+pub mod endpoint;
+pub mod exposition;
 pub mod fail_point;
 pub mod phase;
+pub mod service;

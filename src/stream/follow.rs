@@ -24,7 +24,9 @@ use super::monitor::Monitor;
 use super::options::{SemiSync, StreamOptions};
 use super::purge::PurgeWatch;
 use super::recover;
-use super::report::{Observer, StreamEvent, StreamPlan, StreamReport};
+use super::report::{
+    Observer, StreamEnd, StreamEvent, StreamPlan, StreamReport, beating, heartbeats,
+};
 use super::ship::{Note, Packing, Parcel, ShipOptions, Shipped, Shipper};
 use super::source::{SILENCE, Servers};
 use super::start::{Begun, Environment, Start, begin, next_source};
@@ -42,6 +44,8 @@ use crate::observe::fail_point::FailPoint;
 const REFUSALS: u32 = 4;
 /// The longest pause between two tries to reach a source.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// With `once`, a run gives up when nothing has come for so long since its source was lost.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Events that are taken before the loop looks up.
 const BATCH: usize = 256;
 /// While segments queue up they are cut less often, by this factor.
@@ -107,7 +111,7 @@ pub async fn run_from(
         observer: &observer,
         cancel: &cancel,
     };
-    let Some(begun) = begin(&environment, upstream, replica_uuid).await? else {
+    let Some(begun) = beating(&observer, begin(&environment, upstream, replica_uuid)).await? else {
         return Ok(StreamReport::default());
     };
     let Begun {
@@ -123,6 +127,7 @@ pub async fn run_from(
         branch: start.branch.0,
         start: claimed.start.clone(),
         accepted_gap: accepted_gap.clone(),
+        complete_to: start.complete_to,
     });
     let before = claimed.start.union(&accepted_gap);
     let mut cutter = Cutter::new(start.branch, epoch, before.clone(), options.segment_bytes);
@@ -188,7 +193,7 @@ pub async fn run_from(
     .await;
     let flushed = follower.finish().await;
     follower.housekeeping.stop().await;
-    outcome.and(flushed)?;
+    follower.report.ended = outcome.and_then(|ended| flushed.map(|()| ended))?;
     Ok(follower.report)
 }
 
@@ -277,7 +282,7 @@ impl Follower {
         &mut self,
         upstream: &mut dyn Upstream,
         first: Box<dyn Source>,
-    ) -> Result<(), StreamError> {
+    ) -> Result<StreamEnd, StreamError> {
         let pauses = || {
             ExponentialBuilder::default()
                 .with_jitter()
@@ -289,17 +294,29 @@ impl Follower {
         let mut pause = pauses();
         let mut refusals = 0;
         let mut next = Ok(first);
+        let mut lost: Option<(Instant, GtidSet)> = None;
         loop {
             let started = Instant::now();
             let followed = match next {
                 Ok(source) => self.follow(source).await,
                 Err(error) => Err(error),
             };
+            let received = self.cutter.received();
+            let since = match lost.take() {
+                Some((since, before)) if before == received => since,
+                _ => Instant::now(),
+            };
+            lost = Some((since, received.clone()));
             let reason = match followed {
-                Ok(Ended::Cancelled | Ended::CaughtUp) => return Ok(()),
+                Ok(Ended::Cancelled) => return Ok(StreamEnd::Stopped),
+                Ok(Ended::CaughtUp) => return Ok(StreamEnd::CaughtUp),
                 Ok(Ended::Lost(reason)) => reason,
                 // Without the shipper nothing more can be kept.
                 Err(error) if self.shipper.has_ended() => return Err(error),
+                // Whoever called it will call again.
+                Err(error) if self.options.once && since.elapsed() > PATIENCE => {
+                    return Err(error);
+                }
                 Err(error) if error.class().is_transient() => with_causes(&error),
                 Err(error) if is_refused_dump(&error) && refusals < REFUSALS => {
                     refusals += 1;
@@ -321,9 +338,13 @@ impl Follower {
                 self.send(draft).await?;
             }
             if !self.pause(wait).await? {
-                return Ok(());
+                return Ok(StreamEnd::Stopped);
             }
-            next = next_source(upstream, &self.cutter.received(), &*self.clock).await;
+            next = beating(
+                &self.observer,
+                next_source(upstream, &received, &*self.clock),
+            )
+            .await;
         }
     }
 
@@ -332,8 +353,10 @@ impl Follower {
         let clock = Arc::clone(&self.clock);
         let over = clock.sleep(wait);
         tokio::pin!(over);
+        let mut beats = heartbeats();
         loop {
             tokio::select! {
+                _ = beats.tick() => (self.observer)(StreamEvent::Alive),
                 () = &mut over => return Ok(true),
                 () = self.cancel.cancelled() => return Ok(false),
                 note = self.shipper.next_note() => self.settle(note?)?,
@@ -372,6 +395,7 @@ impl Follower {
         let mut monitor = Monitor::start(source, self.options.flush_interval);
         let mut ticks = tokio::time::interval(self.options.flush_interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut beats = heartbeats();
         let mut heard = Instant::now();
         let mut waited = 0;
         loop {
@@ -414,6 +438,10 @@ impl Follower {
                         let address = info.name;
                         return Err(WireError::Silent { address, seconds }.into());
                     }
+                }
+                _ = beats.tick() => {
+                    (self.observer)(StreamEvent::Alive);
+                    continue;
                 }
                 () = self.cancel.cancelled() => {
                     while let Some(DumpPacket::Event { bytes, acknowledge }) = dump.received()? {
@@ -605,7 +633,7 @@ impl Follower {
     }
 
     async fn wait_for_note(&mut self) -> Result<(), StreamError> {
-        let note = self.shipper.next_note().await?;
+        let note = beating(&self.observer, self.shipper.next_note()).await?;
         self.settle(note)
     }
 
@@ -663,6 +691,7 @@ impl Follower {
             last_commit: index.last_commit,
             complete_to: self.report.complete_to,
             lag_seconds: lag,
+            spooled_bytes: shipped.spooled_bytes,
         });
         self.safe.extend_from(&shipped.index.added);
         self.forget_safe()

@@ -31,6 +31,6 @@ pub mod upstream;
 pub use error::StreamError;
 pub use follow::{plan, run, run_from};
 pub use options::{FollowFrom, SemiSync, StreamOptions};
-pub use report::{Observer, StreamEvent, StreamPlan, StreamReport};
+pub use report::{HEARTBEAT, Observer, StreamEnd, StreamEvent, StreamPlan, StreamReport};
 pub use source::Servers;
 pub use spool::SpoolOptions;

@@ -1,9 +1,11 @@
 //! What a stream tells while it runs, and what it did.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use tokio::time::{Interval, MissedTickBehavior};
 use uuid::Uuid;
 
 use crate::gtid::GtidSet;
@@ -23,6 +25,9 @@ pub enum StreamEvent {
         /// What was accepted as lost with this claim.
         #[serde(skip_serializing_if = "GtidSet::is_empty")]
         accepted_gap: GtidSet,
+        /// Up to which moment the archive is complete already.
+        #[serde(with = "crate::clock::micros_option")]
+        complete_to: Option<DateTime<Utc>>,
     },
     /// Another streamer has the archive, and this one waits for its end.
     Standby {
@@ -74,6 +79,8 @@ pub enum StreamEvent {
         complete_to: Option<DateTime<Utc>>,
         /// Seconds from its newest commit to durability.
         lag_seconds: Option<f64>,
+        /// Bytes that still wait on disk.
+        spooled_bytes: u64,
     },
     /// The store fails; the stream goes on as long as there is room for what it receives.
     StoreFailing {
@@ -117,11 +124,50 @@ pub enum StreamEvent {
         /// When the next try is made, in seconds.
         retry_seconds: f64,
     },
+    /// The stream's loop goes round; said every [`HEARTBEAT`], whatever it waits for.
+    Alive,
+}
+
+/// How often a stream says that it lives.
+pub const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// Does something that may take long, and says meanwhile that the stream lives.
+pub(super) async fn beating<T>(observer: &Observer, work: impl Future<Output = T>) -> T {
+    let mut beats = heartbeats();
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = beats.tick() => observer(StreamEvent::Alive),
+        }
+    }
+}
+
+/// Ticks when it is time for [`StreamEvent::Alive`].
+pub(super) fn heartbeats() -> Interval {
+    let mut beats = tokio::time::interval(HEARTBEAT);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beats
+}
+
+/// How a stream came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamEnd {
+    /// It was stopped before it had the archive.
+    #[default]
+    Unclaimed,
+    /// It was stopped; all that it had received whole is archived.
+    Stopped,
+    /// With `once`: all that the source had when it was first asked is archived.
+    CaughtUp,
 }
 
 /// What a stream did.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct StreamReport {
+    /// How it ended.
+    pub ended: StreamEnd,
     /// The claim's number.
     pub epoch: u64,
     /// The history.

@@ -55,6 +55,8 @@ pub(super) struct Shipped {
     pub(super) index: SegmentIndex,
     pub(super) stored_bytes: u64,
     pub(super) durable: DateTime<Utc>,
+    /// Bytes that still wait on disk.
+    pub(super) spooled_bytes: u64,
 }
 
 /// What the uploader tells.
@@ -452,6 +454,7 @@ impl Uploader {
             index: front.index,
             stored_bytes: front.bytes,
             durable: self.clock.now(),
+            spooled_bytes: self.spool.as_ref().map_or(0, Spool::used),
         };
         // Nobody listens only when the stream ends.
         let _ = self.tell.send(Note::Shipped(Box::new(shipped)));
