@@ -29,6 +29,7 @@ use super::ship::{Note, Packing, Parcel, ShipOptions, Shipped, Shipper};
 use super::source::{SILENCE, Servers};
 use super::start::{Begun, Environment, Start, begin, next_source};
 use super::upstream::{Dump, DumpWish, Source, Upstream};
+use super::witness::Witness;
 use crate::archive::repository::Repository;
 use crate::archive::segment::Draft;
 use crate::clock::Clock;
@@ -151,6 +152,7 @@ pub async fn run_from(
         options.compact_after,
         Arc::clone(&clock),
         options.level,
+        options.fail_points.clone(),
     );
     let mut follower = Follower {
         cutter,
@@ -169,6 +171,7 @@ pub async fn run_from(
             ..StreamReport::default()
         },
         horizon: Horizon::default(),
+        witness: None,
         acknowledgements,
         purge: PurgeWatch::default(),
         since: start.since,
@@ -212,6 +215,8 @@ struct Follower {
     /// How many of them are durable.
     shipped: u64,
     horizon: Horizon,
+    /// Compares what the source sends again.
+    witness: Option<Witness>,
     acknowledgements: Acknowledgements,
     /// What is in the archive or in a segment of the spool.
     safe: GtidSet,
@@ -353,7 +358,12 @@ impl Follower {
             replica_uuid: self.replica_uuid,
             semi_sync: self.options.semi_sync != SemiSync::Off,
         };
-        let mut dump = source.dump(wish, &have).await?;
+        let (_, purged) = source.history().await?;
+        let mut witness = Witness::new(&info.name, self.cutter.latest(), &purged);
+        let asked = have.subtract(&witness.asks_for());
+        let mut dump = source.dump(wish, &asked).await?;
+        witness.expect(dump.checksum());
+        self.witness = Some(witness);
         self.options.fail_points.pass(FailPoint::Following);
         let turned = self
             .cutter
@@ -491,6 +501,13 @@ impl Follower {
         event: &[u8],
         acknowledge: bool,
     ) -> Result<bool, StreamError> {
+        if self.is_known(event)? {
+            self.cutter.skip(event);
+            if acknowledge {
+                self.acknowledgements.want(self.cutter.position().clone());
+            }
+            return Ok(false);
+        }
         let inside = self.cutter.is_inside();
         if self.acknowledgements.keeps_journal() {
             let received = match inside {
@@ -525,6 +542,18 @@ impl Follower {
                 })
             }
         }
+    }
+
+    /// Whether the event belongs to a transaction that was asked for only to be compared.
+    fn is_known(&mut self, event: &[u8]) -> Result<bool, StreamError> {
+        let Some(witness) = &mut self.witness else {
+            return Ok(false);
+        };
+        let known = witness.takes(event)?;
+        if witness.is_done() {
+            self.witness = None;
+        }
+        Ok(known)
     }
 
     /// Has a block packed beside the reading, when a thread is free for it.
@@ -576,8 +605,15 @@ impl Follower {
         Err(StreamError::Stopped)
     }
 
-    /// Acknowledges what is synced to the journal.
+    /// Acknowledges what is safe here already: synced to the journal, or in the archive before
+    /// it came.
     async fn acknowledge_received(&mut self, dump: &mut dyn Dump) -> Result<(), StreamError> {
+        if self.sent == self.shipped && !self.cutter.has_events() {
+            self.acknowledgements.sent(self.sent);
+            self.acknowledgements
+                .send_shipped(dump, self.shipped)
+                .await?;
+        }
         if self
             .acknowledgements
             .send_journaled(dump, &self.options.fail_points)
