@@ -1,0 +1,127 @@
+//! What is asked for on the command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde::Serialize;
+
+use crate::workload::Workload;
+
+pub(crate) const HELP: &str = "\
+benches/run stream [OPTIONS]
+
+  --quick             a fifth of everything: two minutes rather than ten
+  --only PART,...     of levels, catch-up, lag, influence
+  --lag-seconds N     how long the lag is watched on each store
+  --json FILE         where the figures go
+  --hold              leave the first server running with its binlog, to look around or to profile";
+
+/// A part of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Part {
+    Levels,
+    CatchUp,
+    Lag,
+    Influence,
+}
+
+/// How much is done.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Settings {
+    pub(crate) quick: bool,
+    parts: Vec<Part>,
+    lag_seconds: Option<u64>,
+    #[serde(skip)]
+    pub(crate) hold: bool,
+    #[serde(skip)]
+    pub(crate) json: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Reads the arguments.
+    pub(crate) fn from_arguments(arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let mut settings = Self {
+            quick: false,
+            parts: vec![Part::Levels, Part::CatchUp, Part::Lag, Part::Influence],
+            lag_seconds: None,
+            hold: false,
+            json: None,
+        };
+        let mut arguments = arguments;
+        while let Some(argument) = arguments.next() {
+            let mut value = || {
+                arguments
+                    .next()
+                    .with_context(|| format!("{argument} wants a value"))
+            };
+            match argument.as_str() {
+                "--quick" => settings.quick = true,
+                "--hold" => settings.hold = true,
+                "--only" => settings.parts = parts(&value()?)?,
+                "--lag-seconds" => {
+                    let seconds = value()?.parse().context("--lag-seconds wants a number")?;
+                    settings.lag_seconds = Some(seconds);
+                }
+                "--json" => settings.json = Some(PathBuf::from(value()?)),
+                // cargo says so to every benchmark.
+                "--bench" => {}
+                other => bail!("unknown argument {other}"),
+            }
+        }
+        Ok(settings)
+    }
+
+    pub(crate) fn wants(&self, part: Part) -> bool {
+        self.parts.contains(&part)
+    }
+
+    /// How much binlog is caught up with.
+    pub(crate) fn binlog_bytes(&self, workload: Workload) -> u64 {
+        match (workload, self.quick) {
+            (Workload::Mixed, false) => 1_000_000_000,
+            (Workload::Mixed, true) => 200_000_000,
+            (Workload::Small, false) => 300_000_000,
+            (Workload::Small, true) => 60_000_000,
+        }
+    }
+
+    /// How much of it the levels are measured on.
+    pub(crate) fn sample_bytes(&self) -> u64 {
+        if self.quick { 32 << 20 } else { 128 << 20 }
+    }
+
+    /// How often each contestant catches up.
+    pub(crate) fn rounds(&self) -> usize {
+        3
+    }
+
+    /// How long the lag is watched.
+    pub(crate) fn lag_span(&self) -> Duration {
+        let default = if self.quick { 12 } else { 60 };
+        Duration::from_secs(self.lag_seconds.unwrap_or(default))
+    }
+
+    /// How long a window with or without the stream is.
+    pub(crate) fn window(&self) -> Duration {
+        Duration::from_secs(if self.quick { 3 } else { 8 })
+    }
+
+    /// How many windows of each kind there are.
+    pub(crate) fn windows(&self) -> usize {
+        if self.quick { 2 } else { 4 }
+    }
+}
+
+fn parts(text: &str) -> Result<Vec<Part>> {
+    text.split(',')
+        .map(|name| match name {
+            "levels" => Ok(Part::Levels),
+            "catch-up" => Ok(Part::CatchUp),
+            "lag" => Ok(Part::Lag),
+            "influence" => Ok(Part::Influence),
+            other => bail!("there is no part {other}"),
+        })
+        .collect()
+}
