@@ -85,7 +85,7 @@ struct Summary {
     stream_peak_bytes: u64,
 }
 
-/// Measures both workloads.
+/// Measures each workload.
 pub(crate) async fn measure(settings: &Settings, random: &Random) -> Result<Vec<Influence>> {
     println!(
         "\n# influence on the source: {} windows of {} s of each kind and workload",
@@ -93,7 +93,7 @@ pub(crate) async fn measure(settings: &Settings, random: &Random) -> Result<Vec<
         settings.window().as_secs()
     );
     let mut all = Vec::new();
-    for workload in Workload::ALL {
+    for &workload in &settings.workloads {
         all.push(one(settings, workload, random).await?);
     }
     Ok(all)

@@ -3,7 +3,7 @@
 //! This is the packing that the stream does: blocks of 4 MiB, each compressed by itself, decompressed and compared. It is
 //! measured apart from everything else, so that the default level can be chosen by it.
 
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -43,21 +43,15 @@ struct Packing {
 
 /// Measures every level on up to `limit` bytes of the binlog.
 pub(crate) fn measure(workload: Workload, binlog: &Binlog, limit: u64) -> Result<Vec<Level>> {
-    let mut raw = Vec::new();
-    for file in &binlog.files {
-        let rest = limit - raw.len() as u64;
-        std::fs::File::open(file)
-            .and_then(|open| open.take(rest).read_to_end(&mut raw))
-            .with_context(|| format!("failed to read {}", file.display()))?;
-    }
+    let raw = sample(binlog, limit)?;
     let blocks: Vec<&[u8]> = raw.chunks(BLOCK).collect();
     let mut levels = Vec::new();
     for level in LEVELS {
         let mut packing = Vec::new();
         let mut packed = 0;
         for threads in THREADS {
-            let only = pack(&blocks, level, threads, false)?;
-            let whole = pack(&blocks, level, threads, true)?;
+            let only = best(&blocks, level, threads, false)?;
+            let whole = best(&blocks, level, threads, true)?;
             packed = whole.packed;
             let gigabytes = raw.len() as f64 / 1e9;
             packing.push(Packing {
@@ -78,10 +72,41 @@ pub(crate) fn measure(workload: Workload, binlog: &Binlog, limit: u64) -> Result
     Ok(levels)
 }
 
+/// Bytes from the middle of the binlog, where every kind of transaction has had rows to work on.
+fn sample(binlog: &Binlog, limit: u64) -> Result<Vec<u8>> {
+    let mut skip = binlog.bytes.saturating_sub(limit) / 2;
+    let mut raw = Vec::new();
+    for path in &binlog.files {
+        let mut read = || -> std::io::Result<Vec<u8>> {
+            let mut file = std::fs::File::open(path)?;
+            let start = skip.min(file.metadata()?.len());
+            file.seek(SeekFrom::Start(start))?;
+            skip -= start;
+            let mut bytes = Vec::new();
+            file.take(limit - raw.len() as u64)
+                .read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        raw.extend(read().with_context(|| format!("failed to read {}", path.display()))?);
+    }
+    Ok(raw)
+}
+
 struct Packed {
     seconds: f64,
     processor: f64,
     packed: u64,
+}
+
+/// The better of two tries, for whatever else the machine does only ever adds to it.
+fn best(blocks: &[&[u8]], level: i32, threads: usize, compare: bool) -> Result<Packed> {
+    let first = pack(blocks, level, threads, compare)?;
+    let second = pack(blocks, level, threads, compare)?;
+    Ok(Packed {
+        seconds: first.seconds.min(second.seconds),
+        processor: first.processor.min(second.processor),
+        packed: second.packed,
+    })
 }
 
 fn pack(blocks: &[&[u8]], level: i32, threads: usize, compare: bool) -> Result<Packed> {

@@ -66,7 +66,7 @@ async fn run(settings: &Settings) -> Result<()> {
     let random = Random::new(2026);
     let mut results = json!({ "machine": machine, "settings": settings });
     if settings.wants(Part::Levels) || settings.wants(Part::CatchUp) || settings.hold {
-        for workload in Workload::ALL {
+        for &workload in &settings.workloads {
             let found = binlog(settings, workload, &random).await?;
             merge(&mut results, workload.name(), found);
         }

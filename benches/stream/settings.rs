@@ -13,6 +13,7 @@ benches/run stream [OPTIONS]
 
   --quick             a fifth of everything: two minutes rather than ten
   --only PART,...     of levels, catch-up, lag, influence
+  --workload NAME     mixed or small; the lag is always that of small transactions
   --lag-seconds N     how long the lag is watched on each store
   --json FILE         where the figures go
   --hold              leave the first server running with its binlog, to look around or to profile";
@@ -32,6 +33,7 @@ pub(crate) enum Part {
 pub(crate) struct Settings {
     pub(crate) quick: bool,
     parts: Vec<Part>,
+    pub(crate) workloads: Vec<Workload>,
     lag_seconds: Option<u64>,
     #[serde(skip)]
     pub(crate) hold: bool,
@@ -45,6 +47,7 @@ impl Settings {
         let mut settings = Self {
             quick: false,
             parts: vec![Part::Levels, Part::CatchUp, Part::Lag, Part::Influence],
+            workloads: Workload::ALL.into(),
             lag_seconds: None,
             hold: false,
             json: None,
@@ -60,6 +63,7 @@ impl Settings {
                 "--quick" => settings.quick = true,
                 "--hold" => settings.hold = true,
                 "--only" => settings.parts = parts(&value()?)?,
+                "--workload" => settings.workloads = vec![workload(&value()?)?],
                 "--lag-seconds" => {
                     let seconds = value()?.parse().context("--lag-seconds wants a number")?;
                     settings.lag_seconds = Some(seconds);
@@ -89,7 +93,7 @@ impl Settings {
 
     /// How much of it the levels are measured on.
     pub(crate) fn sample_bytes(&self) -> u64 {
-        if self.quick { 32 << 20 } else { 128 << 20 }
+        if self.quick { 16 << 20 } else { 64 << 20 }
     }
 
     /// How often each contestant catches up.
@@ -112,6 +116,12 @@ impl Settings {
     pub(crate) fn windows(&self) -> usize {
         if self.quick { 2 } else { 4 }
     }
+}
+
+fn workload(name: &str) -> Result<Workload> {
+    let named = |workload: &Workload| workload.name() == name;
+    let found = Workload::ALL.into_iter().find(named);
+    found.with_context(|| format!("there is no workload {name}"))
 }
 
 fn parts(text: &str) -> Result<Vec<Part>> {

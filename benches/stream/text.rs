@@ -14,6 +14,16 @@ const ONSETS: [&str; 20] = [
 const VOWELS: [&str; 10] = ["a", "e", "i", "o", "u", "ai", "ea", "io", "ou", "é"];
 const CODAS: [&str; 10] = ["", "", "", "n", "r", "s", "l", "t", "nd", "m"];
 
+/// What splitmix64's state grows by.
+const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+
+fn mix(state: u64) -> u64 {
+    let mut z = state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
 /// A generator with its state (splitmix64).
 #[derive(Debug, Clone)]
 pub(crate) struct Random {
@@ -35,18 +45,20 @@ impl Random {
 
     /// Another one with the same vocabulary.
     pub(crate) fn fork(&self, seed: u64) -> Self {
+        // States a few steps apart would give the same numbers a few steps later, and texts that repeat each other.
+        let mut state = seed;
+        for _ in 0..3 {
+            state = mix(state.wrapping_add(STEP));
+        }
         Self {
-            state: seed.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15),
+            state,
             words: Arc::clone(&self.words),
         }
     }
 
     pub(crate) fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        self.state = self.state.wrapping_add(STEP);
+        mix(self.state)
     }
 
     /// A number from 0 to `limit` - 1.
