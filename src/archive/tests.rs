@@ -216,7 +216,7 @@ impl Streamer {
             for event in &events {
                 draft.push_event(event, self.log.server_id);
             }
-            draft.complete(line);
+            draft.complete(&line).expect("a line");
         }
         self.put(draft, Some(at(complete))).await
     }
@@ -298,7 +298,7 @@ async fn write_format_1(storage: Arc<dyn Storage>) {
             unfinished: true,
         });
         if number == 2 {
-            part.complete(line.clone());
+            part.complete(&line).expect("a line");
         }
         two.put(part, (number == 2).then(|| at(63))).await;
     }

@@ -10,7 +10,7 @@
 use uuid::Uuid;
 
 use crate::archive::layout::{BranchNumber, Epoch};
-use crate::archive::segment::{Draft, IndexedTransaction, Part};
+use crate::archive::segment::{Block, Draft, IndexedTransaction, Part};
 use crate::clock::from_micros;
 use crate::gtid::GtidSet;
 use crate::mysql::binlog::{
@@ -30,13 +30,14 @@ pub struct SourcePosition {
     pub position: u64,
 }
 
+/// A segment holds at most so many transactions, so that the lines that tell of them stay small.
+const TRANSACTION_LIMIT: u64 = 100_000;
+
 /// The transaction that is open.
 #[derive(Debug)]
 struct Open {
     first: GtidEvent,
     server_id: u32,
-    /// Where its bytes start in the draft.
-    start: usize,
     /// Whether parts of it have left in earlier drafts.
     parted: bool,
     summary: SummaryBuilder,
@@ -118,6 +119,12 @@ impl Cutter {
     #[must_use]
     pub fn has_events(&self) -> bool {
         self.draft.as_ref().is_some_and(|draft| !draft.is_empty())
+    }
+
+    /// Gives out a block that will not change any more, to be packed meanwhile. It belongs to the
+    /// draft that comes out next.
+    pub fn seal(&mut self) -> Option<Block> {
+        self.draft.as_mut()?.seal()
     }
 
     /// Takes the next event as the source sent it and returns a draft when one is full.
@@ -222,14 +229,12 @@ impl Cutter {
                 first.gtid
             )));
         }
-        let draft = self.draft()?;
-        let start = draft.raw_bytes();
-        draft.push_event(event.bytes(), event.header().server_id);
+        self.draft()?
+            .push_event(event.bytes(), event.header().server_id);
         self.open = Some(Open {
             summary: SummaryBuilder::begin(&first),
             server_id: event.header().server_id,
             first,
-            start,
             parted: false,
         });
         Ok(())
@@ -252,15 +257,11 @@ impl Cutter {
             return None;
         }
         if draft.transactions() > 0 {
-            let begun = draft.split_off(open.start);
+            let begun = draft.split_off_unfinished();
             let server_id = open.server_id;
             let cut = self.cut_draft();
             if let Ok(next) = self.draft() {
-                let start = next.raw_bytes();
                 next.push_event(&begun, server_id);
-                if let Some(open) = &mut self.open {
-                    open.start = start;
-                }
             }
             return cut;
         }
@@ -277,10 +278,6 @@ impl Cutter {
         let cut = self.cut_draft();
         if let Ok(next) = self.draft() {
             next.set_part(next_part);
-            let start = next.raw_bytes();
-            if let Some(open) = &mut self.open {
-                open.start = start;
-            }
         }
         cut
     }
@@ -311,9 +308,12 @@ impl Cutter {
         };
         let limit = self.limit;
         let draft = self.draft()?;
-        draft.complete(transaction);
+        draft
+            .complete(&transaction)
+            .map_err(|error| EventError::Order(error.to_string()))?;
         // The end of a transaction in parts stands alone, so that one part says it all.
-        if parted || draft.raw_bytes() >= limit {
+        let full = draft.raw_bytes() >= limit || draft.transactions() >= TRANSACTION_LIMIT;
+        if parted || full {
             return Ok(self.cut());
         }
         Ok(None)
@@ -353,10 +353,10 @@ impl Cutter {
 
     fn abandon_transaction(&mut self) {
         self.splitter.reset();
-        if let Some(open) = self.open.take()
+        if self.open.take().is_some()
             && let Some(draft) = &mut self.draft
         {
-            draft.truncate(open.start);
+            draft.forget_unfinished();
         }
     }
 }

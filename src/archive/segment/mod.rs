@@ -1,6 +1,6 @@
 //! The format of a segment: whole binlog transactions with an index, in one object.
 //!
-//! A segment is, in this order: a zstd skippable frame with the index, one zstd frame that holds
+//! A segment is, in this order: a zstd skippable frame with the index, zstd frames that hold
 //! a valid binlog file, and a zstd skippable frame with a line for each transaction. `zstd -dc`
 //! ignores the skippable frames, so `zstd -dc SEGMENT | mysqlbinlog -` reads it without
 //! Quillback. `FORMAT.md` describes the bytes.
@@ -9,10 +9,12 @@
 //! and compared; what [`Segment::open`] accepts has every byte covered by a SHA-256; a reader
 //! never allocates more than its input and the bounds below allow.
 
+mod block;
 mod index;
 mod read;
 mod write;
 
+pub use block::{BLOCK_BYTES, Block, PackedBlock};
 pub use index::{IndexedTransaction, Part, SegmentIndex, SegmentSource};
 pub(crate) use read::read_details;
 pub use read::{HeadRead, Segment, SegmentEvents, read_head};
@@ -84,6 +86,9 @@ pub enum SegmentError {
         /// By the data.
         found: u64,
     },
+    /// A block that was given out to be packed did not come back.
+    #[error("a block of the segment was not packed")]
+    Unfilled,
     /// The GTID set before the segment has too many intervals.
     #[error("the segment's index would have {bytes} bytes, more than a reader takes")]
     IndexTooLarge {
@@ -99,7 +104,7 @@ impl Classified for SegmentError {
     fn class(&self) -> Class {
         match self {
             Self::TooNew { .. } => Class::NoArchive,
-            Self::IndexTooLarge { .. } => Class::Failure,
+            Self::IndexTooLarge { .. } | Self::Unfilled => Class::Failure,
             _ => Class::Integrity,
         }
     }

@@ -58,14 +58,15 @@ fn draft(checksum: Checksum, works: &[Work]) -> (Draft, Vec<u8>) {
             let event = RawEvent::new(event).expect("an event");
             summary.take(&event, checksum).expect("a summary");
         }
-        draft.complete(IndexedTransaction {
+        let line = IndexedTransaction {
             gtid,
             time: from_micros(micros).expect("in range"),
             original_time: None,
             server_id: 7,
             bytes: first.transaction_length,
             summary: summary.finish(),
-        });
+        };
+        draft.complete(&line).expect("a line");
     }
     (draft, raw)
 }

@@ -1,11 +1,11 @@
 //! From events to a segment's bytes.
 
 use std::collections::BTreeSet;
-use std::io::Read as _;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use super::block::{Block, Blocks, PackedBlock, pack};
 use super::{
     DETAILS_MAGIC, FORMAT, INDEX_LIMIT, INDEX_MAGIC, IndexedTransaction, Part, SIGNATURE,
     SegmentError, SegmentIndex, SegmentSource,
@@ -19,7 +19,7 @@ use crate::mysql::binlog::{Checksum, EventBuilder, MAGIC};
 const TABLE_LIMIT: usize = 500;
 
 /// A segment that is being filled.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Draft {
     /// The history.
     pub branch: BranchNumber,
@@ -27,6 +27,8 @@ pub struct Draft {
     pub epoch: Epoch,
     /// The sequence number.
     pub sequence: u64,
+    /// The last sequence number that a compacted segment stands for; none in a fresh one.
+    pub stands_to: Option<u64>,
     /// The digest of the object before.
     pub previous: Option<Sha256>,
     /// Where an epoch's first segment goes on from.
@@ -38,11 +40,20 @@ pub struct Draft {
     /// The checksum behind the events.
     pub checksum: Checksum,
     /// The binlog file so far.
-    raw: Vec<u8>,
-    /// The length of what is not events.
-    head: usize,
+    blocks: Blocks,
+    /// What of it is not events.
+    head: Vec<u8>,
+    /// Where the last whole transaction ends.
+    settled: usize,
     added: GtidSet,
-    transactions: Vec<IndexedTransaction>,
+    /// One line of JSON a transaction.
+    lines: Vec<u8>,
+    transactions: u64,
+    first_commit: Option<DateTime<Utc>>,
+    last_commit: Option<DateTime<Utc>>,
+    tables: BTreeSet<String>,
+    tables_incomplete: bool,
+    statements: bool,
     server_ids: BTreeSet<u32>,
     part: Option<Part>,
 }
@@ -58,61 +69,119 @@ impl Draft {
         checksum: Checksum,
         format: &[u8],
     ) -> Self {
-        let mut raw = MAGIC.to_vec();
+        let mut head = MAGIC.to_vec();
         if !format.is_empty() {
-            raw.extend_from_slice(format);
+            head.extend_from_slice(format);
             let (timestamp, server_id) = head_fields(format);
             let builder = EventBuilder::new(checksum, server_id);
-            let previous = builder.previous_gtids(&before, timestamp, raw.len() as u64);
-            raw.extend_from_slice(&previous);
+            let previous = builder.previous_gtids(&before, timestamp, head.len() as u64);
+            head.extend_from_slice(&previous);
         }
         let (branch, epoch, sequence) = position;
-        Self {
+        let mut draft = Self {
             branch,
             epoch,
             sequence,
+            stands_to: None,
             previous: None,
             continues: None,
             before,
             source: None,
             checksum,
-            head: raw.len(),
-            raw,
+            blocks: Blocks::default(),
+            head,
+            settled: 0,
             added: GtidSet::new(),
-            transactions: Vec::new(),
+            lines: Vec::new(),
+            transactions: 0,
+            first_commit: None,
+            last_commit: None,
+            tables: BTreeSet::new(),
+            tables_incomplete: false,
+            statements: false,
             server_ids: BTreeSet::new(),
             part: None,
-        }
+        };
+        draft.start_over();
+        draft
+    }
+
+    fn start_over(&mut self) {
+        self.blocks = Blocks::default();
+        self.blocks.push(&self.head);
+        self.settled = self.head.len();
     }
 
     /// Appends an event's bytes, which the caller has verified.
     pub fn push_event(&mut self, bytes: &[u8], server_id: u32) {
-        self.raw.extend_from_slice(bytes);
+        self.blocks.push(bytes);
         self.server_ids.insert(server_id);
     }
 
     /// Notes that the transaction whose events were appended is whole.
-    pub fn complete(&mut self, transaction: IndexedTransaction) {
+    ///
+    /// # Errors
+    ///
+    /// [`SegmentError::Index`] if its line cannot be written.
+    pub fn complete(&mut self, transaction: &IndexedTransaction) -> Result<(), SegmentError> {
+        serde_json::to_writer(&mut self.lines, transaction).map_err(SegmentError::Index)?;
+        self.lines.push(b'\n');
         self.added.insert(&transaction.gtid);
-        self.transactions.push(transaction);
+        self.transactions += 1;
+        self.first_commit = self.first_commit.or(Some(transaction.time));
+        self.last_commit = self.last_commit.max(Some(transaction.time));
+        let summary = &transaction.summary;
+        self.tables_incomplete |= summary.incomplete;
+        self.statements |= summary.statement.is_some();
+        for table in &summary.tables {
+            if self.tables.contains(&table.name) {
+                continue;
+            }
+            if self.tables.len() < TABLE_LIMIT {
+                self.tables.insert(table.name.clone());
+            } else {
+                self.tables_incomplete = true;
+            }
+        }
+        self.settled = self.blocks.raw_bytes();
         if let Some(part) = &mut self.part {
             part.unfinished = false;
         }
+        Ok(())
     }
 
-    /// Forgets the events behind the first `raw_bytes` bytes: those of a transaction that will
-    /// come again.
-    pub fn truncate(&mut self, raw_bytes: usize) {
-        self.raw.truncate(raw_bytes.max(self.head));
+    /// Forgets the transaction that has begun and will come again.
+    pub fn forget_unfinished(&mut self) {
+        if self.transactions == 0 {
+            self.start_over();
+            self.server_ids.clear();
+        } else {
+            self.blocks.split_off(self.settled);
+        }
         self.part = None;
     }
 
-    /// Takes away the events behind the first `raw_bytes` bytes: those of a transaction that
-    /// shall start in the next segment.
+    /// Takes away the events of the transaction that has begun, which shall start in the next
+    /// segment.
     #[must_use]
-    pub fn split_off(&mut self, raw_bytes: usize) -> Vec<u8> {
-        let at = raw_bytes.clamp(self.head, self.raw.len());
-        self.raw.split_off(at)
+    pub fn split_off_unfinished(&mut self) -> Vec<u8> {
+        self.blocks.split_off(self.settled)
+    }
+
+    /// Gives out the next block that will not change any more, to be packed meanwhile; it must
+    /// come back by [`Draft::fill`] before [`Draft::encode`].
+    pub fn seal(&mut self) -> Option<Block> {
+        // Without a whole transaction all is forgotten at once or not at all.
+        let settled = match self.transactions {
+            0 => self.blocks.raw_bytes(),
+            _ => self.settled,
+        };
+        self.blocks.seal(settled)
+    }
+
+    /// Takes a packed block back; one that was forgotten meanwhile is left out.
+    pub fn fill(&mut self, block: PackedBlock) {
+        self.blocks.fill(block);
     }
 
     /// Says that the segment starts or ends inside a transaction.
@@ -129,13 +198,13 @@ impl Draft {
     /// Whether no event was appended.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.raw.len() == self.head
+        self.raw_bytes() == self.head.len()
     }
 
     /// The bytes of the binlog file so far.
     #[must_use]
     pub const fn raw_bytes(&self) -> usize {
-        self.raw.len()
+        self.blocks.raw_bytes()
     }
 
     /// The GTIDs completed so far.
@@ -146,17 +215,17 @@ impl Draft {
 
     /// How many transactions were completed so far.
     #[must_use]
-    pub const fn transactions(&self) -> usize {
-        self.transactions.len()
+    pub const fn transactions(&self) -> u64 {
+        self.transactions
     }
 
     /// The commit time of the newest transaction so far.
     #[must_use]
-    pub fn last_commit(&self) -> Option<DateTime<Utc>> {
-        self.transactions.iter().map(|line| line.time).max()
+    pub const fn last_commit(&self) -> Option<DateTime<Utc>> {
+        self.last_commit
     }
 
-    /// Compresses, hashes, reads back and compares.
+    /// Packs what is left, hashes, and makes the object.
     ///
     /// `level` is zstd's; `complete_to` and `written` go into the index.
     ///
@@ -165,31 +234,52 @@ impl Draft {
     /// [`SegmentError::NotTheSame`] if the bytes do not survive the trip,
     /// [`SegmentError::IndexTooLarge`] if no reader would take the index.
     pub fn encode(
-        self,
+        mut self,
         level: i32,
         complete_to: Option<DateTime<Utc>>,
         written: DateTime<Utc>,
     ) -> Result<EncodedSegment, SegmentError> {
-        let compressed =
-            zstd::bulk::compress(&self.raw, level).map_err(SegmentError::Compression)?;
-        if !decompresses_to(&compressed, &self.raw) {
-            return Err(SegmentError::NotTheSame);
-        }
-        let details = self.details_frame(level)?;
-        let mut body = compressed;
+        let (mut body, raw_bytes, raw_sha256) = std::mem::take(&mut self.blocks).finish(level)?;
+        let details = skippable(
+            DETAILS_MAGIC,
+            &pack(&std::mem::take(&mut self.lines), level)?,
+        );
         body.extend_from_slice(&details);
-        let index = self.index(&body, &details, complete_to, written);
-        let json = serde_json::to_vec(&index).map_err(SegmentError::Index)?;
-        let mut content = SIGNATURE.to_vec();
-        content.extend_from_slice(&json);
-        let digest = sha256(&content);
-        content.extend_from_slice(digest.as_bytes());
-        if content.len() > INDEX_LIMIT {
-            return Err(SegmentError::IndexTooLarge {
-                bytes: content.len(),
-            });
-        }
-        let mut bytes = skippable(INDEX_MAGIC, &content);
+        let compacted = self.stands_to.is_some();
+        let index = SegmentIndex {
+            format: FORMAT,
+            branch: self.branch,
+            epoch: self.epoch,
+            first_sequence: self.sequence,
+            last_sequence: self.stands_to.unwrap_or(self.sequence),
+            previous: self.previous,
+            continues: self.continues,
+            source: self.source.map(|(uuid, version, file)| SegmentSource {
+                uuid,
+                version,
+                file,
+                server_ids: self.server_ids.into_iter().collect(),
+            }),
+            checksum: self.checksum,
+            before: self.before,
+            added: self.added,
+            transactions: self.transactions,
+            first_commit: self.first_commit,
+            last_commit: self.last_commit,
+            complete_to,
+            part: self.part,
+            tables: self.tables.into_iter().collect(),
+            tables_incomplete: self.tables_incomplete,
+            statements: self.statements,
+            raw_bytes,
+            raw_sha256,
+            body_bytes: body.len() as u64,
+            body_sha256: sha256(&body),
+            details_bytes: details.len() as u64,
+            details_sha256: sha256(&details),
+            written,
+        };
+        let mut bytes = index_frame(&index)?;
         bytes.extend_from_slice(&body);
         let sha256 = sha256(&bytes);
         Ok(EncodedSegment {
@@ -199,82 +289,26 @@ impl Draft {
                 first: index.first_sequence,
                 last: index.last_sequence,
                 hash8: sha256.short(),
-                compacted: false,
+                compacted,
             },
             index,
             sha256,
             bytes,
         })
     }
+}
 
-    fn details_frame(&self, level: i32) -> Result<Vec<u8>, SegmentError> {
-        let mut lines = Vec::new();
-        for transaction in &self.transactions {
-            serde_json::to_writer(&mut lines, transaction).map_err(SegmentError::Index)?;
-            lines.push(b'\n');
-        }
-        let compressed = zstd::bulk::compress(&lines, level).map_err(SegmentError::Compression)?;
-        Ok(skippable(DETAILS_MAGIC, &compressed))
+fn index_frame(index: &SegmentIndex) -> Result<Vec<u8>, SegmentError> {
+    let mut content = SIGNATURE.to_vec();
+    serde_json::to_writer(&mut content, index).map_err(SegmentError::Index)?;
+    let digest = sha256(&content);
+    content.extend_from_slice(digest.as_bytes());
+    if content.len() > INDEX_LIMIT {
+        return Err(SegmentError::IndexTooLarge {
+            bytes: content.len(),
+        });
     }
-
-    fn index(
-        &self,
-        body: &[u8],
-        details: &[u8],
-        complete_to: Option<DateTime<Utc>>,
-        written: DateTime<Utc>,
-    ) -> SegmentIndex {
-        let mut tables = BTreeSet::new();
-        let mut tables_incomplete = false;
-        let mut statements = false;
-        for line in &self.transactions {
-            tables_incomplete |= line.summary.incomplete;
-            statements |= line.summary.statement.is_some();
-            for table in &line.summary.tables {
-                if tables.len() < TABLE_LIMIT || tables.contains(&table.name) {
-                    tables.insert(table.name.clone());
-                } else {
-                    tables_incomplete = true;
-                }
-            }
-        }
-        SegmentIndex {
-            format: FORMAT,
-            branch: self.branch,
-            epoch: self.epoch,
-            first_sequence: self.sequence,
-            last_sequence: self.sequence,
-            previous: self.previous,
-            continues: self.continues,
-            source: self
-                .source
-                .clone()
-                .map(|(uuid, version, file)| SegmentSource {
-                    uuid,
-                    version,
-                    file,
-                    server_ids: self.server_ids.iter().copied().collect(),
-                }),
-            checksum: self.checksum,
-            before: self.before.clone(),
-            added: self.added.clone(),
-            transactions: self.transactions.len() as u64,
-            first_commit: self.transactions.first().map(|line| line.time),
-            last_commit: self.last_commit(),
-            complete_to,
-            part: self.part.clone(),
-            tables: tables.into_iter().collect(),
-            tables_incomplete,
-            statements,
-            raw_bytes: self.raw.len() as u64,
-            raw_sha256: sha256(&self.raw),
-            body_bytes: body.len() as u64,
-            body_sha256: sha256(body),
-            details_bytes: details.len() as u64,
-            details_sha256: sha256(details),
-            written,
-        }
-    }
+    Ok(skippable(INDEX_MAGIC, &content))
 }
 
 /// A segment, ready to be stored.
@@ -308,23 +342,4 @@ fn skippable(magic: [u8; 4], content: &[u8]) -> Vec<u8> {
     frame.extend_from_slice(&content.len().to_le_bytes()[..4]);
     frame.extend_from_slice(content);
     frame
-}
-
-/// Whether `compressed` unfolds to exactly `raw`, without holding a second copy of it.
-fn decompresses_to(compressed: &[u8], raw: &[u8]) -> bool {
-    let Ok(mut decoder) = zstd::stream::read::Decoder::with_buffer(compressed) else {
-        return false;
-    };
-    let mut rest = raw;
-    let mut buffer = vec![0; 128 * 1024];
-    loop {
-        match decoder.read(&mut buffer) {
-            Ok(0) => return rest.is_empty(),
-            Ok(n) => match rest.split_at_checked(n) {
-                Some((head, tail)) if head == &buffer[..n] => rest = tail,
-                _ => return false,
-            },
-            Err(_) => return false,
-        }
-    }
 }

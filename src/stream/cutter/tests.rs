@@ -4,7 +4,7 @@ mod model;
 
 use proptest::prelude::*;
 
-use self::model::{ORIGIN, Run, Source, Transaction, check, read_back, store};
+use self::model::{ORIGIN, Run, Source, Transaction, check, read_back, store, store_behind};
 use super::*;
 use crate::archive::catalog::Chain;
 use crate::mysql::binlog::testing::{SourceLog, Work};
@@ -130,14 +130,8 @@ proptest! {
         // Here the streamer may die: what it cut is whole.
         let last = run.cutter.finish();
         run.drafts.extend(last);
-        let early = Run {
-            drafts: run.drafts.clone(),
-            whole: run.whole.clone(),
-            cutter: Cutter::new(BranchNumber(1), Epoch(1), run.cutter.received(), limit),
-            open: Vec::new(),
-            largest_event: run.largest_event,
-        };
-        check(early, limit)?;
+        let mut segments = store(std::mem::take(&mut run.drafts));
+        check(&run, &segments, limit)?;
         // Or the source may send all that is left.
         for event in run.turn_to(&sources[1]) {
             run.feed(&event).expect("a valid event");
@@ -147,7 +141,8 @@ proptest! {
         let mut all: GtidSet = ORIGIN.parse().expect("a set");
         all.extend(sources[0].order.iter().map(|t| t.gtid.clone()));
         prop_assert_eq!(run.cutter.received(), all);
-        check(run, limit)?;
+        store_behind(&mut segments, std::mem::take(&mut run.drafts));
+        check(&run, &segments, limit)?;
     }
 
     #[test]
@@ -328,6 +323,56 @@ fn a_format_event_with_a_stale_checksum_is_mended() {
             }
             let last = run.cutter.cut();
             run.drafts.extend(last);
+            assert_eq!(read_back(&store(run.drafts)), run.whole);
+        }
+    }
+}
+
+/// Blocks leave while the segment fills and come back packed, also when the source is lost
+/// within a transaction of which blocks have left.
+#[test]
+fn blocks_that_leave_early_change_nothing() {
+    use crate::archive::segment::BLOCK_BYTES;
+    let sizes = [3 << 20, 2 << 20, 5 << 20, 300, 6 << 20];
+    let order = vec![
+        rows(11, &sizes),
+        rows(12, &[400; 3]),
+        rows(13, &[1 << 20; 14]),
+        rows(14, &sizes),
+    ];
+    let source = one_source(Checksum::Crc32, order);
+    for limit in [3 * BLOCK_BYTES, 64 << 20] {
+        for lost_after in [usize::MAX, 4, 9, 17, 23, 28] {
+            let mut run = Run::new(limit);
+            let mut events = run.turn_to(&source).into_iter();
+            let (mut away, mut left) = (Vec::new(), 0);
+            let (mut fed, mut cut) = (0, 0);
+            while let Some(event) = events.next() {
+                run.feed(&event).expect("a valid event");
+                if run.drafts.len() > cut {
+                    cut = run.drafts.len();
+                    away.drain(..)
+                        .for_each(|block| run.drafts[cut - 1].fill(block));
+                }
+                while let Some(block) = run.cutter.seal() {
+                    away.push(block.pack(1).expect("packs"));
+                    left += 1;
+                }
+                fed += 1;
+                if fed == lost_after {
+                    events = run.turn_to(&source).into_iter();
+                    if run.drafts.len() > cut {
+                        cut = run.drafts.len();
+                        away.drain(..)
+                            .for_each(|block| run.drafts[cut - 1].fill(block));
+                    }
+                }
+            }
+            if let Some(mut draft) = run.cutter.finish() {
+                away.drain(..).for_each(|block| draft.fill(block));
+                run.drafts.push(draft);
+            }
+            assert!(left > 4, "{left} blocks left early");
             assert_eq!(read_back(&store(run.drafts)), run.whole);
         }
     }

@@ -113,14 +113,18 @@ impl Run {
 
 /// Encodes drafts, linked as the uploader links them, and stores them in memory.
 pub(super) fn store(drafts: Vec<Draft>) -> Vec<(StoredSegment, Segment)> {
-    let mut previous = None;
-    let mut stored = Vec::new();
+    let mut stored: Vec<(StoredSegment, Segment)> = Vec::new();
+    store_behind(&mut stored, drafts);
+    stored
+}
+
+/// The same, behind what is stored already.
+pub(super) fn store_behind(stored: &mut Vec<(StoredSegment, Segment)>, drafts: Vec<Draft>) {
     for mut draft in drafts {
-        draft.previous = previous;
+        draft.previous = stored.last().map(|(_, segment)| *segment.sha256());
         let encoded = draft
             .encode(1, None, DateTime::UNIX_EPOCH)
             .expect("encodes");
-        previous = Some(encoded.sha256);
         let size = encoded.bytes.len() as u64;
         let segment = Segment::open(&Bytes::from(encoded.bytes)).expect("opens");
         assert_eq!(*segment.index(), encoded.index);
@@ -135,7 +139,6 @@ pub(super) fn store(drafts: Vec<Draft>) -> Vec<(StoredSegment, Segment)> {
             segment,
         ));
     }
-    stored
 }
 
 /// The events of a segment behind FORMAT_DESCRIPTION and PREVIOUS_GTIDS, which are checked.
@@ -204,19 +207,22 @@ pub(super) fn read_back(segments: &[(StoredSegment, Segment)]) -> Vec<(Gtid, Vec
     whole
 }
 
-pub(super) fn check(run: Run, limit: usize) -> Result<(), TestCaseError> {
+pub(super) fn check(
+    run: &Run,
+    segments: &[(StoredSegment, Segment)],
+    limit: usize,
+) -> Result<(), TestCaseError> {
     let received = run.cutter.received();
-    let segments = store(run.drafts);
-    let got = read_back(&segments);
+    let got = read_back(segments);
     prop_assert_eq!(&got, &run.whole);
-    for (stored, segment) in &segments {
+    for (stored, segment) in segments {
         let head = 4 + 200 + 19 + 4 + segment.index().before.encode().len();
         let bound = limit.max(head) + head + 2 * run.largest_event;
         prop_assert!(stored.index.raw_bytes <= bound as u64);
     }
     let chain = Chain::compute(
         BranchNumber(1),
-        segments.into_iter().map(|(stored, _)| stored).collect(),
+        segments.iter().map(|(stored, _)| stored.clone()).collect(),
     );
     prop_assert_eq!(&chain.problems, &[]);
     prop_assert_eq!(
