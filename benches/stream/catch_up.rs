@@ -1,12 +1,14 @@
 //! Catching up with a binlog that is there, against mysqlbinlog.
 //!
-//! Both read all of it from the server over a loopback connection in clear. mysqlbinlog writes the files as they are, without
-//! compressing, hashing or syncing them; quillback does all of that. They take turns, and between two turns what
-//! the one before left in the kernel's cache is written to the disk.
+//! Both read all of it from the server over a loopback connection in clear. mysqlbinlog writes the files as they are: it does
+//! not compress, hash or sync them, and leaves them in the kernel's cache. quillback does all of that. So mysqlbinlog is
+//! timed twice: to its end, and to when its files are on the disk. They take turns, and between two turns the disk gets
+//! what the one before left in the cache.
 
 use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use quillback_harness::{ROOT_PASSWORD, Scratch, Server, programs, scratch};
@@ -18,6 +20,9 @@ use crate::settings::Settings;
 use crate::source::Binlog;
 use crate::statistics::median;
 use crate::table::Table;
+
+const RAW: &str = "mysqlbinlog --raw";
+const SYNCED: &str = "mysqlbinlog --raw, then sync";
 
 /// Archives that hold a snapshot of the time before the binlog, and nothing else.
 #[derive(Debug)]
@@ -71,6 +76,8 @@ pub(crate) struct Contestant {
     seconds: f64,
     /// Wall time against mysqlbinlog's, each a median: below 1 is faster.
     against_mysqlbinlog: f64,
+    /// The same against mysqlbinlog's time until its files are on the disk.
+    against_synced: f64,
     /// The median of user and system time, for 1 GB of binlog.
     processor_seconds_per_gigabyte: f64,
     /// The largest of all turns.
@@ -87,31 +94,34 @@ pub(crate) async fn measure(
     binlog: &Binlog,
     archives: &Archives,
 ) -> Result<Vec<Contestant>> {
-    let mut turns: Vec<(String, Vec<Usage>, f64)> = ["mysqlbinlog --raw", "folder", "MinIO"]
-        .map(|name| (name.to_owned(), Vec::new(), 1.0))
-        .into();
+    let names = [RAW, SYNCED, Store::Folder.name(), Store::Minio.name()];
+    let mut turns: Vec<(&str, Vec<Usage>, f64)> = names.map(|name| (name, Vec::new(), 1.0)).into();
     let mut places = archives.places.iter();
     for round in 0..settings.rounds() {
-        let usage = mysqlbinlog(server, binlog).await?;
-        say_turn(round, &turns[0].0, &usage);
-        turns[0].1.push(usage);
+        let (raw, synced) = mysqlbinlog(server, binlog).await?;
+        for (entry, usage) in turns.iter_mut().zip([raw, synced]) {
+            say_turn(round, entry.0, &usage);
+            entry.1.push(usage);
+        }
         for (store, place) in places.by_ref().take(Store::ALL.len()) {
-            let (usage, share) = quillback(server, binlog, place).await?;
+            let (usage, share) = quillback(settings, server, binlog, place).await?;
             let entry = turns
                 .iter_mut()
-                .find(|(name, ..)| name == store.name())
+                .find(|(name, ..)| *name == store.name())
                 .context("an unknown store")?;
-            say_turn(round, &entry.0, &usage);
+            say_turn(round, entry.0, &usage);
             entry.1.push(usage);
             entry.2 = share;
         }
     }
-    let reference = median(turns[0].1.iter().map(|usage| usage.seconds));
+    let wall = |turns: &[Usage]| median(turns.iter().map(|usage| usage.seconds));
+    let (reference, synced) = (wall(&turns[0].1), wall(&turns[1].1));
     let gigabytes = binlog.bytes as f64 / 1e9;
     let contestants = turns.into_iter().map(|(name, turns, stored_share)| {
-        let seconds = median(turns.iter().map(|usage| usage.seconds));
+        let seconds = wall(&turns);
         Contestant {
             against_mysqlbinlog: seconds / reference,
+            against_synced: seconds / synced,
             processor_seconds_per_gigabyte: median(
                 turns.iter().map(|usage| usage.user + usage.system),
             ) / gigabytes,
@@ -121,7 +131,7 @@ pub(crate) async fn measure(
                 .max()
                 .unwrap_or(0),
             megabytes_per_second: gigabytes * 1e3 / seconds,
-            name,
+            name: name.to_owned(),
             turns,
             seconds,
             stored_share,
@@ -132,7 +142,7 @@ pub(crate) async fn measure(
 
 fn say_turn(round: usize, name: &str, usage: &Usage) {
     println!(
-        "  round {}: {name:<18} {:>6.2} s wall {:>6.2} s user {:>6.2} s system {:>5.0} MiB",
+        "  round {}: {name:<28} {:>6.2} s wall {:>6.2} s user {:>6.2} s system {:>5.0} MiB",
         round + 1,
         usage.seconds,
         usage.user,
@@ -148,7 +158,8 @@ async fn settle() -> Result<()> {
     Ok(())
 }
 
-async fn mysqlbinlog(server: &Server, binlog: &Binlog) -> Result<Usage> {
+/// To its end, and to when its files are on the disk.
+async fn mysqlbinlog(server: &Server, binlog: &Binlog) -> Result<(Usage, Usage)> {
     settle().await?;
     let folder = Scratch::new("l")?;
     let first = binlog.files.first().and_then(|file| file.file_name());
@@ -167,7 +178,13 @@ async fn mysqlbinlog(server: &Server, binlog: &Binlog) -> Result<Usage> {
         .stdout(Stdio::null())
         .stderr(File::create(folder.path().join("stderr"))?);
     let talk = folder.path().join("stderr");
-    let usage = run(command, &talk).await?;
+    let raw = run(command, &talk).await?;
+    let ended = Instant::now();
+    settle().await?;
+    let synced = Usage {
+        seconds: raw.seconds + ended.elapsed().as_secs_f64(),
+        ..raw
+    };
     std::fs::remove_file(&talk)?;
     let mut got = 0;
     for entry in std::fs::read_dir(folder.path())? {
@@ -178,16 +195,22 @@ async fn mysqlbinlog(server: &Server, binlog: &Binlog) -> Result<Usage> {
         "mysqlbinlog wrote {got} bytes of {}",
         binlog.bytes
     );
-    Ok(usage)
+    Ok((raw, synced))
 }
 
 /// Also returns the bytes stored for each byte of binlog.
-async fn quillback(server: &Server, binlog: &Binlog, place: &Place) -> Result<(Usage, f64)> {
+async fn quillback(
+    settings: &Settings,
+    server: &Server,
+    binlog: &Binlog,
+    place: &Place,
+) -> Result<(Usage, f64)> {
     settle().await?;
     let folder = Scratch::new("q")?;
     let (out, talk) = (folder.path().join("stdout"), folder.path().join("stderr"));
     let mut command = place.command(server, &["stream", "--once", "--json"])?;
     command
+        .args(&settings.stream_arguments)
         .stdout(File::create(&out)?)
         .stderr(File::create(&talk)?);
     let usage = run(command, &talk).await?;
@@ -221,6 +244,7 @@ pub(crate) fn table(contestants: &[Contestant]) -> Table {
         "wall",
         "MB/s",
         "wall / mysqlbinlog's",
+        "wall / its with sync",
         "CPU s per GB",
         "peak memory",
         "stored / raw",
@@ -235,6 +259,7 @@ pub(crate) fn table(contestants: &[Contestant]) -> Table {
             format!("{:.2} s", contestant.seconds),
             format!("{:.0}", contestant.megabytes_per_second),
             format!("{:.2}", contestant.against_mysqlbinlog),
+            format!("{:.2}", contestant.against_synced),
             format!("{:.2}", contestant.processor_seconds_per_gigabyte),
             format!("{:.0} MiB", contestant.peak_bytes as f64 / 1048576.0),
             format!("{:.2}", contestant.stored_share),

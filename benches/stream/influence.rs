@@ -107,7 +107,8 @@ async fn one(settings: &Settings, workload: Workload, random: &Random) -> Result
     let mut windows = Vec::new();
     let mut turn = 0;
     // A window that nobody counts: the first writes of a server are unlike all others.
-    let mut bench = Bench {
+    let bench = Bench {
+        settings,
         server: &server,
         place: &place,
         workload,
@@ -154,6 +155,7 @@ async fn one(settings: &Settings, workload: Workload, random: &Random) -> Result
 }
 
 struct Bench<'a> {
+    settings: &'a Settings,
     server: &'a Server,
     place: &'a Place,
     workload: Workload,
@@ -161,7 +163,7 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    async fn window(&mut self, kind: Kind, span: Duration, turn: u64) -> Result<Window> {
+    async fn window(&self, kind: Kind, span: Duration, turn: u64) -> Result<Window> {
         let before: &[&str] = match kind {
             Kind::OnNice => &["nice", "-n", "19"],
             Kind::Off | Kind::On => &[],
@@ -170,7 +172,8 @@ impl Bench<'_> {
             Kind::Off => None,
             Kind::On | Kind::OnNice => {
                 let now = Utc::now();
-                let mut stream = Stream::start(self.server, self.place, before).await?;
+                let mut stream =
+                    Stream::start(self.settings, self.server, self.place, before).await?;
                 // What was written without it is caught up with first.
                 stream.wait_until_complete(now).await?;
                 Some(stream)

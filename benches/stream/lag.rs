@@ -80,7 +80,7 @@ async fn one(
     workload: Workload,
     random: &Random,
 ) -> Result<Lags> {
-    let mut stream = Stream::start(server, place, &[]).await?;
+    let mut stream = Stream::start(settings, server, place, &[]).await?;
     stream.wait_until_following().await?;
     let begun = Utc::now();
     let load = tokio::spawn(write(
@@ -231,8 +231,14 @@ pub(crate) struct Stream {
 
 impl Stream {
     /// Starts it; `before` is a program with arguments through which it is started, such as `nice`.
-    pub(crate) async fn start(server: &Server, place: &Place, before: &[&str]) -> Result<Self> {
-        let quillback = place.command(server, &["stream", "--json"])?;
+    pub(crate) async fn start(
+        settings: &Settings,
+        server: &Server,
+        place: &Place,
+        before: &[&str],
+    ) -> Result<Self> {
+        let mut quillback = place.command(server, &["stream", "--json"])?;
+        quillback.args(&settings.stream_arguments);
         let mut command = match before.split_first() {
             None => Command::from(quillback),
             Some((program, arguments)) => {

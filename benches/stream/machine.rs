@@ -44,7 +44,16 @@ pub(crate) fn describe() -> Result<BTreeMap<&'static str, String>> {
     ]))
 }
 
-/// The same in one line.
+/// How busy the machine was in the last 1, 5 and 15 minutes.
+pub(crate) fn load_average() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace()
+        .take(3)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// What [`describe`] found, in one line.
 pub(crate) fn text(machine: &BTreeMap<&'static str, String>) -> String {
     format!(
         "{} x {}, {}, {}; MySQL {}; {}; {}",

@@ -16,7 +16,9 @@ benches/run stream [OPTIONS]
   --workload NAME     mixed or small; the lag is always that of small transactions
   --lag-seconds N     how long the lag is watched on each store
   --json FILE         where the figures go
-  --hold              leave the first server running with its binlog, to look around or to profile";
+  --page FILE         the page whose figures are replaced: docs/PERFORMANCE.md
+  --hold              leave the first server running with its binlog, to look around or to profile
+  -- ARGUMENT...      more arguments for every quillback stream, such as --zstd-level 3";
 
 /// A part of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -39,6 +41,10 @@ pub(crate) struct Settings {
     pub(crate) hold: bool,
     #[serde(skip)]
     pub(crate) json: Option<PathBuf>,
+    #[serde(skip)]
+    pub(crate) page: Option<PathBuf>,
+    /// What every `quillback stream` is told besides.
+    pub(crate) stream_arguments: Vec<String>,
 }
 
 impl Settings {
@@ -51,6 +57,8 @@ impl Settings {
             lag_seconds: None,
             hold: false,
             json: None,
+            page: None,
+            stream_arguments: Vec::new(),
         };
         let mut arguments = arguments;
         while let Some(argument) = arguments.next() {
@@ -69,6 +77,8 @@ impl Settings {
                     settings.lag_seconds = Some(seconds);
                 }
                 "--json" => settings.json = Some(PathBuf::from(value()?)),
+                "--page" => settings.page = Some(PathBuf::from(value()?)),
+                "--" => settings.stream_arguments = arguments.by_ref().collect(),
                 // cargo says so to every benchmark.
                 "--bench" => {}
                 other => bail!("unknown argument {other}"),
@@ -109,7 +119,7 @@ impl Settings {
 
     /// How long a window with or without the stream is.
     pub(crate) fn window(&self) -> Duration {
-        Duration::from_secs(if self.quick { 3 } else { 8 })
+        Duration::from_secs(if self.quick { 3 } else { 6 })
     }
 
     /// How many windows of each kind there are.

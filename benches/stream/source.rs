@@ -28,6 +28,13 @@ pub(crate) async fn start(workload: Workload, random: &mut Random) -> Result<Ser
         .line("innodb_flush_log_at_trx_commit=1");
     let server = Server::start_with(options).await?;
     workload.prepare(&mut server.conn().await?, random).await?;
+    // The binlog shall hold what is measured and nothing else.
+    server.exec("FLUSH BINARY LOGS").await?;
+    let files: Vec<(String, u64, String)> = server.query("SHOW BINARY LOGS").await?;
+    let (newest, ..) = files.last().context("the server has no binlog")?;
+    server
+        .exec(&format!("PURGE BINARY LOGS TO '{newest}'"))
+        .await?;
     Ok(server)
 }
 
