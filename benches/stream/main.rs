@@ -70,14 +70,15 @@ async fn run(settings: &Settings) -> Result<()> {
     let machine = machine::describe()?;
     let mut report = Report::default();
     report.line(&format!(
-        "{}{}, {}",
+        "{}{}, {}; load average before it {}",
         chrono::Utc::now().format("%Y-%m-%d %H:%M UTC, "),
         if settings.quick {
             "a quick run"
         } else {
             "a full run"
         },
-        machine::text(&machine)
+        machine::text(&machine),
+        machine::load_average()
     ));
     let random = Random::new(2026);
     let mut results = json!({ "machine": machine, "settings": settings });
@@ -98,10 +99,7 @@ async fn run(settings: &Settings) -> Result<()> {
     }
     let seconds = started.elapsed().as_secs_f64();
     results["seconds"] = json!(seconds);
-    println!(
-        "{seconds:.0} s in all; load average {}",
-        machine::load_average()
-    );
+    println!("{seconds:.0} s in all");
     if let Some(path) = &settings.json {
         let text = serde_json::to_string_pretty(&results)?;
         std::fs::write(path, text + "\n")
