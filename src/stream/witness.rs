@@ -165,7 +165,7 @@ mod tests {
     const UUID: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
 
     /// The events of transactions 1 to 3 as a server sends them, with the format before.
-    fn sent(micros: u64, table: &str) -> Vec<Vec<u8>> {
+    fn sent(micros: u64, table: &'static str) -> Vec<Vec<u8>> {
         let mut log = SourceLog::new(Checksum::Crc32, 7);
         let mut events = vec![log.format_description("8.4.6")];
         for gno in 1..=3 {
@@ -177,7 +177,7 @@ mod tests {
         events
     }
 
-    fn line(gno: u64, micros: u64, table: &str) -> IndexedTransaction {
+    fn line(gno: u64, micros: u64, table: &'static str) -> IndexedTransaction {
         let events = sent(micros, table);
         let mut splitter = Splitter::default();
         let mut open: Option<(GtidEvent, SummaryBuilder)> = None;

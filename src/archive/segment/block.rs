@@ -213,7 +213,9 @@ impl Blocks {
     /// digest of the raw bytes.
     pub(super) fn finish(mut self, level: i32) -> Result<(Vec<u8>, u64, Sha256), SegmentError> {
         while let Some(raw) = self.take_front() {
-            self.sealed.push(Sealed::Packed(pack(&raw, level)?));
+            let packed = pack(&raw, level)?;
+            give_back(raw);
+            self.sealed.push(Sealed::Packed(packed));
         }
         let mut body = Vec::new();
         for sealed in self.sealed {
