@@ -46,7 +46,7 @@ struct Listing {
 
 /// What reading an index gave.
 enum Read {
-    Index(StoredSegment),
+    Index(Box<StoredSegment>),
     Gone(SegmentName),
     Damaged(SegmentName, ArchiveError),
 }
@@ -195,7 +195,10 @@ impl LogReader {
         let read: Vec<Read> =
             futures_util::stream::iter(unknown.into_iter().map(|(name, size)| async move {
                 match repository.index(&name, size).await {
-                    Ok(index) => Ok(Read::Index(StoredSegment { name, size, index })),
+                    Ok(index) => {
+                        let stored = StoredSegment { name, size, index };
+                        Ok(Read::Index(Box::new(stored)))
+                    }
                     Err(ArchiveError::Storage(StorageError::NotFound { .. })) => {
                         Ok(Read::Gone(name))
                     }
@@ -219,7 +222,7 @@ impl LogReader {
         for read in read {
             match read {
                 Read::Index(stored) => {
-                    self.known.insert(stored.name.clone(), stored);
+                    self.known.insert(stored.name.clone(), *stored);
                 }
                 Read::Gone(name) => listing.gone.push(name),
                 Read::Damaged(name, error) => listing.damaged.push((name, error)),
