@@ -61,6 +61,12 @@ pub struct Claim {
     pub host: String,
     /// Its process id there.
     pub process: u32,
+    /// The UUID under which its dump is registered at the source, which tells whether it lives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica_uuid: Option<Uuid>,
+    /// What was accepted as lost with this claim: purged by the source, in no segment.
+    #[serde(default, skip_serializing_if = "GtidSet::is_empty")]
+    pub accepted_gap: GtidSet,
     /// When it claimed.
     #[serde(with = "crate::clock::micros")]
     pub claimed: DateTime<Utc>,

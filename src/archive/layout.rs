@@ -93,6 +93,12 @@ pub fn log(branch: BranchNumber) -> String {
     format!("log/{:04}/", branch.0)
 }
 
+/// What the keys of a history's segments start with that were written under one claim.
+#[must_use]
+pub fn log_of_epoch(branch: BranchNumber, epoch: Epoch) -> String {
+    format!("{}{:08}-", log(branch), epoch.0)
+}
+
 /// The name of a segment: where it stands and the start of its object's SHA-256.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SegmentName {

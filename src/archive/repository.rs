@@ -277,9 +277,27 @@ impl Repository {
     ///
     /// [`ArchiveError`].
     pub async fn put_segment(&self, name: &SegmentName, body: Bytes) -> Result<(), ArchiveError> {
-        match self.storage.put_if_absent(&name.key(), body).await {
-            // The name holds the content's digest: what is there is what we wanted to write.
-            Ok(()) | Err(StorageError::AlreadyExists { .. }) => Ok(()),
+        match self.storage.put_if_absent(&name.key(), body.clone()).await {
+            Err(StorageError::AlreadyExists { .. }) => self.is_there(name, &body).await,
+            other => Ok(other?),
+        }
+    }
+
+    /// Fails unless the object of this name is what was to be written. A store's word that something
+    /// is there is not enough: what does not count is then missing for ever.
+    async fn is_there(&self, name: &SegmentName, body: &Bytes) -> Result<(), ArchiveError> {
+        let key = name.key();
+        match self.storage.get(&key).await {
+            Ok(found) if found == *body => Ok(()),
+            Ok(_) => Err(ArchiveError::Misnamed { key }),
+            Err(StorageError::NotFound { .. }) => {
+                Err(ArchiveError::Storage(StorageError::Unavailable {
+                    action: "writing",
+                    source: format!("the store says that {key} is there, and does not have it")
+                        .into(),
+                    key,
+                }))
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -130,16 +130,36 @@ fn of_stream(error: &StreamError) -> Option<String> {
         StreamError::Mysql(error) => return of_class(error.class()),
         StreamError::Wire(error) => return of_class(error.class()),
         StreamError::Fenced { .. } => {
-            "nothing, if the other streamer is meant to run; else stop it and start again"
+            "nothing, if the other streamer is meant to run; else stop it, then start this one"
         }
-        StreamError::Gap { .. } => {
-            "quillback init of a new archive, a snapshot into it, and keeping the binlog longer \
-             (binlog_expire_logs_seconds); this archive stays restorable up to its end"
+        StreamError::Occupied { .. } => "--standby, to take over when it is gone; or stop it first",
+        StreamError::Gap { missing, .. } => {
+            return Some(format!(
+                "a server that still has them (--server); else quillback snapshot, and then \
+                 stream --accept-gap '{missing:#}', which records for ever that they are lost"
+            ));
         }
-        StreamError::Fork { .. } => {
-            "the server that has these transactions, if there is one; a restored or rebuilt \
-             cluster needs an archive of its own"
+        StreamError::Fork { missing, .. } => {
+            return Some(format!(
+                "the right server (--server), or one that has them; else, if the cluster goes on \
+                 without them, stream --new-branch '{missing:#}', which starts a new history and \
+                 leaves them in the old one"
+            ));
         }
+        StreamError::OtherPayload { .. } => {
+            "a server of the same history; a server that was restored needs an archive of its own, \
+             or a new server_uuid before it takes writes"
+        }
+        StreamError::DecisionTooSmall { flag, needed, .. } => {
+            return Some(format!("{flag} '{needed:#}', if that is what you mean"));
+        }
+        StreamError::LeftInSpool { .. } => {
+            "the same command on this host once the store is back; until then keep the folder"
+        }
+        StreamError::Spool(_) => {
+            "--spool-dir with a folder that this user can write and that has room"
+        }
+        StreamError::Primary(error) => return of_class(error.class()),
         StreamError::Event { .. } => {
             "another member (--from secondary), and a look at that server's disk and memory"
         }

@@ -13,6 +13,7 @@ mod log;
 mod render;
 mod restore;
 mod settings;
+mod sizes;
 mod snapshot;
 mod status;
 mod stream;

@@ -1,17 +1,24 @@
 //! `quillback stream`: follow the binlog into the archive.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::context::Context;
-use super::failure::Done;
+use super::failure::{Done, UsageError};
 use super::render;
+use super::sizes::parse_bytes;
 use super::times::parse_span;
+use crate::gtid::GtidSet;
+use crate::observe::fail_point::{FailPoint, FailPoints};
 use crate::storage;
-use crate::stream::{self, FollowFrom, StreamEvent, StreamOptions};
+use crate::stream::{
+    self, FollowFrom, SemiSync, SpoolOptions, StreamEvent, StreamOptions, StreamPlan,
+};
 
 /// The options of `stream`.
 #[derive(Debug, Args)]
@@ -25,9 +32,45 @@ pub(super) struct StreamArguments {
     /// How long events may wait for their segment.
     #[arg(long, value_parser = parse_span, default_value = "2s", value_name = "SPAN")]
     flush_interval: Duration,
+    /// How large a segment may become, in bytes of binlog, 64KiB to 256MiB.
+    #[arg(long, value_parser = parse_segment_bytes, default_value = "64MiB", value_name = "SIZE")]
+    segment_size: usize,
+    /// Wait while another streamer has the archive, and take over when it is gone.
+    #[arg(long, conflicts_with = "once")]
+    standby: bool,
+    /// A streamer that shows no sign of life for so long is taken for gone.
+    #[arg(long, value_parser = parse_span, default_value = "90s", value_name = "SPAN")]
+    takeover_after: Duration,
+    /// Go on although the source has purged these transactions, which the archive lacks; the gap
+    /// is recorded for ever.
+    #[arg(long, value_name = "GTID_SET")]
+    accept_gap: Option<GtidSet>,
+    /// Start a new history that leaves these transactions behind, which the archive holds and the
+    /// source lacks.
+    #[arg(long, value_name = "GTID_SET")]
+    new_branch: Option<GtidSet>,
+    /// Trust that no second streamer writes here, on a store that cannot keep two apart.
+    #[arg(long)]
+    single_writer: bool,
+    /// Have a semi-synchronous source wait until a transaction is safe here.
+    #[arg(long, value_enum, default_value_t = Acknowledge::Off, value_name = "WHERE")]
+    semi_sync: Acknowledge,
+    /// Where segments wait on disk while the store is away [default: a folder of this user's
+    /// state].
+    #[arg(long, env = "QUILLBACK_SPOOL_DIR", value_name = "FOLDER")]
+    spool_dir: Option<PathBuf>,
+    /// How much may wait on disk; 0 for none.
+    #[arg(long, env = "QUILLBACK_SPOOL_SIZE", value_parser = parse_bytes, default_value = "4GiB", value_name = "SIZE")]
+    spool_size: u64,
+    /// Make larger segments of those that are older than this; never: leave them.
+    #[arg(long, value_parser = parse_age, default_value = "10m", value_name = "SPAN")]
+    compact_after: Age,
     /// zstd's level for segments, 1 to 19.
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..=19), default_value_t = 3, value_name = "LEVEL")]
     zstd_level: i32,
+    /// How many blocks of a segment are packed at the same time.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=64), default_value_t = 2, value_name = "N")]
+    zstd_threads: u8,
     /// Show what would be followed from where, and change nothing.
     #[arg(long)]
     dry_run: bool,
@@ -42,38 +85,146 @@ enum From {
     Secondary,
 }
 
+/// When a semi-synchronous source is told that a transaction is safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Acknowledge {
+    /// Never: it does not wait for us.
+    Off,
+    /// When its segment is durable in the archive.
+    Archive,
+    /// When its events are synced to the spool on this host.
+    Spool,
+}
+
+/// An age, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Age(Option<Duration>);
+
+fn parse_age(text: &str) -> Result<Age, String> {
+    match text {
+        "never" => Ok(Age(None)),
+        _ => parse_span(text).map(|age| Age(Some(age))),
+    }
+}
+
+fn parse_segment_bytes(text: &str) -> Result<usize, String> {
+    let bytes = parse_bytes(text)?;
+    if (64 << 10..=256 << 20).contains(&bytes) {
+        usize::try_from(bytes).map_err(|error| error.to_string())
+    } else {
+        Err("a segment has 64KiB to 256MiB".to_owned())
+    }
+}
+
+impl StreamArguments {
+    fn options(&self) -> anyhow::Result<StreamOptions> {
+        let spool = self.spool()?;
+        if spool.is_none() && self.semi_sync == Acknowledge::Spool {
+            return Err(UsageError::new(
+                "--semi-sync spool needs a spool",
+                "--spool-size 4GiB, or --semi-sync archive",
+            )
+            .into());
+        }
+        Ok(StreamOptions {
+            from: match self.from {
+                From::Primary => FollowFrom::Primary,
+                From::Secondary => FollowFrom::Secondary,
+            },
+            once: self.once,
+            flush_interval: self.flush_interval,
+            segment_bytes: self.segment_size,
+            level: self.zstd_level,
+            threads: self.zstd_threads.into(),
+            host: host(),
+            standby: self.standby,
+            takeover_after: self.takeover_after,
+            accept_gap: self.accept_gap.clone(),
+            new_branch: self.new_branch.clone(),
+            semi_sync: match self.semi_sync {
+                Acknowledge::Off => SemiSync::Off,
+                Acknowledge::Archive => SemiSync::Archive,
+                Acknowledge::Spool => SemiSync::Spool,
+            },
+            spool,
+            compact_after: self.compact_after.0,
+            fail_points: fail_points()?,
+            ..StreamOptions::default()
+        })
+    }
+
+    fn spool(&self) -> anyhow::Result<Option<SpoolOptions>> {
+        if self.spool_size == 0 {
+            return Ok(None);
+        }
+        let state = || {
+            let home = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+            let home = home.filter(|path| path.is_absolute()).or_else(|| {
+                let home = std::env::var_os("HOME")?;
+                Some(PathBuf::from(home).join(".local/state"))
+            })?;
+            Some(home.join("quillback/spool"))
+        };
+        let named = self.spool_dir.is_some();
+        let Some(folder) = self.spool_dir.clone().or_else(state) else {
+            if self.semi_sync == Acknowledge::Spool {
+                return Err(UsageError::new(
+                    "there is no folder for the spool",
+                    "--spool-dir /var/lib/quillback",
+                )
+                .into());
+            }
+            return Ok(None);
+        };
+        Ok(Some(SpoolOptions {
+            folder,
+            bytes: self.spool_size,
+            required: named || self.semi_sync == Acknowledge::Spool,
+        }))
+    }
+}
+
+/// Where a test makes the process die: the name of a point, and how often it may be passed.
+fn fail_points() -> anyhow::Result<FailPoints> {
+    let Ok(wish) = std::env::var("QUILLBACK_FAIL_POINT") else {
+        return Ok(FailPoints::default());
+    };
+    let (name, count) = wish.split_once(':').unwrap_or((&wish, "1"));
+    let (Some(wanted), Ok(count)) = (FailPoint::named(name), count.parse::<u32>()) else {
+        return Err(UsageError::new(
+            format!("QUILLBACK_FAIL_POINT={wish} names no point where a test may end the run"),
+            "to unset it: only Quillback's own tests use it",
+        )
+        .into());
+    };
+    let left = AtomicU32::new(count);
+    Ok(FailPoints::new(move |point| {
+        if point == wanted && left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            std::process::abort();
+        }
+    }))
+}
+
 pub(super) async fn run(context: &Context, arguments: StreamArguments) -> anyhow::Result<Done> {
     let servers = context.servers()?;
     let repository = context.repository().await?;
-    let options = StreamOptions {
-        from: match arguments.from {
-            From::Primary => FollowFrom::Primary,
-            From::Secondary => FollowFrom::Secondary,
-        },
-        once: arguments.once,
-        flush_interval: arguments.flush_interval,
-        level: arguments.zstd_level,
-        host: host(),
-        ..StreamOptions::default()
-    };
+    let options = arguments.options()?;
     if arguments.dry_run {
         let plan = stream::plan(&repository, servers, &options, &*context.clock).await?;
         if context.json {
             render::data(&json!({ "plan": plan }));
         } else {
-            render::say(&format!(
-                "would follow {} ({}, MySQL {}) into {} as epoch {}\nfrom {:#}",
-                plan.server,
-                plan.topology,
-                plan.version,
-                repository.storage().url(),
-                plan.epoch,
-                plan.start
-            ));
+            render::say(&plan_text(&plan, &repository.storage().url()));
         }
         return Ok(Done::Fine);
     }
-    storage::probe_conditional_writes(&**repository.storage()).await?;
+    if arguments.single_writer {
+        context.talk(
+            "warning: --single-writer: nothing keeps a second streamer out of this archive but you",
+        );
+    } else {
+        storage::probe_conditional_writes(&**repository.storage()).await?;
+    }
     let cancel = context.cancel_on_signal()?;
     let progress = Arc::new(context.progress());
     let observer: stream::Observer = {
@@ -107,6 +258,26 @@ pub(super) async fn run(context: &Context, arguments: StreamArguments) -> anyhow
     Ok(Done::Fine)
 }
 
+fn plan_text(plan: &StreamPlan, archive: &str) -> String {
+    let mut text = format!(
+        "would follow {} ({}, MySQL {}) into {archive} as epoch {}\nfrom {:#}",
+        plan.server, plan.topology, plan.version, plan.epoch, plan.start
+    );
+    if let Some(left) = &plan.left_behind {
+        text.push_str(&format!(
+            "\nin a new history, branch {}, that leaves behind {left:#}",
+            plan.branch
+        ));
+    }
+    if !plan.accepted_gap.is_empty() {
+        text.push_str(&format!(
+            "\nwith {:#} recorded as lost for ever",
+            plan.accepted_gap
+        ));
+    }
+    text
+}
+
 fn tell(event: &StreamEvent, quiet: bool, progress: &render::Progress) {
     let text = match event {
         StreamEvent::Warning { message } => {
@@ -115,9 +286,58 @@ fn tell(event: &StreamEvent, quiet: bool, progress: &render::Progress) {
             return;
         }
         _ if quiet => return,
-        StreamEvent::Claimed { epoch, start, .. } => {
-            format!("epoch {epoch} is ours, going on from {start:#}")
+        StreamEvent::Claimed {
+            epoch,
+            start,
+            accepted_gap,
+            ..
+        } => {
+            let lost = match accepted_gap.is_empty() {
+                true => String::new(),
+                false => format!("; recorded as lost: {accepted_gap:#}"),
+            };
+            format!("epoch {epoch} is ours, going on from {start:#}{lost}")
         }
+        StreamEvent::Standby {
+            epoch,
+            host,
+            process,
+        } => format!("standing by: process {process} on {host} has the archive (epoch {epoch})"),
+        StreamEvent::Recovered {
+            folder,
+            transactions,
+            complete,
+        } => format!(
+            "archived {} that an earlier run had left in {}{}",
+            render::plural(*transactions, "transaction"),
+            folder.display(),
+            if *complete {
+                ""
+            } else {
+                "; what does not go on from the archive's end stays there"
+            }
+        ),
+        StreamEvent::StoreFailing {
+            reason,
+            retry_seconds,
+            waiting,
+            spooled_bytes,
+        } => format!(
+            "the store fails: {reason}; {} wait, {} of them on disk; trying again in {}",
+            render::plural(*waiting as u64, "segment"),
+            render::bytes(*spooled_bytes),
+            render::span(*retry_seconds)
+        ),
+        StreamEvent::Compacted {
+            replaced,
+            made,
+            saved_bytes,
+        } => format!(
+            "compacted {} into {made}, {} less",
+            render::plural(*replaced, "segment"),
+            render::bytes(u64::try_from(*saved_bytes).unwrap_or(0))
+        ),
+        StreamEvent::Spooled { .. } | StreamEvent::PurgeHeadroom { .. } => return,
         StreamEvent::Following {
             server, version, ..
         } => format!("following {server} (MySQL {version})"),

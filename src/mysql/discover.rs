@@ -1,27 +1,24 @@
 //! Finds a whole topology from any one of its members.
 //!
-//! A group tells all of its members itself. Plain replication is walked: from a replica up to its
-//! source by the performance schema, from a source down to its replicas by SHOW REPLICAS, which
-//! needs `report_host` (and `report_port`) on them; replicas that tell no address and are not
-//! among the given servers become a note. Every statement here is a read.
-
-use std::collections::{BTreeMap, VecDeque};
+//! A group tells all of its members itself; plain replication is walked (see `tree`). What comes
+//! out is the cluster of the servers that were asked: a snapshot stays within it. If that cluster
+//! is a replica cluster of a ClusterSet, the topology names where its channel leads, and
+//! [`find_primary`](super::primary::find_primary) goes on from there. Every statement here is a
+//! read.
 
 use uuid::Uuid;
 
-use crate::error::{Class, Classified as _, with_causes};
+use crate::error::with_causes;
 use crate::gtid::GtidSet;
-use crate::mysql::wire::dump::STREAMER_HOST;
 
 use super::error::MysqlError;
 use super::facts::ServerFacts;
+use super::replicas::channels;
 use super::server_url::{HostPort, ServerUrl};
 use super::session::Session;
 use super::topology::{Member, MemberState, Role, Topology, TopologyKind};
+use super::tree::{Tree, walk};
 use super::version::ServerVersion;
-
-/// Replication trees larger than this are cut, with a note.
-const MEMBERS_MAX: usize = 64;
 
 /// Finds the topology from the first of the given servers that answers.
 ///
@@ -49,7 +46,9 @@ pub async fn discover(servers: &[ServerUrl]) -> Result<Topology, MysqlError> {
                 if authoritative {
                     return Ok(topology);
                 }
-                notes.push(format!("{} has left its group", url.address()));
+                if topology.has_majority() {
+                    notes.push(format!("{} has left its group", url.address()));
+                }
                 fallback.get_or_insert(topology);
             }
             Err(error) => {
@@ -89,24 +88,86 @@ async fn discover_from(
     let mut session = Session::connect(url).await?;
     let facts = ServerFacts::load(&mut session).await?;
     let members = group_members(&mut session).await?;
-    session.close().await;
     let mine = members
         .iter()
         .find(|member| member.uuid == Some(facts.server_uuid))
         .map(|member| member.state);
-    match mine {
-        None | Some(MemberState::Offline) => Ok((walk(url, servers).await?, mine.is_none())),
-        Some(state) => {
-            let authoritative = matches!(state, MemberState::Online | MemberState::Recovering);
-            let topology = Topology {
-                kind: TopologyKind::GroupReplication,
-                asked: url.address(),
-                members: sorted(members),
-                notes: Vec::new(),
-            };
-            Ok((topology, authoritative))
+    let state = match mine {
+        None | Some(MemberState::Offline) => {
+            session.close().await;
+            let tree = walk(&[url.address()], url, servers).await?;
+            return Ok((assemble(url.address(), tree), mine.is_none()));
         }
+        Some(state) => state,
+    };
+    let authoritative = matches!(state, MemberState::Online | MemberState::Recovering);
+    let mut topology = Topology {
+        kind: TopologyKind::GroupReplication,
+        asked: url.address(),
+        members: sorted(members),
+        follows: None,
+        notes: Vec::new(),
+    };
+    let own = upward_of(&mut session, &facts.version).await?;
+    let in_set = knows_cluster_set(&mut session).await;
+    session.close().await;
+    // Every member of a replica cluster may have the channel; the primary's word counts, since a
+    // member that was away keeps what the others have dropped.
+    topology.follows = match topology.primary().map(|primary| primary.address.clone()) {
+        Some(primary) if primary != url.address() => {
+            match upward_of_server(&login_for(&primary, url, servers)).await {
+                Ok(upward) => upward,
+                Err(error) => {
+                    topology.notes.push(format!(
+                        "the primary {primary} could not be asked: {}",
+                        with_causes(&error)
+                    ));
+                    own
+                }
+            }
+        }
+        _ => own,
+    };
+    if in_set || topology.follows.is_some() {
+        topology.kind = TopologyKind::ClusterSet;
     }
+    if authoritative && !topology.has_majority() {
+        let address = url.address();
+        let note = format!("{address} does not see the majority of its group");
+        topology.notes.push(note);
+    }
+    let authoritative = authoritative && topology.has_majority();
+    Ok((topology, authoritative))
+}
+
+async fn upward_of_server(url: &ServerUrl) -> Result<Option<HostPort>, MysqlError> {
+    let mut session = Session::connect(url).await?;
+    let version: String = session.query_one("SELECT @@GLOBAL.version").await?;
+    let version = ServerVersion::parse(&version).map_err(|error| error.at(&url.address()))?;
+    let upward = upward_of(&mut session, &version).await?;
+    session.close().await;
+    Ok(upward)
+}
+
+/// The source in the primary cluster, if this server is in a replica cluster.
+async fn upward_of(
+    session: &mut Session,
+    version: &ServerVersion,
+) -> Result<Option<HostPort>, MysqlError> {
+    let channels = channels(session, version).await?;
+    Ok(channels
+        .into_iter()
+        .find(|channel| channel.is_cluster_set())
+        .map(|channel| channel.source))
+}
+
+/// Whether the metadata of InnoDB Cluster tell of a ClusterSet. Without the privilege to read them
+/// the answer is no, and a primary cluster looks as any group: nothing else depends on it.
+async fn knows_cluster_set(session: &mut Session) -> bool {
+    let count: Result<u64, _> = session
+        .query_one("SELECT COUNT(*) FROM mysql_innodb_cluster_metadata.clustersets")
+        .await;
+    count.is_ok_and(|count| count > 0)
 }
 
 type GroupRow = (
@@ -120,7 +181,7 @@ type GroupRow = (
 );
 
 /// The members as this server sees them; empty if it has never been in a group.
-async fn group_members(session: &mut Session) -> Result<Vec<Member>, MysqlError> {
+pub(super) async fn group_members(session: &mut Session) -> Result<Vec<Member>, MysqlError> {
     let rows: Vec<GroupRow> = session
         .query(
             "SELECT m.MEMBER_ID, m.MEMBER_HOST, m.MEMBER_PORT, m.MEMBER_STATE, m.MEMBER_ROLE, \
@@ -148,155 +209,22 @@ async fn group_members(session: &mut Session) -> Result<Vec<Member>, MysqlError>
         .collect())
 }
 
-/// What one server says of its place in a replication tree.
-struct Visit {
-    address: HostPort,
-    facts: ServerFacts,
-    sources: Vec<(HostPort, bool)>,
-    replicas: Vec<(Option<HostPort>, Uuid)>,
-    note: Option<String>,
-}
-
-async fn visit(url: &ServerUrl) -> Result<Visit, MysqlError> {
-    let mut session = Session::connect(url).await?;
-    let facts = ServerFacts::load(&mut session).await?;
-    let sources: Vec<(String, u16, String, Option<String>)> = session
-        .query(
-            "SELECT c.HOST, c.PORT, s.SERVICE_STATE, a.SERVICE_STATE \
-             FROM performance_schema.replication_connection_configuration c \
-             JOIN performance_schema.replication_connection_status s USING (CHANNEL_NAME) \
-             LEFT JOIN performance_schema.replication_applier_status a USING (CHANNEL_NAME) \
-             WHERE c.HOST <> '' AND c.CHANNEL_NAME NOT LIKE 'group\\_replication\\_%'",
-        )
-        .await?;
-    let (replicas, note) = match replicas_of(&mut session, &facts.version).await {
-        Ok(replicas) => (replicas, None),
-        Err(error) if error.class() == Class::Authentication => {
-            let note = format!(
-                "replicas of {} are not known: {}",
-                url.address(),
-                with_causes(&error)
-            );
-            (Vec::new(), Some(note))
-        }
-        Err(error) => return Err(error),
-    };
-    session.close().await;
-    Ok(Visit {
-        note,
-        address: url.address(),
-        facts,
-        sources: sources
-            .into_iter()
-            .map(|(host, port, receiver, applier)| {
-                let running = receiver == "ON" && applier.as_deref() == Some("ON");
-                (HostPort::new(host, port), running)
-            })
-            .collect(),
-        replicas,
-    })
-}
-
-async fn replicas_of(
-    session: &mut Session,
-    version: &ServerVersion,
-) -> Result<Vec<(Option<HostPort>, Uuid)>, MysqlError> {
-    let rows: Vec<(u32, String, u16, u32, String)> =
-        session.query(version.show_replicas_statement()).await?;
-    Ok(rows
-        .into_iter()
-        // A streamer is no server.
-        .filter(|(_, host, port, _, _)| !(host == STREAMER_HOST && *port == 0))
-        .filter_map(|(_, host, port, _, uuid)| {
-            let address = (!host.is_empty()).then(|| HostPort::new(host, port));
-            Some((address, Uuid::try_parse(&uuid).ok()?))
-        })
-        .collect())
-}
-
-/// Walks a replication tree, or finds that there is none.
-async fn walk(first: &ServerUrl, servers: &[ServerUrl]) -> Result<Topology, MysqlError> {
-    let mut visits: BTreeMap<Uuid, Visit> = BTreeMap::new();
-    let mut unreachable: BTreeMap<HostPort, String> = BTreeMap::new();
-    let mut unaddressed: Vec<Uuid> = Vec::new();
-    let mut notes = Vec::new();
-    let mut queue: VecDeque<HostPort> = [first.address()].into();
-    let mut seen: Vec<HostPort> = vec![first.address()];
-    while let Some(address) = queue.pop_front() {
-        if visits.len() + unreachable.len() >= MEMBERS_MAX {
-            notes.push(format!(
-                "only the first {MEMBERS_MAX} servers were looked at"
-            ));
-            break;
-        }
-        let found = match visit(&login_for(&address, first, servers)).await {
-            Ok(found) => found,
-            Err(error) if address == first.address() => return Err(error),
-            Err(error) => {
-                unreachable.insert(address, with_causes(&error));
-                continue;
-            }
-        };
-        let addressed = found
-            .replicas
-            .iter()
-            .filter_map(|(address, _)| address.clone());
-        let next = found
-            .sources
-            .iter()
-            .map(|(source, _)| source.clone())
-            .chain(addressed);
-        for next in next {
-            if !seen.contains(&next) {
-                seen.push(next.clone());
-                queue.push_back(next);
-            }
-        }
-        let silent = found
-            .replicas
-            .iter()
-            .filter(|(address, _)| address.is_none());
-        unaddressed.extend(silent.map(|(_, uuid)| *uuid));
-        notes.extend(found.note.clone());
-        visits.entry(found.facts.server_uuid).or_insert(found);
-        if queue.is_empty() && unaddressed.iter().any(|uuid| !visits.contains_key(uuid)) {
-            // A replica without report_host may be one of the other given servers.
-            for url in servers {
-                if !seen.contains(&url.address()) {
-                    seen.push(url.address());
-                    queue.push_back(url.address());
-                }
-            }
-        }
-    }
-    for uuid in unaddressed.iter().filter(|uuid| !visits.contains_key(uuid)) {
-        notes.push(format!(
-            "replica {uuid} tells no address (report_host is not set on it) and was left out"
-        ));
-    }
-    notes.extend(
-        unreachable
-            .iter()
-            .map(|(address, why)| format!("{address} could not be asked: {why}")),
-    );
-    Ok(assemble(first.address(), &visits, unreachable, notes))
-}
-
-fn assemble(
-    asked: HostPort,
-    visits: &BTreeMap<Uuid, Visit>,
-    unreachable: BTreeMap<HostPort, String>,
-    notes: Vec<String>,
-) -> Topology {
+/// The topology of a tree.
+pub(super) fn assemble(asked: HostPort, tree: Tree) -> Topology {
+    let Tree {
+        visits,
+        unreachable,
+        notes,
+    } = tree;
     let top: Option<&GtidSet> = visits
         .values()
-        .find(|visit| visit.sources.is_empty())
+        .find(|visit| visit.is_top())
         .map(|visit| &visit.facts.gtid_executed);
     let mut members: Vec<Member> = visits
         .values()
         .map(|visit| {
-            let replica = !visit.sources.is_empty();
-            let running = visit.sources.iter().all(|(_, running)| *running);
+            let replica = !visit.is_top();
+            let running = visit.channels.iter().all(|channel| channel.running);
             Member {
                 address: visit.address.clone(),
                 uuid: Some(visit.facts.server_uuid),
@@ -334,6 +262,7 @@ fn assemble(
         },
         asked,
         members: sorted(members),
+        follows: None,
         notes,
     }
 }

@@ -11,11 +11,17 @@ pub mod error;
 pub mod facts;
 pub mod grants;
 pub mod host_port;
+pub mod primary;
+pub mod purge;
 pub mod quote;
+pub mod replicas;
+pub mod role;
 pub mod schema;
+pub mod semi_sync;
 pub mod server_url;
 pub mod session;
 pub mod topology;
+mod tree;
 pub mod version;
 pub mod wire;
 

@@ -24,6 +24,17 @@ pub enum TopologyKind {
     Replication,
     /// Group Replication, as in InnoDB Cluster.
     GroupReplication,
+    /// A group that belongs to an InnoDB ClusterSet, as its primary cluster or as one that
+    /// follows it.
+    ClusterSet,
+}
+
+impl TopologyKind {
+    /// Whether the members are those of a group.
+    #[must_use]
+    pub const fn is_group(self) -> bool {
+        matches!(self, Self::GroupReplication | Self::ClusterSet)
+    }
 }
 
 impl fmt::Display for TopologyKind {
@@ -32,6 +43,7 @@ impl fmt::Display for TopologyKind {
             Self::Single => "single server",
             Self::Replication => "source with replicas",
             Self::GroupReplication => "Group Replication",
+            Self::ClusterSet => "group of a ClusterSet",
         })
     }
 }
@@ -128,6 +140,10 @@ pub struct Topology {
     pub asked: HostPort,
     /// All of them, in the order of their addresses.
     pub members: Vec<Member>,
+    /// The source in the primary cluster, if these are a replica cluster of a ClusterSet. Their
+    /// primary takes no writes then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<HostPort>,
     /// What could not be learnt, for a person to read.
     pub notes: Vec<String>,
 }
@@ -181,6 +197,18 @@ impl Topology {
             .find(|member| member.role == Role::Primary && member.state == MemberState::Online)
     }
 
+    /// Whether more than half of a group's members, as this view knows them, are in touch; the
+    /// members of a tree need no majority.
+    #[must_use]
+    pub fn has_majority(&self) -> bool {
+        let lost = self
+            .members
+            .iter()
+            .filter(|member| member.state == MemberState::Unreachable)
+            .count();
+        !self.kind.is_group() || lost * 2 < self.members.len()
+    }
+
     /// The member with this UUID.
     #[must_use]
     pub fn member(&self, uuid: Uuid) -> Option<&Member> {
@@ -190,7 +218,9 @@ impl Topology {
     /// The healthiest secondary: ONLINE, of the primary's version if any is, with the fewest
     /// transactions still to apply; ties go to the first address.
     ///
-    /// With `allow_primary` the primary is taken when there is no such secondary.
+    /// With `allow_primary` the primary is taken when there is no such secondary. The primary of a
+    /// replica cluster is taken then without asking: it takes no writes, and a snapshot stays
+    /// within the cluster that was asked.
     ///
     /// # Errors
     ///
@@ -230,11 +260,12 @@ impl Topology {
             });
         }
         match primary {
-            Some(primary) if allow_primary => {
-                let mut reasons = vec![format!(
-                    "{} is the primary, which --allow-primary permits",
-                    primary.address
-                )];
+            Some(primary) if allow_primary || self.follows.is_some() => {
+                let permit = match self.follows {
+                    Some(_) => "of a replica cluster, which takes no writes",
+                    None => "which --allow-primary permits",
+                };
+                let mut reasons = vec![format!("{} is the primary, {permit}", primary.address)];
                 reasons.extend(passed_over(Some(primary)));
                 Ok(Choice {
                     member: primary.clone(),
@@ -299,6 +330,7 @@ mod tests {
             kind: TopologyKind::GroupReplication,
             asked: HostPort::new("a", 3306),
             members,
+            follows: None,
             notes: Vec::new(),
         }
     }

@@ -82,6 +82,16 @@ impl ServerVersion {
         }
     }
 
+    /// The statement that tells of the channels by which a server replicates.
+    #[must_use]
+    pub fn replica_status_statement(&self) -> &'static str {
+        if self.at_least(8, 0, 22) {
+            "SHOW REPLICA STATUS"
+        } else {
+            "SHOW SLAVE STATUS"
+        }
+    }
+
     /// The statement that lists a source's replicas.
     #[must_use]
     pub fn show_replicas_statement(&self) -> &'static str {

@@ -326,6 +326,7 @@ mod tests {
                 kind: TopologyKind::GroupReplication,
                 asked: address.clone(),
                 members: vec![member.clone()],
+                follows: None,
                 notes: Vec::new(),
             },
             choice: Choice {

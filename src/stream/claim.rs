@@ -5,6 +5,8 @@
 //! visible (an uploader looks for newer claims after each write), so the log is read again after
 //! the claim and the new epoch goes on from its end.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -14,6 +16,7 @@ use crate::archive::hash::Sha256;
 use crate::archive::identity::Claim;
 use crate::archive::layout::{BranchNumber, Epoch};
 use crate::archive::repository::{ArchiveError, Repository};
+use crate::archive::segment::IndexedTransaction;
 use crate::gtid::GtidSet;
 use crate::storage::StorageError;
 
@@ -31,6 +34,10 @@ pub struct Claimant {
     pub host: String,
     /// The present moment.
     pub now: DateTime<Utc>,
+    /// The UUID under which its dump will be registered at the source.
+    pub replica_uuid: Uuid,
+    /// What is accepted as lost.
+    pub accepted_gap: GtidSet,
 }
 
 /// What a claim gave.
@@ -44,6 +51,8 @@ pub struct Claimed {
     pub previous: Option<Sha256>,
     /// Its place.
     pub continues: Option<(Epoch, u64)>,
+    /// The last transactions of the log, one of each origin among those of its last segment.
+    pub latest: Vec<IndexedTransaction>,
 }
 
 /// Claims the archive for `branch`. `origin` is where a log without segments begins.
@@ -69,6 +78,8 @@ pub async fn acquire(
             start: resume(&chain, origin),
             host: claimant.host.clone(),
             process: std::process::id(),
+            replica_uuid: Some(claimant.replica_uuid),
+            accepted_gap: claimant.accepted_gap.clone(),
             claimed: claimant.now,
         };
         match repository.put_claim(&claim).await {
@@ -97,12 +108,27 @@ async fn after_claim(
         None => None,
         Some(stored) => Some(repository.link_of(stored).await?),
     };
+    let full = chain.segments.iter().rev();
+    let latest = match full.clone().find(|stored| stored.index.transactions > 0) {
+        Some(stored) => latest(repository.read_transactions(stored).await?),
+        None => Vec::new(),
+    };
     Ok(Claimed {
         start: resume(&chain, origin),
+        latest,
         previous,
         continues: resume_at.map(|stored| (stored.name.epoch, stored.name.last)),
         claim,
     })
+}
+
+/// The last transaction of each origin.
+fn latest(lines: Vec<IndexedTransaction>) -> Vec<IndexedTransaction> {
+    let mut latest = BTreeMap::new();
+    for line in lines {
+        latest.insert(line.gtid.tsid.clone(), line);
+    }
+    latest.into_values().collect()
 }
 
 /// The set to go on from: what the last whole transaction in the log left, or the origin.

@@ -7,12 +7,15 @@
 //! that come out, put one behind the other, hold the bytes of every event of every transaction
 //! that went in, once and in order.
 
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::archive::layout::{BranchNumber, Epoch};
 use crate::archive::segment::{Block, Draft, IndexedTransaction, Part};
 use crate::clock::from_micros;
-use crate::gtid::GtidSet;
+use crate::gtid::{GtidSet, Tsid};
 use crate::mysql::binlog::{
     Checksum, EventError, EventKind, GtidEvent, HEADER_LENGTH, Piece, RawEvent, Splitter,
     SummaryBuilder,
@@ -58,6 +61,9 @@ pub struct Cutter {
     splitter: Splitter,
     open: Option<Open>,
     draft: Option<Draft>,
+    last_commit: Option<DateTime<Utc>>,
+    /// The last whole transaction of each origin.
+    latest: BTreeMap<Tsid, IndexedTransaction>,
 }
 
 impl Cutter {
@@ -78,7 +84,27 @@ impl Cutter {
             splitter: Splitter::default(),
             open: None,
             draft: None,
+            last_commit: None,
+            latest: BTreeMap::new(),
         }
+    }
+
+    /// The commit time, on the source, of the last transaction that came whole.
+    #[must_use]
+    pub const fn last_commit(&self) -> Option<DateTime<Utc>> {
+        self.last_commit
+    }
+
+    /// The last transaction of each origin that came whole.
+    #[must_use]
+    pub const fn latest(&self) -> &BTreeMap<Tsid, IndexedTransaction> {
+        &self.latest
+    }
+
+    /// Tells which transaction of an origin was the last one before this claim.
+    pub fn remember(&mut self, transaction: IndexedTransaction) {
+        self.latest
+            .insert(transaction.gtid.tsid.clone(), transaction);
     }
 
     /// Turns to a source: what follows comes from a new connection to it.
@@ -313,6 +339,8 @@ impl Cutter {
             .map_err(|error| EventError::Order(error.to_string()))?;
         // The end of a transaction in parts stands alone, so that one part says it all.
         let full = draft.raw_bytes() >= limit || draft.transactions() >= TRANSACTION_LIMIT;
+        self.last_commit = Some(time);
+        self.remember(transaction);
         if parted || full {
             return Ok(self.cut());
         }

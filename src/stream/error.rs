@@ -1,11 +1,15 @@
 //! Why a stream stops.
 
+use std::path::PathBuf;
+
+use super::spool::SpoolError;
 use crate::archive::repository::ArchiveError;
 use crate::archive::segment::SegmentError;
 use crate::error::{Class, Classified};
-use crate::gtid::GtidSet;
+use crate::gtid::{Gtid, GtidSet};
 use crate::mysql::binlog::EventError;
 use crate::mysql::error::MysqlError;
+use crate::mysql::primary::PrimaryError;
 use crate::mysql::wire::WireError;
 
 /// A failure of the stream.
@@ -44,6 +48,20 @@ pub enum StreamError {
         /// The newest one.
         newer: u64,
     },
+    /// Another streamer has the archive and lives.
+    #[error("epoch {epoch} has the archive: process {process} on {host} follows {address}, {life}")]
+    Occupied {
+        /// The other's claim.
+        epoch: u64,
+        /// Its host.
+        host: String,
+        /// Its process there.
+        process: u32,
+        /// The server that it followed when it claimed.
+        address: String,
+        /// By which sign it is known to live.
+        life: String,
+    },
     /// The source has purged transactions that the archive does not hold.
     #[error("{server} has purged transactions that the archive lacks: {missing:#}")]
     Gap {
@@ -60,6 +78,43 @@ pub enum StreamError {
         /// What it lacks.
         missing: GtidSet,
     },
+    /// A transaction of the source is another one than the archive holds under its GTID.
+    #[error("{gtid} on {server} is another transaction than the archive's: {difference}")]
+    OtherPayload {
+        /// The source.
+        server: String,
+        /// The transaction.
+        gtid: Gtid,
+        /// How they differ.
+        difference: String,
+    },
+    /// The words of a decision do not cover what has to be decided.
+    #[error("{flag} names {named:#}, but what has to be accepted is {needed:#}")]
+    DecisionTooSmall {
+        /// The option.
+        flag: &'static str,
+        /// What it names.
+        named: GtidSet,
+        /// What it must name.
+        needed: GtidSet,
+    },
+    /// The spool's disk failed.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// The run ended while the store was away; what was received is on disk.
+    #[error("{segments} segments wait in {folder} for the store; the next run here archives them")]
+    LeftInSpool {
+        /// How many.
+        segments: usize,
+        /// Where.
+        folder: PathBuf,
+        /// What the store failed with.
+        #[source]
+        source: Box<StreamError>,
+    },
+    /// No primary could be found among the servers, or more than one.
+    #[error(transparent)]
+    Primary(#[from] PrimaryError),
     /// The archive's own chain is broken, so there is nothing to go on from.
     #[error("the archive's log is damaged: {problem}")]
     Damaged {
@@ -80,6 +135,9 @@ pub enum StreamError {
         /// What was seen.
         reason: String,
     },
+    /// What sends segments has stopped without a reason.
+    #[error("the stream has stopped sending segments")]
+    Stopped,
     /// A task of the program died.
     #[error("a task of the stream failed")]
     Task(#[from] tokio::task::JoinError),
@@ -93,11 +151,17 @@ impl Classified for StreamError {
             Self::Wire(error) => error.class(),
             Self::Segment(error) => error.class(),
             Self::Event { .. } | Self::Damaged { .. } => Class::Integrity,
-            Self::Fenced { .. } => Class::Fenced,
+            Self::Fenced { .. } | Self::Occupied { .. } => Class::Fenced,
             Self::Gap { .. } => Class::Gap,
-            Self::Fork { .. } | Self::Unsuitable { .. } => Class::Refused,
+            Self::Fork { .. }
+            | Self::Unsuitable { .. }
+            | Self::OtherPayload { .. }
+            | Self::DecisionTooSmall { .. } => Class::Refused,
+            Self::Primary(error) => error.class(),
+            Self::Spool(_) => Class::Failure,
+            Self::LeftInSpool { .. } => Class::Transient,
             Self::NoPrimary { .. } => Class::Transient,
-            Self::Task(_) => Class::Failure,
+            Self::Task(_) | Self::Stopped => Class::Failure,
         }
     }
 }

@@ -1,40 +1,50 @@
 //! The follower: one server after the other into one unbroken log.
+//!
+//! One loop takes events from the source, cuts them and hands drafts to the [`Shipper`]; beside
+//! it a task asks the source how it stands. The loop reads only while the shipper has room, so a
+//! store that is away slows the reading down and nothing else. What ends a source leads to the
+//! next one; what ends the stream is told after everything that was received whole is archived.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use chrono::{DateTime, Utc};
-use tokio::task::JoinHandle;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::claim::{self, Claimant};
+use super::acknowledge::Acknowledgements;
 use super::cutter::Cutter;
 use super::error::StreamError;
 use super::horizon::Horizon;
-use super::report::{Observer, StreamEvent, StreamOptions, StreamPlan, StreamReport};
-use super::source::{Finder, Source};
-use super::upload::{Uploaded, Uploader};
-use crate::archive::layout::BranchNumber;
+use super::monitor::Monitor;
+use super::options::{SemiSync, StreamOptions};
+use super::purge::PurgeWatch;
+use super::recover;
+use super::report::{Observer, StreamEvent, StreamPlan, StreamReport};
+use super::ship::{Note, Packing, Parcel, ShipOptions, Shipped, Shipper};
+use super::source::{SILENCE, Servers};
+use super::start::{Begun, Environment, Start, begin, next_source};
+use super::upstream::{Dump, DumpWish, Source, Upstream};
 use crate::archive::repository::Repository;
 use crate::archive::segment::Draft;
 use crate::clock::Clock;
 use crate::error::{Classified as _, with_causes};
 use crate::gtid::GtidSet;
 use crate::mysql::server_url::ServerUrl;
-use crate::mysql::wire::{
-    BinlogDump, DumpOptions, DumpPacket, WireConnection, WireError, WireOptions,
-};
+use crate::mysql::wire::{DumpPacket, WireError};
+use crate::observe::fail_point::FailPoint;
 
-/// How often the source says that there is nothing new.
-const HEARTBEAT: Duration = Duration::from_secs(3);
-/// A source that says nothing for so long is gone.
-const SILENCE: Duration = Duration::from_secs(15);
 /// A source that refuses the dump is asked again so often, in case the reason shows meanwhile.
 const REFUSALS: u32 = 4;
 /// The longest pause between two tries to reach a source.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// Events that are taken before the loop looks up.
+const BATCH: usize = 256;
+/// While segments queue up they are cut less often, by this factor.
+const SLOWER: u32 = 10;
 
 /// Finds the source and checks that the archive can go on from it; nothing is changed.
 ///
@@ -47,68 +57,21 @@ pub async fn plan(
     options: &StreamOptions,
     clock: &dyn Clock,
 ) -> Result<StreamPlan, StreamError> {
-    let start = Start::find(repository, servers, options, clock).await?;
-    let newest = repository.newest_epoch(None).await?;
-    Ok(StreamPlan {
-        server: start.source.name(),
-        uuid: start.source.facts.server_uuid,
-        version: start.source.facts.version.to_string(),
-        topology: start.source.kind.to_string(),
-        branch: start.branch.0,
-        epoch: newest.map_or(0, |epoch| epoch.0) + 1,
-        start: start.have,
-    })
+    let mut upstream = real(servers, options);
+    let start = Start::find(repository, &mut upstream, options, clock, &GtidSet::new()).await?;
+    start.plan(repository).await
 }
 
-/// Where a stream begins: what is known before the claim, so that a run that would be refused
-/// does not push another one out.
-struct Start {
-    branch: BranchNumber,
-    finder: Finder,
-    source: Source,
-    origin: GtidSet,
-    have: GtidSet,
-    complete_to: Option<DateTime<Utc>>,
+fn real(servers: Vec<ServerUrl>, options: &StreamOptions) -> Servers {
+    let semi_sync = options.semi_sync != SemiSync::Off;
+    Servers::new(servers, options.from, semi_sync)
 }
 
-impl Start {
-    async fn find(
-        repository: &Repository,
-        servers: Vec<ServerUrl>,
-        options: &StreamOptions,
-        clock: &dyn Clock,
-    ) -> Result<Self, StreamError> {
-        let branch = repository.newest_branch().await?;
-        let mut finder = Finder::new(servers, options.from);
-        let mut source = finder.find().await?;
-        let snapshots = repository.snapshots().await?;
-        let origin = snapshots.first().map_or_else(
-            || source.facts.gtid_executed.clone(),
-            |snapshot| snapshot.gtid_executed.clone(),
-        );
-        let chain = repository.chain(branch).await?;
-        // Behind this point nothing but parts of an unfinished transaction may stand.
-        let have = chain
-            .resume_point()
-            .map_or_else(|| origin.clone(), |stored| stored.index.after());
-        source.check_history(&have, clock).await?;
-        Ok(Self {
-            branch,
-            finder,
-            source,
-            origin,
-            have,
-            complete_to: chain.complete_to(),
-        })
-    }
-}
-
-/// Follows the servers until `cancel`, or with `once` until the source's present state is
-/// archived.
+/// Follows real servers; see [`run_from`].
 ///
 /// # Errors
 ///
-/// [`StreamError`]; what was received whole before is archived even then, if the store lets us.
+/// As [`run_from`].
 pub async fn run(
     repository: Repository,
     servers: Vec<ServerUrl>,
@@ -117,56 +80,104 @@ pub async fn run(
     observer: Observer,
     cancel: CancellationToken,
 ) -> Result<StreamReport, StreamError> {
-    let Start {
-        branch,
-        mut finder,
-        source,
-        origin,
-        complete_to,
-        ..
-    } = Start::find(&repository, servers, &options, &*clock).await?;
-    let claimant = Claimant {
-        source: source.facts.server_uuid,
-        address: source.name(),
-        host: options.host.clone(),
-        now: clock.now(),
+    let mut upstream = real(servers, &options);
+    run_from(repository, &mut upstream, options, clock, observer, cancel).await
+}
+
+/// Follows the servers until `cancel`, or with `once` until the source's present state is
+/// archived.
+///
+/// # Errors
+///
+/// [`StreamError`]; what was received whole before is archived even then, if the store lets us.
+pub async fn run_from(
+    repository: Repository,
+    upstream: &mut dyn Upstream,
+    options: StreamOptions,
+    clock: Arc<dyn Clock>,
+    observer: Observer,
+    cancel: CancellationToken,
+) -> Result<StreamReport, StreamError> {
+    let replica_uuid = Uuid::new_v4();
+    let environment = Environment {
+        repository: &repository,
+        options: &options,
+        clock: &*clock,
+        observer: &observer,
+        cancel: &cancel,
     };
-    let claimed = claim::acquire(&repository, branch, &origin, &claimant).await?;
-    observer(StreamEvent::Claimed {
-        epoch: claimed.claim.epoch.0,
-        branch: branch.0,
-        start: claimed.start.clone(),
-    });
+    let Some(begun) = begin(&environment, upstream, replica_uuid).await? else {
+        return Ok(StreamReport::default());
+    };
+    let Begun {
+        start,
+        claimed,
+        spool,
+        leftovers,
+    } = begun;
     let epoch = claimed.claim.epoch;
-    let uploader = Uploader::new(
-        repository,
-        Arc::clone(&clock),
+    let accepted_gap = start.accepted_gap.subtract(&claimed.start);
+    observer(StreamEvent::Claimed {
+        epoch: epoch.0,
+        branch: start.branch.0,
+        start: claimed.start.clone(),
+        accepted_gap: accepted_gap.clone(),
+    });
+    let before = claimed.start.union(&accepted_gap);
+    let mut cutter = Cutter::new(start.branch, epoch, before.clone(), options.segment_bytes);
+    for line in claimed.latest {
+        cutter.remember(line);
+    }
+    let ship_options = ShipOptions {
         epoch,
-        claimed.previous,
-        claimed.continues,
-        options.level,
+        previous: claimed.previous,
+        continues: claimed.continues,
+        gap: accepted_gap,
+        level: options.level,
+        fail_points: options.fail_points.clone(),
+    };
+    let acknowledgements = Acknowledgements::new(options.semi_sync, spool.as_ref(), epoch);
+    let shipper = Shipper::start(
+        repository.clone(),
+        Arc::clone(&clock),
+        ship_options,
+        spool,
         cancel.clone(),
     );
     let mut follower = Follower {
-        cutter: Cutter::new(branch, epoch, claimed.start.clone(), options.segment_bytes),
+        cutter,
+        shipper,
+        packing: Vec::new(),
+        safe: before.clone(),
+        permits: Arc::new(Semaphore::new(options.threads.max(1))),
+        sent: 0,
+        shipped: 0,
         report: StreamReport {
             epoch: epoch.0,
-            branch: branch.0,
-            gtid_set: claimed.start,
-            complete_to,
+            branch: start.branch.0,
+            gtid_set: before,
+            complete_to: start.complete_to,
             ..StreamReport::default()
         },
-        uploading: Uploading::Idle(Box::new(uploader)),
         horizon: Horizon::default(),
-        replica_uuid: Uuid::new_v4(),
+        acknowledgements,
+        purge: PurgeWatch::default(),
+        since: start.since,
+        replica_uuid,
         last_put: Instant::now(),
         options,
         clock,
         observer,
         cancel,
     };
-    let outcome = follower.follow_all(&mut finder, source).await;
-    let flushed = follower.flush().await;
+    let outcome = async {
+        for left in leftovers {
+            follower.recover(left).await?;
+        }
+        follower.follow_all(upstream, start.source).await
+    }
+    .await;
+    let flushed = follower.finish().await;
     outcome.and(flushed)?;
     Ok(follower.report)
 }
@@ -178,17 +189,24 @@ enum Ended {
     Lost(String),
 }
 
-/// The uploader, at rest or at work.
-enum Uploading {
-    Idle(Box<Uploader>),
-    Busy(JoinHandle<Result<(Uploader, Uploaded), StreamError>>),
-    Failed,
-}
-
 struct Follower {
     cutter: Cutter,
-    uploading: Uploading,
+    shipper: Shipper,
+    /// Blocks of the draft that is being filled.
+    packing: Vec<Packing>,
+    /// One for each block that may be packed at a time.
+    permits: Arc<Semaphore>,
+    /// Drafts that were handed over.
+    sent: u64,
+    /// How many of them are durable.
+    shipped: u64,
     horizon: Horizon,
+    acknowledgements: Acknowledgements,
+    /// What is in the archive or in a segment of the spool.
+    safe: GtidSet,
+    purge: PurgeWatch,
+    /// What the archive lacked at the start is not older than this.
+    since: DateTime<Utc>,
     options: StreamOptions,
     clock: Arc<dyn Clock>,
     observer: Observer,
@@ -199,8 +217,56 @@ struct Follower {
 }
 
 impl Follower {
+    /// Archives what an earlier run has left on disk.
+    async fn recover(&mut self, left: super::spool::Leftovers) -> Result<(), StreamError> {
+        let before = self.report.transactions;
+        let (drafts, mut incoming) = tokio::sync::mpsc::channel::<Draft>(1);
+        let placeholder = Cutter::new(
+            crate::archive::layout::BranchNumber(self.report.branch),
+            crate::archive::layout::Epoch(self.report.epoch),
+            GtidSet::new(),
+            0,
+        );
+        let mut cutter = std::mem::replace(&mut self.cutter, placeholder);
+        let replaying = tokio::task::spawn_blocking(move || {
+            let complete = recover::replay(&left, &mut cutter, &mut |draft| {
+                // A run that ends meanwhile takes no more drafts.
+                let _ = drafts.blocking_send(draft);
+            });
+            (complete, cutter, left)
+        });
+        let mut failed = Ok(());
+        while let Some(draft) = incoming.recv().await {
+            if failed.is_ok() {
+                failed = self.send(draft).await;
+            }
+        }
+        let (complete, cutter, left) = replaying.await?;
+        self.cutter = cutter;
+        failed?;
+        let complete = complete?;
+        while self.shipped < self.sent {
+            self.wait_for_note().await?;
+        }
+        self.options.fail_points.pass(FailPoint::Recovered);
+        let folder = left.folder.clone();
+        if complete {
+            left.remove()?;
+        }
+        (self.observer)(StreamEvent::Recovered {
+            folder,
+            transactions: self.report.transactions - before,
+            complete,
+        });
+        Ok(())
+    }
+
     /// Follows one server after the other.
-    async fn follow_all(&mut self, finder: &mut Finder, first: Source) -> Result<(), StreamError> {
+    async fn follow_all(
+        &mut self,
+        upstream: &mut dyn Upstream,
+        first: Box<dyn Source>,
+    ) -> Result<(), StreamError> {
         let pauses = || {
             ExponentialBuilder::default()
                 .with_jitter()
@@ -221,8 +287,8 @@ impl Follower {
             let reason = match followed {
                 Ok(Ended::Cancelled | Ended::CaughtUp) => return Ok(()),
                 Ok(Ended::Lost(reason)) => reason,
-                // Without the uploader nothing more can be kept.
-                Err(error) if matches!(self.uploading, Uploading::Failed) => return Err(error),
+                // Without the shipper nothing more can be kept.
+                Err(error) if self.shipper.has_ended() => return Err(error),
                 Err(error) if error.class().is_transient() => with_causes(&error),
                 Err(error) if is_refused_dump(&error) && refusals < REFUSALS => {
                     refusals += 1;
@@ -239,104 +305,103 @@ impl Follower {
                 reason,
                 retry_seconds: wait.as_secs_f64(),
             });
-            tokio::select! {
-                () = self.clock.sleep(wait) => {}
-                () = self.cancel.cancelled() => return Ok(()),
-            }
             // What was received is not kept waiting for the next source.
-            if matches!(self.uploading, Uploading::Idle(_))
-                && let Some(draft) = self.cutter.finish()
-            {
-                self.submit(draft).await?;
+            if let Some(draft) = self.cutter.finish() {
+                self.send(draft).await?;
             }
-            next = finder.find().await;
-            if let Ok(source) = &mut next
-                && let Err(error) = source
-                    .check_history(&self.cutter.received(), &*self.clock)
-                    .await
-            {
-                next = Err(error);
+            if !self.pause(wait).await? {
+                return Ok(());
+            }
+            next = next_source(upstream, &self.cutter.received(), &*self.clock).await;
+        }
+    }
+
+    /// Waits before the next try; `false` if the run was cancelled.
+    async fn pause(&mut self, wait: Duration) -> Result<bool, StreamError> {
+        let clock = Arc::clone(&self.clock);
+        let over = clock.sleep(wait);
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                () = &mut over => return Ok(true),
+                () = self.cancel.cancelled() => return Ok(false),
+                note = self.shipper.next_note() => self.settle(note?)?,
             }
         }
     }
 
     /// Follows one server until it is lost.
-    async fn follow(&mut self, mut source: Source) -> Result<Ended, StreamError> {
-        let server = source.name();
-        if source.facts.may_lose_sent_transactions() {
-            (self.observer)(StreamEvent::Warning {
-                message: format!(
-                    "{server} runs with sync_binlog={}: after a crash it may have lost \
-                     transactions that the archive holds",
-                    source.facts.sync_binlog
-                ),
-            });
+    async fn follow(&mut self, mut source: Box<dyn Source>) -> Result<Ended, StreamError> {
+        let info = source.info().clone();
+        for warning in &info.warnings {
+            self.warn(warning.clone());
         }
-        let options = WireOptions {
-            program_name: "quillback stream".to_owned(),
-            // The start of a dump has no heartbeats that would be missed.
-            read_timeout: Some(SILENCE),
-            ..WireOptions::default()
-        };
-        let connection = WireConnection::connect(&source.url, &options).await?;
-        let dump_options = DumpOptions {
-            // Above the ids that people give; what keeps dumps apart is the UUID.
-            server_id: 0xF000_0000 | (self.replica_uuid.as_fields().0 & 0x0FFF_FFFF),
-            replica_uuid: self.replica_uuid,
-            heartbeat: HEARTBEAT,
-        };
         self.horizon.forget_question();
         let have = self.cutter.received();
-        let mut dump = BinlogDump::start(connection, &dump_options, &have).await?;
-        let turned = self.cutter.turn_to(
-            source.facts.server_uuid,
-            source.facts.version.to_string(),
-            dump.checksum(),
-        );
+        let wish = DumpWish {
+            replica_uuid: self.replica_uuid,
+            semi_sync: self.options.semi_sync != SemiSync::Off,
+        };
+        let mut dump = source.dump(wish, &have).await?;
+        self.options.fail_points.pass(FailPoint::Following);
+        let turned = self
+            .cutter
+            .turn_to(info.uuid, info.version.clone(), dump.checksum());
         if let Some(draft) = turned {
-            self.submit(draft).await?;
+            self.send(draft).await?;
         }
+        self.acknowledgements
+            .turn_to(info.uuid, dump.checksum(), &have)?;
         (self.observer)(StreamEvent::Following {
-            server: server.clone(),
-            uuid: source.facts.server_uuid,
-            version: source.facts.version.to_string(),
+            server: info.name.clone(),
+            uuid: info.uuid,
+            version: info.version.clone(),
         });
+        let inlet = self.shipper.inlet();
+        let mut monitor = Monitor::start(source, self.options.flush_interval);
         let mut ticks = tokio::time::interval(self.options.flush_interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut heard = Instant::now();
-        let mut flush_due = false;
+        let mut waited = 0;
         loop {
+            let reading = self.shipper.has_room();
+            if !reading {
+                // A source that we do not listen to has not fallen silent.
+                heard = Instant::now();
+            }
             tokio::select! {
-                packet = dump.next() => {
+                packet = dump.next(), if reading => {
                     heard = Instant::now();
-                    match packet? {
-                        DumpPacket::Event(event) => self.take(&server, &event).await?,
-                        DumpPacket::End => {
-                            return Ok(Ended::Lost(format!("{server} ended the stream")));
-                        }
+                    if !self.take_batch(&info.name, packet?, &mut *dump).await? {
+                        return Ok(Ended::Lost(format!("{} ended the stream", info.name)));
                     }
                 }
-                done = self.uploading.done() => self.settle(done)?,
-                _ = ticks.tick() => {
-                    flush_due = true;
-                    if heard.elapsed() > SILENCE {
-                        return Err(WireError::Silent {
-                            address: server,
-                            seconds: SILENCE.as_secs(),
-                        }
-                        .into());
+                () = inlet.room(), if !reading => {}
+                note = self.shipper.next_note() => {
+                    self.settle(note?)?;
+                    self.acknowledgements.send_shipped(&mut *dump, self.shipped).await?;
+                }
+                answer = monitor.next() => {
+                    let answer = answer?;
+                    if let Some(reason) = answer.unfit {
+                        return Ok(Ended::Lost(reason));
                     }
-                    if !source.is_still(self.options.from).await? {
-                        return Ok(Ended::Lost(format!("{server} has another role now")));
-                    }
+                    self.watch_purge(answer.purge);
                     if self.horizon.wants_asking() {
-                        let (time, end) = source.horizon().await?;
-                        self.horizon.ask(time, end);
+                        self.horizon.ask(answer.time, answer.end);
+                    }
+                }
+                _ = ticks.tick() => {
+                    waited += 1;
+                    if heard.elapsed() > SILENCE {
+                        let seconds = SILENCE.as_secs();
+                        let address = info.name;
+                        return Err(WireError::Silent { address, seconds }.into());
                     }
                 }
                 () = self.cancel.cancelled() => {
-                    while let Some(DumpPacket::Event(event)) = dump.received()? {
-                        self.take(&server, &event).await?;
+                    while let Some(DumpPacket::Event { bytes, acknowledge }) = dump.received()? {
+                        self.take(&info.name, &bytes, acknowledge).await?;
                     }
                     return Ok(Ended::Cancelled);
                 }
@@ -345,24 +410,95 @@ impl Follower {
                 continue;
             }
             self.horizon.pass(self.cutter.position());
+            if let Some(until) = &info.until
+                && until.is_subset(&self.cutter.received())
+            {
+                return Ok(Ended::Lost(format!(
+                    "{} has sent what it was asked for",
+                    info.name
+                )));
+            }
+            self.acknowledge_received(&mut *dump).await?;
             let caught_up = self.options.once && self.horizon.reached().is_some();
-            if (flush_due || caught_up) && matches!(self.uploading, Uploading::Idle(_)) {
-                flush_due = false;
-                if let Some(draft) = self.cutter.cut().or_else(|| self.silence_if_due()) {
-                    self.submit(draft).await?;
+            if (self.is_due(waited) || caught_up) && self.shipper.has_room() {
+                waited = 0;
+                let draft = self.cutter.cut().or_else(|| self.silence_if_due());
+                // Without events the last word waits for those before it.
+                let ends = caught_up && (draft.is_some() || self.sent == self.shipped);
+                if let Some(draft) = draft {
+                    self.send(draft).await?;
                 }
-                if caught_up {
+                if ends {
                     return Ok(Ended::CaughtUp);
                 }
             }
         }
     }
 
-    async fn take(&mut self, server: &str, event: &[u8]) -> Result<(), StreamError> {
+    /// Whether it is time to cut, after so many intervals.
+    fn is_due(&self, waited: u32) -> bool {
+        match self.sent - self.shipped {
+            // A source that waits for the archive is not kept waiting for the interval.
+            0 if self.acknowledgements.wants_archive() => true,
+            0 | 1 => waited > 0,
+            _ => waited >= SLOWER,
+        }
+    }
+
+    /// Takes a packet and those that have come with it; `false` if the source ended the stream.
+    async fn take_batch(
+        &mut self,
+        server: &str,
+        first: DumpPacket,
+        dump: &mut dyn Dump,
+    ) -> Result<bool, StreamError> {
+        let mut next = Some(first);
+        let mut taken = 0;
+        while let Some(packet) = next {
+            let DumpPacket::Event { bytes, acknowledge } = packet else {
+                return Ok(false);
+            };
+            let cut = self.take(server, &bytes, acknowledge).await?;
+            taken += 1;
+            if taken == BATCH || cut && !self.shipper.has_room() {
+                break;
+            }
+            next = dump.received()?;
+        }
+        Ok(true)
+    }
+
+    /// Takes an event; tells whether a draft was sent.
+    async fn take(
+        &mut self,
+        server: &str,
+        event: &[u8],
+        acknowledge: bool,
+    ) -> Result<bool, StreamError> {
+        let inside = self.cutter.is_inside();
+        if self.acknowledgements.keeps_journal() {
+            let received = match inside {
+                // Looked at only where a file of the journal may begin or end.
+                true => GtidSet::new(),
+                false => self.cutter.received(),
+            };
+            self.acknowledgements.journal(event, inside, &received)?;
+        }
         let taken = self.cutter.take(event);
+        if acknowledge {
+            self.acknowledgements.want(self.cutter.position().clone());
+        }
         match taken {
-            Ok(None) => Ok(()),
-            Ok(Some(draft)) => self.submit(draft).await,
+            Ok(None) => {
+                while let Some(block) = self.cutter.seal() {
+                    self.pack(block).await;
+                }
+                Ok(false)
+            }
+            Ok(Some(draft)) => {
+                self.send(draft).await?;
+                Ok(true)
+            }
             Err(source) => {
                 let at = self.cutter.position();
                 Err(StreamError::Event {
@@ -375,11 +511,25 @@ impl Follower {
         }
     }
 
+    /// Has a block packed beside the reading, when a thread is free for it.
+    async fn pack(&mut self, block: crate::archive::segment::Block) {
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let level = self.options.level;
+        self.packing.push(tokio::task::spawn_blocking(move || {
+            let packed = block.pack(level);
+            drop(permit);
+            packed
+        }));
+    }
+
     /// A segment without events, when it is time for one: at first, after a quiet interval, and
     /// at the end of a run with `once`.
     fn silence_if_due(&mut self) -> Option<Draft> {
         let reached = self.horizon.reached();
-        if reached.is_none() || reached <= self.report.complete_to && self.report.segments > 0 {
+        if self.sent > self.shipped
+            || reached.is_none()
+            || reached <= self.report.complete_to && self.report.segments > 0
+        {
             return None;
         }
         let due = self.options.once
@@ -388,85 +538,147 @@ impl Follower {
         due.then(|| self.cutter.silence()).flatten()
     }
 
-    /// Gives a draft to the uploader, after the one before it is done.
-    async fn submit(&mut self, draft: Draft) -> Result<(), StreamError> {
-        if let Uploading::Busy(_) = self.uploading {
-            let done = self.uploading.done().await;
-            self.settle(done)?;
-        }
+    /// Hands a draft over, when there is room for it.
+    async fn send(&mut self, draft: Draft) -> Result<(), StreamError> {
+        self.options.fail_points.pass(FailPoint::Cut);
         // Read now: a draft ends where it was cut, and the horizon may move on meanwhile.
         let complete_to = match draft.part() {
             Some(part) if part.unfinished => None,
             _ => self.horizon.reached(),
         };
-        self.uploading = match std::mem::replace(&mut self.uploading, Uploading::Failed) {
-            Uploading::Idle(uploader) => {
-                Uploading::Busy(tokio::spawn(uploader.upload(draft, complete_to)))
-            }
-            other => other,
+        self.sent += 1;
+        self.acknowledgements.sent(self.sent);
+        let parcel = Parcel {
+            draft,
+            packing: std::mem::take(&mut self.packing),
+            complete_to,
         };
+        if self.shipper.send(parcel).await {
+            return Ok(());
+        }
+        self.shipper.join().await?;
+        Err(StreamError::Stopped)
+    }
+
+    /// Acknowledges what is synced to the journal.
+    async fn acknowledge_received(&mut self, dump: &mut dyn Dump) -> Result<(), StreamError> {
+        if self
+            .acknowledgements
+            .send_journaled(dump, &self.options.fail_points)
+            .await?
+        {
+            self.options.fail_points.pass(FailPoint::Acknowledged);
+        }
         Ok(())
     }
 
-    fn settle(
-        &mut self,
-        done: Result<(Uploader, Uploaded), StreamError>,
-    ) -> Result<(), StreamError> {
-        let (uploader, uploaded) = done?;
-        self.uploading = Uploading::Idle(Box::new(uploader));
+    fn watch_purge(&mut self, facts: Option<crate::mysql::purge::PurgeFacts>) {
+        let Some(facts) = facts else { return };
+        let archived = match self.sent - self.shipped {
+            0 => self.cutter.last_commit(),
+            _ => self.report.last_commit,
+        };
+        let archived = Some(archived.unwrap_or(self.since));
+        let waiting = self.sent > self.shipped;
+        let position = self.cutter.position();
+        let (event, warning) = self.purge.look(&facts, position, archived, waiting);
+        (self.observer)(event);
+        if let Some(message) = warning {
+            self.warn(message);
+        }
+    }
+
+    async fn wait_for_note(&mut self) -> Result<(), StreamError> {
+        let note = self.shipper.next_note().await?;
+        self.settle(note)
+    }
+
+    fn settle(&mut self, note: Option<Note>) -> Result<(), StreamError> {
+        match note {
+            Some(Note::Shipped(shipped)) => self.settle_segment(*shipped),
+            Some(Note::Failing {
+                reason,
+                retry,
+                waiting,
+                spooled_bytes,
+            }) => {
+                (self.observer)(StreamEvent::StoreFailing {
+                    reason,
+                    retry_seconds: retry.as_secs_f64(),
+                    waiting,
+                    spooled_bytes,
+                });
+                Ok(())
+            }
+            Some(Note::Spooled {
+                added,
+                spooled_bytes,
+            }) => {
+                (self.observer)(StreamEvent::Spooled { spooled_bytes });
+                self.safe.extend_from(&added);
+                self.forget_safe()
+            }
+            None => Err(StreamError::Stopped),
+        }
+    }
+
+    fn settle_segment(&mut self, shipped: Shipped) -> Result<(), StreamError> {
+        self.shipped += 1;
         self.last_put = Instant::now();
-        let index = &uploaded.index;
+        let index = &shipped.index;
         let report = &mut self.report;
         report.segments += 1;
         report.transactions += index.transactions;
         report.raw_bytes += index.raw_bytes;
-        report.stored_bytes += uploaded.stored_bytes;
-        report.gtid_set = index.after();
+        report.stored_bytes += shipped.stored_bytes;
+        report.gtid_set.extend_from(&index.added);
         report.complete_to = report.complete_to.max(index.complete_to);
+        report.last_commit = report.last_commit.max(index.last_commit);
         let lag = index.last_commit.map(|commit| {
-            let micros = (uploaded.durable - commit).num_microseconds();
+            let micros = (shipped.durable - commit).num_microseconds();
             // A source whose clock runs ahead of ours has no negative lag.
             micros.map_or(0.0, |micros| (micros as f64 / 1e6).max(0.0))
         });
         (self.observer)(StreamEvent::Segment {
-            key: uploaded.name.key(),
+            key: shipped.name.key(),
             transactions: index.transactions,
             raw_bytes: index.raw_bytes,
-            stored_bytes: uploaded.stored_bytes,
+            stored_bytes: shipped.stored_bytes,
             last_commit: index.last_commit,
             complete_to: self.report.complete_to,
             lag_seconds: lag,
         });
-        Ok(())
+        self.safe.extend_from(&shipped.index.added);
+        self.forget_safe()
+    }
+
+    fn forget_safe(&mut self) -> Result<(), StreamError> {
+        if !self.acknowledgements.keeps_journal() {
+            return Ok(());
+        }
+        let received = self.cutter.received();
+        self.acknowledgements.forget(&self.safe, &received)
+    }
+
+    fn warn(&self, message: String) {
+        (self.observer)(StreamEvent::Warning { message });
     }
 
     /// Stores what was received whole and waits for it.
-    async fn flush(&mut self) -> Result<(), StreamError> {
-        if matches!(self.uploading, Uploading::Failed) {
+    async fn finish(&mut self) -> Result<(), StreamError> {
+        if self.shipper.has_ended() {
             return Ok(());
         }
         if let Some(draft) = self.cutter.finish() {
-            self.submit(draft).await?;
+            self.send(draft).await?;
         }
-        if let Uploading::Busy(_) = self.uploading {
-            let done = self.uploading.done().await;
-            self.settle(done)?;
+        self.shipper.close();
+        while self.shipped < self.sent {
+            self.wait_for_note().await?;
         }
-        Ok(())
-    }
-}
-
-impl Uploading {
-    /// Waits for the upload under way; for ever if there is none.
-    async fn done(&mut self) -> Result<(Uploader, Uploaded), StreamError> {
-        match self {
-            Self::Busy(task) => {
-                let done = task.await;
-                *self = Self::Failed;
-                done?
-            }
-            Self::Idle(_) | Self::Failed => std::future::pending().await,
-        }
+        self.shipper.join().await?;
+        self.acknowledgements
+            .finish(&self.report.gtid_set, &self.cutter.received())
     }
 }
 

@@ -1,21 +1,35 @@
 //! Following the binlog into the archive.
 //!
 //! [`claim`] takes the archive for one streamer, [`cutter`] makes segments of events (without
-//! IO), [`upload`] stores them in order and notices a successor, [`follow`] joins them to a
-//! server and finds the next primary when one is gone. The invariant: a transaction is said to be
-//! archived only when its segment is durable and no newer claim exists, and what is archived is
-//! a gapless continuation of what was there.
+//! IO), `ship` packs and stores them in order and notices a successor, [`follow`] joins them to a
+//! server and finds the next primary when one is gone. What waits for a store that is away lies in
+//! the [`spool`]. Servers are met through the traits of [`upstream`]. The invariant: a transaction
+//! is said to be archived only when its segment is durable and no newer claim exists, and what is
+//! archived is a gapless continuation of what was there, but for gaps that the operator has named.
 
+mod acknowledge;
 pub mod claim;
 pub mod compact;
 pub mod cutter;
 mod error;
 pub mod follow;
 mod horizon;
+mod journal;
+mod liveness;
+mod monitor;
+mod options;
+mod purge;
+mod recover;
 mod report;
+mod ship;
 mod source;
-pub mod upload;
+pub mod spool;
+mod start;
+pub mod upstream;
 
 pub use error::StreamError;
-pub use follow::{plan, run};
-pub use report::{FollowFrom, Observer, StreamEvent, StreamOptions, StreamPlan, StreamReport};
+pub use follow::{plan, run, run_from};
+pub use options::{FollowFrom, SemiSync, StreamOptions};
+pub use report::{Observer, StreamEvent, StreamPlan, StreamReport};
+pub use source::Servers;
+pub use spool::SpoolOptions;

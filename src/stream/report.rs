@@ -1,56 +1,12 @@
-//! What a stream is asked to do, what it tells meanwhile, and what it did.
+//! What a stream tells while it runs, and what it did.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::gtid::GtidSet;
-
-/// Which server to follow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FollowFrom {
-    /// The one that takes the writes.
-    Primary,
-    /// One that follows it.
-    Secondary,
-}
-
-/// How to stream.
-#[derive(Debug, Clone)]
-pub struct StreamOptions {
-    /// Which server to follow.
-    pub from: FollowFrom,
-    /// Whether to end when the source's present state is archived.
-    pub once: bool,
-    /// How long events may wait for their segment.
-    pub flush_interval: Duration,
-    /// How many bytes of binlog make a segment full.
-    pub segment_bytes: usize,
-    /// How often a quiet source is vouched for.
-    pub idle_interval: Duration,
-    /// zstd's level.
-    pub level: i32,
-    /// The name of this host, for the claim.
-    pub host: String,
-}
-
-impl Default for StreamOptions {
-    fn default() -> Self {
-        Self {
-            from: FollowFrom::Primary,
-            once: false,
-            flush_interval: Duration::from_secs(2),
-            segment_bytes: 64 << 20,
-            idle_interval: Duration::from_secs(60),
-            level: 3,
-            host: String::new(),
-        }
-    }
-}
 
 /// What happens while streaming.
 #[derive(Debug, Clone, Serialize)]
@@ -64,6 +20,27 @@ pub enum StreamEvent {
         branch: u32,
         /// What the archive holds already.
         start: GtidSet,
+        /// What was accepted as lost with this claim.
+        #[serde(skip_serializing_if = "GtidSet::is_empty")]
+        accepted_gap: GtidSet,
+    },
+    /// Another streamer has the archive, and this one waits for its end.
+    Standby {
+        /// The other's claim.
+        epoch: u64,
+        /// Its host.
+        host: String,
+        /// Its process there.
+        process: u32,
+    },
+    /// What an earlier run had left in the spool is in the archive.
+    Recovered {
+        /// The folder.
+        folder: std::path::PathBuf,
+        /// Transactions that the archive did not have.
+        transactions: u64,
+        /// Whether all of it could be used and nothing is left there.
+        complete: bool,
     },
     /// A server is being followed.
     Following {
@@ -98,6 +75,41 @@ pub enum StreamEvent {
         /// Seconds from its newest commit to durability.
         lag_seconds: Option<f64>,
     },
+    /// The store fails; the stream goes on as long as there is room for what it receives.
+    StoreFailing {
+        /// Why.
+        reason: String,
+        /// When the next try is made, in seconds.
+        retry_seconds: f64,
+        /// Segments that wait.
+        waiting: usize,
+        /// Bytes of them on disk.
+        spooled_bytes: u64,
+    },
+    /// A segment waits on disk.
+    Spooled {
+        /// Bytes on disk.
+        spooled_bytes: u64,
+    },
+    /// How long the source keeps what the archive does not have yet.
+    PurgeHeadroom {
+        /// Seconds, at least; none if the source purges nothing for its age.
+        seconds: Option<f64>,
+        /// Bytes of binlog that the stream has not received.
+        waiting_bytes: u64,
+        /// Seconds that the stream needs to catch up at its present speed; none if it has
+        /// nothing to catch up with or cannot tell.
+        catch_up_seconds: Option<f64>,
+    },
+    /// Small segments were made into large ones.
+    Compacted {
+        /// Segments that are gone.
+        replaced: u64,
+        /// Segments that stand for them.
+        made: u64,
+        /// Bytes less in the store.
+        saved_bytes: i64,
+    },
     /// The source was lost or is not the right one any more.
     Interrupted {
         /// Why.
@@ -127,6 +139,9 @@ pub struct StreamReport {
     /// Up to which moment of the source's clock the archive is complete.
     #[serde(with = "crate::clock::micros_option")]
     pub complete_to: Option<DateTime<Utc>>,
+    /// The newest commit that was archived.
+    #[serde(with = "crate::clock::micros_option")]
+    pub last_commit: Option<DateTime<Utc>>,
 }
 
 /// Who is told what happens.
@@ -149,4 +164,10 @@ pub struct StreamPlan {
     pub epoch: u64,
     /// Every GTID that the archive holds, or that was before it began.
     pub start: GtidSet,
+    /// What would be accepted as lost.
+    #[serde(skip_serializing_if = "GtidSet::is_empty")]
+    pub accepted_gap: GtidSet,
+    /// What a new history would leave behind; none if the history goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_behind: Option<GtidSet>,
 }

@@ -1,199 +1,366 @@
-//! Finding the server to follow, and refusing one that would break the history.
+//! Real servers as sources of a stream.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures_util::future::join_all;
+use uuid::Uuid;
 
 use super::cutter::SourcePosition;
 use super::error::StreamError;
-use super::report::FollowFrom;
-use crate::clock::Clock;
+use super::options::FollowFrom;
+use super::upstream::{Answer, Dump, DumpWish, Source, SourceInfo, Upstream};
 use crate::gtid::GtidSet;
+use crate::mysql::binlog::Checksum;
 use crate::mysql::discover::{discover, login_for};
-use crate::mysql::facts::{ServerFacts, binlog_status, gtid_executed};
+use crate::mysql::facts::{ServerFacts, binlog_status};
+use crate::mysql::host_port::HostPort;
+use crate::mysql::primary::find_primary;
+use crate::mysql::purge::{PurgeFacts, members_that_still_have};
+use crate::mysql::replicas::registered_dumps;
+use crate::mysql::role::{RoleNow, role_now};
+use crate::mysql::semi_sync::SemiSyncStatus;
 use crate::mysql::server_url::ServerUrl;
 use crate::mysql::session::Session;
 use crate::mysql::topology::TopologyKind;
+use crate::mysql::version::ServerVersion;
+use crate::mysql::wire::{BinlogDump, DumpOptions, DumpPacket, WireConnection, WireOptions};
 
 /// A source that does not answer a small question for so long is gone.
 const QUESTION_LIMIT: Duration = Duration::from_secs(10);
-/// How long a new primary may need to apply what its group has already agreed on.
-const APPLY_GRACE: Duration = Duration::from_secs(60);
-
-/// A server that can be followed.
-#[derive(Debug)]
-pub(super) struct Source {
-    pub(super) url: ServerUrl,
-    pub(super) facts: ServerFacts,
-    pub(super) kind: TopologyKind,
-    /// For questions beside the dump.
-    pub(super) session: Session,
-}
+/// How often the source says that there is nothing new, and so notices that we are gone.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// A source that says nothing for so long is gone.
+pub(super) const SILENCE: Duration = Duration::from_secs(15);
 
 /// Knows every server that was named or met.
 #[derive(Debug)]
-pub(super) struct Finder {
+pub struct Servers {
     servers: Vec<ServerUrl>,
     from: FollowFrom,
+    semi_sync: bool,
 }
 
-impl Finder {
-    pub(super) const fn new(servers: Vec<ServerUrl>, from: FollowFrom) -> Self {
-        Self { servers, from }
+impl Servers {
+    /// The servers that were named.
+    #[must_use]
+    pub const fn new(servers: Vec<ServerUrl>, from: FollowFrom, semi_sync: bool) -> Self {
+        Self {
+            servers,
+            from,
+            semi_sync,
+        }
     }
 
-    /// Finds the server to follow now, through any server that answers.
-    pub(super) async fn find(&mut self) -> Result<Source, StreamError> {
-        let topology = discover(&self.servers).await?;
-        let login = login_for(&topology.asked, &self.servers[0], &self.servers);
-        for member in &topology.members {
-            if !self
-                .servers
-                .iter()
-                .any(|known| known.address() == member.address)
-            {
-                self.servers.push(login.with_host_port(&member.address));
+    fn login(&self, address: &HostPort) -> ServerUrl {
+        login_for(address, &self.servers[0], &self.servers)
+    }
+
+    fn meet<'a>(&mut self, addresses: impl Iterator<Item = &'a HostPort>) {
+        for address in addresses {
+            if !self.servers.iter().any(|url| url.address() == *address) {
+                let url = self.login(address);
+                self.servers.push(url);
             }
         }
-        let address = match self.from {
-            FollowFrom::Primary => topology
-                .primary()
-                .map(|member| member.address.clone())
-                .ok_or_else(|| StreamError::NoPrimary {
-                    reason: format!(
-                        "none of the {} members of the {} is an ONLINE primary",
-                        topology.members.len(),
-                        topology.kind
-                    ),
-                })?,
-            FollowFrom::Secondary => topology
-                .choose_secondary(false)
-                .map(|choice| choice.member.address)
-                .map_err(|error| StreamError::NoPrimary {
-                    reason: error.to_string(),
-                })?,
-        };
-        let url = login_for(&address, &self.servers[0], &self.servers);
+    }
+
+    async fn connect(
+        &self,
+        address: &HostPort,
+        kind: TopologyKind,
+        wanted: Wanted,
+        mut warnings: Vec<String>,
+    ) -> Result<Box<dyn Source>, StreamError> {
+        let url = self.login(address);
         let mut session = Session::connect(&url).await?;
-        // The dump waits while a question is open: a server that hangs must not hold it up.
+        // The dump goes on meanwhile, but a server that hangs must show.
         session.set_timeout(Some(QUESTION_LIMIT));
         let facts = ServerFacts::load(&mut session).await?;
-        let source = Source {
+        check_settings(&facts, kind)?;
+        if facts.may_lose_sent_transactions() {
+            warnings.push(format!(
+                "{address} runs with sync_binlog={}: after a crash it may have lost transactions \
+                 that the archive holds",
+                facts.sync_binlog
+            ));
+        }
+        if self.semi_sync {
+            warnings.extend(semi_sync_warnings(&mut session, address).await?);
+        }
+        Ok(Box::new(Server {
+            info: SourceInfo {
+                name: address.to_string(),
+                uuid: facts.server_uuid,
+                version: facts.version.to_string(),
+                topology: kind.to_string(),
+                may_lag: kind != TopologyKind::Single,
+                warnings,
+                until: match &wanted {
+                    Wanted::Until(missing) => Some(missing.clone()),
+                    _ => None,
+                },
+            },
             url,
-            facts,
-            kind: topology.kind,
+            version: facts.version,
+            kind,
+            wanted,
             session,
-        };
-        source.check_settings()?;
-        Ok(source)
+        }))
     }
 }
 
-impl Source {
-    /// `host:port`.
-    pub(super) fn name(&self) -> String {
-        self.url.address().to_string()
+/// What of a source's settings makes its waiting for us worth less than it seems.
+async fn semi_sync_warnings(
+    session: &mut Session,
+    address: &HostPort,
+) -> Result<Vec<String>, StreamError> {
+    let Some(status) = SemiSyncStatus::load(session).await? else {
+        // The dump itself says what to install.
+        return Ok(Vec::new());
+    };
+    let mut warnings = Vec::new();
+    if status.wait_point != "AFTER_SYNC" {
+        warnings.push(format!(
+            "{address} has rpl_semi_sync_source_wait_point={}: others see a transaction before \
+             it is acknowledged",
+            status.wait_point
+        ));
+    }
+    if status.timeout_millis < 3_600_000 {
+        warnings.push(format!(
+            "{address} waits at most {} s for an acknowledgement \
+             (rpl_semi_sync_source_timeout), then commits without",
+            status.timeout_millis as f64 / 1000.0
+        ));
+    }
+    Ok(warnings)
+}
+
+fn check_settings(facts: &ServerFacts, kind: TopologyKind) -> Result<(), StreamError> {
+    let reason = if !facts.has_gtids() {
+        format!("gtid_mode is {}, it must be ON", facts.gtid_mode)
+    } else if !facts.log_bin {
+        "log_bin is OFF: it writes no binlog".to_owned()
+    } else if !facts.log_replica_updates && kind != TopologyKind::Single {
+        "log_replica_updates is OFF: its binlog lacks what it applies from others".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(StreamError::Unsuitable {
+        server: facts.address.to_string(),
+        reason,
+    })
+}
+
+#[async_trait::async_trait]
+impl Upstream for Servers {
+    async fn find(&mut self) -> Result<Box<dyn Source>, StreamError> {
+        match self.from {
+            FollowFrom::Primary => {
+                let found = find_primary(&self.servers).await?;
+                self.meet(found.met());
+                let mut warnings = found.topology.notes.clone();
+                let wanted = if found.read_only {
+                    warnings.push(format!(
+                        "{} takes no writes at present",
+                        found.member.address
+                    ));
+                    Wanted::Writable
+                } else {
+                    Wanted::Primary
+                };
+                self.connect(&found.member.address, found.topology.kind, wanted, warnings)
+                    .await
+            }
+            FollowFrom::Secondary => {
+                let topology = discover(&self.servers).await?;
+                self.meet(topology.members.iter().map(|member| &member.address));
+                let choice =
+                    topology
+                        .choose_secondary(false)
+                        .map_err(|error| StreamError::NoPrimary {
+                            reason: error.to_string(),
+                        })?;
+                let address = choice.member.address;
+                self.connect(&address, topology.kind, Wanted::Secondary, topology.notes)
+                    .await
+            }
+        }
     }
 
-    fn check_settings(&self) -> Result<(), StreamError> {
-        let reason = if !self.facts.has_gtids() {
-            format!("gtid_mode is {}, it must be ON", self.facts.gtid_mode)
-        } else if !self.facts.log_bin {
-            "log_bin is OFF: it writes no binlog".to_owned()
-        } else if !self.facts.log_replica_updates && self.kind != TopologyKind::Single {
-            "log_replica_updates is OFF: its binlog lacks what it applies from others".to_owned()
-        } else {
-            return Ok(());
+    async fn find_holder(
+        &mut self,
+        missing: &GtidSet,
+    ) -> Result<Option<Box<dyn Source>>, StreamError> {
+        let found = members_that_still_have(&self.servers, missing).await;
+        let Some(address) = found.holders.first() else {
+            return Ok(None);
         };
-        Err(StreamError::Unsuitable {
-            server: self.name(),
-            reason,
+        let note = format!("{address} still has what the source has purged: {missing:#}");
+        let source = self
+            .connect(
+                address,
+                TopologyKind::Single,
+                Wanted::Until(missing.clone()),
+                vec![note],
+            )
+            .await?;
+        Ok(Some(source))
+    }
+
+    async fn is_registered(&mut self, replica_uuid: Uuid) -> Result<bool, StreamError> {
+        let answers = join_all(self.servers.iter().map(async |url| {
+            let mut session = Session::connect(url).await?;
+            session.set_timeout(Some(QUESTION_LIMIT));
+            let facts = ServerFacts::load(&mut session).await?;
+            let dumps = registered_dumps(&mut session, &facts.version).await?;
+            session.close().await;
+            Ok::<_, StreamError>(dumps.iter().any(|dump| dump.replica_uuid == replica_uuid))
+        }))
+        .await;
+        let mut failure = None;
+        let mut answered = false;
+        for answer in answers {
+            match answer {
+                Ok(true) => return Ok(true),
+                Ok(false) => answered = true,
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            Some(error) if !answered => Err(error),
+            _ => Ok(false),
+        }
+    }
+}
+
+/// What a server must be as long as it is followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wanted {
+    Primary,
+    /// The primary, that should become writable.
+    Writable,
+    Secondary,
+    /// It is followed for what it still has.
+    Until(GtidSet),
+}
+
+impl Wanted {
+    fn fits(&self, role: &RoleNow) -> bool {
+        match self {
+            Self::Primary => role.is_primary(),
+            Self::Writable => role.is_primary() || *role == RoleNow::ReadOnly,
+            Self::Secondary => role.is_secondary(),
+            Self::Until(_) => true,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Server {
+    info: SourceInfo,
+    url: ServerUrl,
+    version: ServerVersion,
+    kind: TopologyKind,
+    wanted: Wanted,
+    /// For questions beside the dump.
+    session: Session,
+}
+
+#[async_trait::async_trait]
+impl Source for Server {
+    fn info(&self) -> &SourceInfo {
+        &self.info
+    }
+
+    async fn history(&mut self) -> Result<(GtidSet, GtidSet), StreamError> {
+        // One after the other: what is purged meanwhile shows in the second.
+        let facts = ServerFacts::load(&mut self.session).await?;
+        let purged = ServerFacts::load(&mut self.session).await?.gtid_purged;
+        Ok((facts.gtid_executed, purged))
+    }
+
+    async fn dump(&mut self, wish: DumpWish, have: &GtidSet) -> Result<Box<dyn Dump>, StreamError> {
+        let options = WireOptions {
+            program_name: "quillback stream".to_owned(),
+            // The start of a dump has no heartbeats that would be missed.
+            read_timeout: Some(SILENCE),
+            ..WireOptions::default()
+        };
+        let connection = WireConnection::connect(&self.url, &options).await?;
+        let options = DumpOptions {
+            // Above the ids that people give; what keeps dumps apart is the UUID.
+            server_id: 0xF000_0000 | (wish.replica_uuid.as_fields().0 & 0x0FFF_FFFF),
+            replica_uuid: wish.replica_uuid,
+            heartbeat: HEARTBEAT,
+            semi_sync: wish.semi_sync,
+        };
+        let dump = BinlogDump::start(connection, &options, have).await?;
+        Ok(Box::new(WireDump(dump)))
+    }
+
+    async fn ask(&mut self, purge: bool) -> Result<Answer, StreamError> {
+        let role = role_now(&mut self.session, &self.version, self.kind).await?;
+        let unfit = (!self.wanted.fits(&role)).then(|| format!("{} is now {role}", self.info.name));
+        let (time, end) = self.horizon().await?;
+        let purge = match purge {
+            true => Some(PurgeFacts::load(&mut self.session).await?),
+            false => None,
+        };
+        Ok(Answer {
+            unfit,
+            time,
+            end,
+            purge,
         })
     }
+}
 
-    /// Fails if the server cannot go on from `have` without a hole or a fork.
-    ///
-    /// A primary that was just elected may still be applying what the old one sent: it is given
-    /// time for that.
-    pub(super) async fn check_history(
-        &mut self,
-        have: &GtidSet,
-        clock: &dyn Clock,
-    ) -> Result<(), StreamError> {
-        let mut waited = Duration::ZERO;
-        let step = Duration::from_millis(500);
-        loop {
-            let executed = gtid_executed(&mut self.session).await?;
-            let missing = have.subtract(&executed);
-            if missing.is_empty() {
-                break;
-            }
-            if self.kind == TopologyKind::Single || waited >= APPLY_GRACE {
-                return Err(StreamError::Fork {
-                    server: self.name(),
-                    missing,
-                });
-            }
-            clock.sleep(step).await;
-            waited += step;
-        }
-        // Read after gtid_executed: what is purged meanwhile shows here.
-        let purged = ServerFacts::load(&mut self.session).await?.gtid_purged;
-        let missing = purged.subtract(have);
-        if missing.is_empty() {
-            Ok(())
-        } else {
-            Err(StreamError::Gap {
-                server: self.name(),
-                missing,
-            })
-        }
-    }
-
-    /// The source's time, and then the end of its binlog.
-    pub(super) async fn horizon(&mut self) -> Result<(DateTime<Utc>, SourcePosition), StreamError> {
+impl Server {
+    /// The server's time, and then the end of its binlog.
+    async fn horizon(&mut self) -> Result<(DateTime<Utc>, SourcePosition), StreamError> {
+        let unsuitable = |reason| StreamError::Unsuitable {
+            server: self.info.name.clone(),
+            reason,
+        };
         let time: String = self
             .session
             .query_one("SELECT DATE_FORMAT(UTC_TIMESTAMP(6), '%Y-%m-%dT%H:%i:%s.%fZ')")
             .await?;
         let time = DateTime::parse_from_rfc3339(&time)
-            .map(|time| time.with_timezone(&Utc))
-            .map_err(|error| StreamError::Unsuitable {
-                server: self.name(),
-                reason: format!("it tells the time as {time:?}: {error}"),
-            })?;
-        let status = binlog_status(&mut self.session, &self.facts.version)
+            .map_err(|error| unsuitable(format!("it tells the time as {time:?}: {error}")))?;
+        let status = binlog_status(&mut self.session, &self.version)
             .await?
-            .ok_or_else(|| StreamError::Unsuitable {
-                server: self.name(),
-                reason: "it writes no binlog".to_owned(),
-            })?;
+            .ok_or_else(|| unsuitable("it writes no binlog".to_owned()))?;
         Ok((
-            time,
+            time.with_timezone(&Utc),
             SourcePosition {
                 file: status.file,
                 position: status.position,
             },
         ))
     }
+}
 
-    /// Whether the server is still what it was chosen for.
-    pub(super) async fn is_still(&mut self, from: FollowFrom) -> Result<bool, StreamError> {
-        if self.kind != TopologyKind::GroupReplication {
-            return Ok(true);
-        }
-        let role: Option<(String, String)> = self
-            .session
-            .query_first(
-                "SELECT MEMBER_STATE, MEMBER_ROLE \
-                 FROM performance_schema.replication_group_members \
-                 WHERE MEMBER_ID = @@GLOBAL.server_uuid",
-            )
-            .await?;
-        let wanted = match from {
-            FollowFrom::Primary => "PRIMARY",
-            FollowFrom::Secondary => "SECONDARY",
-        };
-        Ok(role.is_some_and(|(state, role)| state == "ONLINE" && role == wanted))
+#[derive(Debug)]
+struct WireDump(BinlogDump);
+
+#[async_trait::async_trait]
+impl Dump for WireDump {
+    fn checksum(&self) -> Checksum {
+        self.0.checksum()
+    }
+
+    async fn next(&mut self) -> Result<DumpPacket, StreamError> {
+        Ok(self.0.next().await?)
+    }
+
+    fn received(&mut self) -> Result<Option<DumpPacket>, StreamError> {
+        Ok(self.0.received()?)
+    }
+
+    async fn acknowledge(&mut self, at: &SourcePosition) -> Result<(), StreamError> {
+        Ok(self.0.acknowledge(&at.file, at.position).await?)
     }
 }

@@ -19,6 +19,7 @@ async fn dump(server: &Server, have: &GtidSet) -> Result<BinlogDump, WireError> 
         server_id: 0xF000_0001,
         replica_uuid: Uuid::new_v4(),
         heartbeat: Duration::from_millis(200),
+        semi_sync: false,
     };
     BinlogDump::start(connect(&url(server)).await?, &options, have).await
 }
@@ -27,7 +28,7 @@ async fn dump(server: &Server, have: &GtidSet) -> Result<BinlogDump, WireError> 
 async fn next(dump: &mut BinlogDump) -> Result<(EventKind, usize)> {
     let checksum = dump.checksum();
     match tokio::time::timeout(LIMIT, dump.next()).await?? {
-        DumpPacket::Event(bytes) => {
+        DumpPacket::Event { bytes, .. } => {
             let event = RawEvent::new(&bytes)?;
             if event.kind() != EventKind::FORMAT_DESCRIPTION {
                 event.verify(checksum)?;
@@ -116,7 +117,7 @@ async fn a_server_that_goes_away_is_noticed() -> Result<()> {
         }
         let outcome = loop {
             match tokio::time::timeout(LIMIT, dump.next()).await? {
-                Ok(DumpPacket::Event(_)) => {}
+                Ok(DumpPacket::Event { .. }) => {}
                 other => break other,
             }
         };
@@ -147,7 +148,7 @@ async fn what_was_purged_is_refused() -> Result<()> {
     let mut dump = dump(&server, &GtidSet::new()).await?;
     let error = loop {
         match tokio::time::timeout(LIMIT, dump.next()).await? {
-            Ok(DumpPacket::Event(_)) => {}
+            Ok(DumpPacket::Event { .. }) => {}
             Ok(DumpPacket::End) => panic!("the stream just ended"),
             Err(error) => break error,
         }
@@ -158,6 +159,7 @@ async fn what_was_purged_is_refused() -> Result<()> {
         server_id: 0xF000_0002,
         replica_uuid: Uuid::new_v4(),
         heartbeat: Duration::from_millis(200),
+        semi_sync: false,
     };
     let have = executed(&server).await?;
     let mut first = BinlogDump::start(connect(&url(&server)).await?, &options, &have).await?;
@@ -166,7 +168,7 @@ async fn what_was_purged_is_refused() -> Result<()> {
     next_of(&mut second, EventKind::HEARTBEAT).await?;
     let error = loop {
         match tokio::time::timeout(LIMIT, first.next()).await? {
-            Ok(DumpPacket::Event(_)) => {}
+            Ok(DumpPacket::Event { .. }) => {}
             Ok(DumpPacket::End) => break None,
             Err(error) => break Some(error),
         }

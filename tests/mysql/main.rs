@@ -2,10 +2,15 @@
 //!
 //! MySQL is found on PATH or by `tests/setup`; without it these tests fail.
 
+mod bytes;
 mod dump;
 mod gtid;
 mod load;
+mod log;
 mod login;
+mod roles;
 mod rows;
+mod same;
+mod semi_sync;
 mod support;
 mod topology;

@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::minio::{BUCKET, SECRET, config};
-use crate::proxy::Request;
+use quillback_harness::Request;
 
 /// What a server makes of `If-None-Match: *`.
 #[derive(Clone, Copy, Debug)]

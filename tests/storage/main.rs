@@ -7,7 +7,6 @@ mod faulty;
 mod liar;
 mod local;
 mod minio;
-mod proxy;
 mod s3;
 
 use std::sync::Arc;

@@ -5,14 +5,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use bytes::Bytes;
 use quillback::error::{Class, Classified as _};
 use quillback::storage::{S3Storage, Storage, StorageError, list_all};
+use quillback_harness::{HttpProxy, Trick};
 
 use crate::contract::{already_exists, pattern};
 use crate::minio::{self, BUCKET, Minio, SECRET};
-use crate::proxy::{Proxy, Trick};
 
 struct Bench {
     _minio: Minio,
-    proxy: Proxy,
+    proxy: HttpProxy,
     /// Through the proxy.
     storage: S3Storage,
     /// Past the proxy.
@@ -22,8 +22,8 @@ struct Bench {
 impl Bench {
     async fn start() -> Self {
         let minio = Minio::start().await;
-        let proxy = Proxy::start(minio.address).await;
-        let storage = minio.storage_through(proxy.address, "a/prefix").await;
+        let proxy = HttpProxy::start(minio.address).await.expect("listens");
+        let storage = minio.storage_through(proxy.address(), "a/prefix").await;
         let direct = minio.storage("a/prefix").await;
         Self {
             _minio: minio,

@@ -8,8 +8,9 @@ use quillback::archive::repository::Repository;
 use quillback::gtid::GtidSet;
 use quillback_harness::Trio;
 
+use crate::by_hand::check_by_hand;
 use crate::writes::{self, Writer};
-use crate::{Running, archived, check_by_hand, gtid_executed, new_archive, once};
+use crate::{Running, archived, gtid_executed, new_archive, once};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_stream_follows_a_failover_without_losing_a_commit() -> Result<()> {

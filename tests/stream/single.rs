@@ -7,8 +7,9 @@ use quillback::archive::layout::BranchNumber;
 use quillback::stream::StreamError;
 use quillback_harness::{Server, ServerOptions};
 
+use crate::by_hand::check_by_hand;
 use crate::writes::{self, Writer};
-use crate::{Running, archived, check_by_hand, gtid_executed, new_archive, once, source_log};
+use crate::{Running, archived, gtid_executed, new_archive, once, source_log};
 
 /// Compares the archive with the server's own files.
 pub(crate) async fn compare(

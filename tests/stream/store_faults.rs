@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use bytes::Bytes;
 use chrono::Utc;
-use quillback::archive::layout::BranchNumber;
-use quillback::archive::repository::Repository;
+use quillback::archive::layout::{BranchNumber, Epoch, SegmentName};
+use quillback::archive::repository::{ArchiveError, Repository};
 use quillback::error::Classified as _;
 use quillback::storage::{Fault, FaultyStorage, MemoryStorage, Rule};
 use quillback_harness::Server;
@@ -88,5 +89,28 @@ async fn a_store_that_fails_again_and_again_only_delays() -> Result<()> {
     .await?;
     running.stop().await?;
     compare(&repository, &server).await?;
+    Ok(())
+}
+
+/// A store that says that an object is there has not said that it is ours: see also the stream over a lying proxy.
+#[tokio::test]
+async fn a_place_is_taken_only_by_what_was_to_be_written() -> Result<()> {
+    let repository = Repository::init(Arc::new(MemoryStorage::new()), Utc::now()).await?;
+    let name = SegmentName {
+        branch: BranchNumber(1),
+        epoch: Epoch(1),
+        first: 1,
+        last: 1,
+        hash8: "00000000".to_owned(),
+        compacted: false,
+    };
+    let (own, foreign) = (Bytes::from_static(b"own"), Bytes::from_static(b"foreign"));
+    repository.put_segment(&name, own.clone()).await?;
+    repository.put_segment(&name, own).await?;
+    let refused = repository.put_segment(&name, foreign).await;
+    ensure!(
+        matches!(&refused, Err(ArchiveError::Misnamed { key }) if *key == name.key()),
+        "{refused:?}"
+    );
     Ok(())
 }

@@ -9,11 +9,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::{ArchiveError, READERS, Repository};
 use crate::archive::catalog::{Chain, Place, StoredSegment};
-use crate::archive::layout::{self, BranchNumber, SegmentName};
+use crate::archive::layout::{self, BranchNumber, Epoch, SegmentName};
 use crate::archive::segment::{HeadRead, SegmentError, SegmentIndex, read_head};
 use crate::error::with_causes;
 use crate::storage::{StorageError, list_all};
@@ -64,6 +65,36 @@ impl Repository {
             Some((_, error)) => Err(error),
             None => Ok(reader.known.into_values().collect()),
         }
+    }
+
+    /// The last sequence number that was put under a claim, and when that was written.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError`].
+    pub async fn newest_segment(
+        &self,
+        branch: BranchNumber,
+        epoch: Epoch,
+    ) -> Result<Option<(u64, DateTime<Utc>)>, ArchiveError> {
+        let prefix = layout::log_of_epoch(branch, epoch);
+        for _ in 0..LISTINGS {
+            let objects = list_all(&*self.storage, &prefix, None).await?;
+            let newest = objects
+                .into_iter()
+                .filter_map(|object| Some((SegmentName::parse(&object.key)?, object.size)))
+                .max_by_key(|(name, _)| name.last);
+            let Some((name, size)) = newest else {
+                return Ok(None);
+            };
+            match self.index(&name, size).await {
+                Ok(index) => return Ok(Some((name.last, index.written))),
+                // Compacted meanwhile.
+                Err(ArchiveError::Storage(StorageError::NotFound { .. })) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 
     /// The chain of a history. An index that cannot be read is one of its problems.

@@ -33,6 +33,10 @@ pub struct Draft {
     pub previous: Option<Sha256>,
     /// Where an epoch's first segment goes on from.
     pub continues: Option<(Epoch, u64)>,
+    /// What was accepted as lost between the object before and this one.
+    pub gap: GtidSet,
+    /// The digest of the last fresh object that a compacted one stands for.
+    pub ends_with: Option<Sha256>,
     /// Every GTID before.
     pub before: GtidSet,
     /// What of that nobody holds and somebody has accepted as lost.
@@ -89,6 +93,8 @@ impl Draft {
             stands_to: None,
             previous: None,
             continues: None,
+            gap: GtidSet::new(),
+            ends_with: None,
             before,
             gap: GtidSet::new(),
             ends_with: None,

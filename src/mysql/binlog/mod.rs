@@ -10,6 +10,7 @@ mod build;
 mod event;
 mod gtid_event;
 mod redact;
+mod same;
 mod splitter;
 mod summary;
 #[cfg(test)]
@@ -18,5 +19,6 @@ pub(crate) mod testing;
 pub use build::{EventBuilder, MAGIC};
 pub use event::{Checksum, EventError, EventHeader, EventKind, HEADER_LENGTH, RawEvent};
 pub use gtid_event::GtidEvent;
+pub use same::{Difference, Touched, TransactionFacts, same_transaction};
 pub use splitter::{Piece, Splitter};
 pub use summary::{Operation, Summary, SummaryBuilder, TableTouch};

@@ -1,15 +1,22 @@
 //! A connection to a server at the level of packets.
 //!
 //! The invariant: after an error of the connection itself (not of the server's answer) nothing
-//! more is sent over it, so a half-sent statement or file can never be taken for a whole one.
+//! more is sent over it, so a half-sent statement or file can never be taken for a whole one. What
+//! is said beside a conversation (acknowledgements in a dump) is queued whole and goes out while
+//! the connection is read, so that giving up a wait neither cuts nor loses it.
 
 mod handshake;
 
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_util::io::poll_read_buf;
 
 use super::error::WireError;
 use super::packet::{self, Fields, OutOfOrder, PacketDecoder, Truncated};
@@ -57,11 +64,20 @@ pub struct OkInfo {
 trait Transport: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Transport for T {}
 
+/// Whole packets that are sent while the connection is read.
+#[derive(Debug, Default)]
+struct Aside {
+    bytes: Vec<u8>,
+    sent: usize,
+    unflushed: bool,
+}
+
 /// An authenticated connection.
 pub struct WireConnection {
     transport: Box<dyn Transport>,
     decoder: PacketDecoder,
     outgoing: Vec<u8>,
+    aside: Aside,
     address: String,
     server_version: String,
     connection_id: u32,
@@ -105,6 +121,7 @@ impl WireConnection {
             transport: Box::new(socket),
             decoder: PacketDecoder::default(),
             outgoing: Vec::new(),
+            aside: Aside::default(),
             address: address.clone(),
             server_version: String::new(),
             connection_id: 0,
@@ -282,7 +299,15 @@ impl WireConnection {
             if let Some(payload) = self.buffered_payload()? {
                 return Ok(payload);
             }
-            let reading = self.transport.read_buf(self.decoder.buffer());
+            let reading = poll_fn(|context| {
+                // A failure to send shows here or in what is read; nothing else waits for it.
+                if let Poll::Ready(Err(error)) = self.aside.poll_send(&mut self.transport, context)
+                {
+                    return Poll::Ready(Err(error));
+                }
+                let transport = Pin::new(&mut self.transport);
+                poll_read_buf(transport, context, &mut self.decoder.room())
+            });
             let read = match self.read_timeout {
                 None => reading.await,
                 Some(limit) => match tokio::time::timeout(limit, reading).await {
@@ -307,6 +332,29 @@ impl WireConnection {
                 Err(source) => return Err(self.io(source)),
             }
         }
+    }
+
+    /// Queues a packet with a numbering of its own, and sends what is queued. Where this future
+    /// is dropped, the reading sends the rest.
+    pub(super) async fn send_aside(&mut self, payload: &[u8]) -> Result<(), WireError> {
+        if self.broken {
+            return Err(WireError::Closed {
+                address: self.address.clone(),
+            });
+        }
+        packet::encode(payload, 0, &mut self.aside.bytes);
+        let sent = poll_fn(|context| self.aside.poll_send(&mut self.transport, context)).await;
+        sent.map_err(|source| self.io(source))
+    }
+
+    /// Sets the number of the next packet of the server.
+    pub(super) const fn expect_sequence(&mut self, sequence: u8) {
+        self.decoder.expect_sequence(sequence);
+    }
+
+    /// Says that the server sends events from now on, behind so many bytes each.
+    pub(super) const fn expect_events(&mut self, behind: usize) {
+        self.decoder.expect_events(behind);
     }
 
     pub(super) fn fail_on_error_packet(&self, payload: &[u8]) -> Result<(), WireError> {
@@ -365,12 +413,38 @@ impl WireConnection {
         }
     }
 
-    fn io(&mut self, source: std::io::Error) -> WireError {
+    fn io(&mut self, source: io::Error) -> WireError {
         self.broken = true;
         WireError::Io {
             address: self.address.clone(),
             source,
         }
+    }
+}
+
+impl Aside {
+    /// Sends what it can; ready once nothing is left.
+    fn poll_send(
+        &mut self,
+        transport: &mut Box<dyn Transport>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.sent < self.bytes.len() {
+            let rest = &self.bytes[self.sent..];
+            let sent = ready!(Pin::new(&mut *transport).poll_write(context, rest))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.sent += sent;
+            self.unflushed = true;
+        }
+        self.bytes.clear();
+        self.sent = 0;
+        if self.unflushed {
+            ready!(Pin::new(&mut *transport).poll_flush(context))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -65,6 +65,14 @@ pub enum WireError {
         /// The server's text.
         message: String,
     },
+    /// Semi-synchronous replication was asked for and cannot be had.
+    #[error("{address} takes no semi-synchronous acknowledgements: {reason}")]
+    SemiSync {
+        /// `host:port`.
+        address: String,
+        /// Why, with the statement that would change it.
+        reason: String,
+    },
     /// The peer sent bytes that are no MySQL protocol.
     #[error("malformed packet from {address}: {reason}")]
     Malformed {
@@ -94,6 +102,8 @@ impl Classified for WireError {
             }
             Self::Tls { .. } | Self::Authentication { .. } => Class::Authentication,
             Self::Server { code, .. } => class_of_server_code(*code),
+            // Acknowledging is a promise of durability: without it the run must not begin.
+            Self::SemiSync { .. } => Class::Refused,
             Self::Malformed { .. } => Class::Integrity,
         }
     }

@@ -2,18 +2,52 @@
 //!
 //! A payload of 16 MiB - 1 or more travels in several frames; the decoder joins them. The
 //! invariant: a payload is handed out only whole, with the sequence numbers in order.
+//!
+//! Bytes are copied as little as can be: a small payload is a slice of the buffer that the socket
+//! read into, and a large one is read by the socket into memory of its own.
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::buf::Limit;
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
 /// The largest payload of one frame.
 const MAX_FRAME: usize = 0xFF_FFFF;
+/// The bytes before a frame's payload.
+const FRAME_HEADER: usize = 4;
+/// What the socket reads into at once.
+const BUFFER: usize = 512 * 1024;
+/// A buffer with less room than this is replaced before the socket reads into it.
+const ROOM_MIN: usize = 128 * 1024;
+/// A payload from here on gets memory of its own, so that it need not be moved to fit.
+const LARGE: usize = 128 * 1024;
+/// Where an event's length stands in it.
+const EVENT_LENGTH_AT: usize = 9;
+/// No more than this is set aside for what an event only says of its length.
+const EVENT_MAX: usize = (1 << 30) + (1 << 20);
 
 /// Turns a stream of bytes into payloads.
 #[derive(Debug, Default)]
 pub struct PacketDecoder {
     buffer: BytesMut,
-    joined: Option<BytesMut>,
+    large: Option<Large>,
     sequence: u8,
+    event_at: Option<usize>,
+}
+
+/// A payload that is read into memory of its own.
+#[derive(Debug)]
+struct Large {
+    payload: BytesMut,
+    /// The payload's length with the present frame.
+    end: usize,
+    /// Whether another frame follows the present one.
+    more: bool,
+}
+
+impl Large {
+    /// Bytes of the present frame that are still to come.
+    fn missing(&self) -> usize {
+        self.end - self.payload.len()
+    }
 }
 
 /// A frame that does not belong where it stands.
@@ -27,18 +61,39 @@ pub struct OutOfOrder {
 }
 
 impl PacketDecoder {
-    /// The room that the socket reads into.
-    pub fn buffer(&mut self) -> &mut BytesMut {
-        if self.buffer.capacity() - self.buffer.len() < 16 * 1024 {
-            self.buffer.reserve(256 * 1024);
+    /// The room that the socket reads into; it never takes more than belongs there.
+    pub fn room(&mut self) -> Limit<&mut BytesMut> {
+        if let Some(large) = &mut self.large
+            && large.missing() > 0
+        {
+            let missing = large.missing();
+            large.payload.reserve(missing);
+            return (&mut large.payload).limit(missing);
         }
-        &mut self.buffer
+        if self.buffer.capacity() - self.buffer.len() < ROOM_MIN {
+            self.buffer.reserve(BUFFER);
+        }
+        let room = self.buffer.capacity() - self.buffer.len();
+        (&mut self.buffer).limit(room)
+    }
+
+    /// How many bytes have come of what has not been handed out.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        let large = self.large.as_ref().map_or(0, |large| large.payload.len());
+        self.buffer.len() + large
     }
 
     /// Whether bytes are left that have not been handed out: a peer that closes now was cut off.
     #[must_use]
     pub fn is_mid_packet(&self) -> bool {
-        !self.buffer.is_empty() || self.joined.is_some()
+        !self.buffer.is_empty() || self.large.is_some()
+    }
+
+    /// Says that each payload is a binlog event behind so many bytes, whose header tells its
+    /// length: one that needs several frames is then put together without growing step by step.
+    pub const fn expect_events(&mut self, behind: usize) {
+        self.event_at = Some(behind);
     }
 
     /// The next payload, if all of it is here.
@@ -48,7 +103,14 @@ impl PacketDecoder {
     /// [`OutOfOrder`] when a frame's sequence number is not the next one.
     pub fn next_payload(&mut self) -> Result<Option<Bytes>, OutOfOrder> {
         loop {
-            let Some(&[low, middle, high, number]) = self.buffer.first_chunk::<4>() else {
+            if !self.fill_large() {
+                return Ok(None);
+            }
+            if self.large.as_ref().is_some_and(|large| !large.more) {
+                return Ok(self.large.take().map(|large| large.payload.freeze()));
+            }
+            let Some(&[low, middle, high, number]) = self.buffer.first_chunk::<FRAME_HEADER>()
+            else {
                 return Ok(None);
             };
             let length = usize::from(low) | usize::from(middle) << 8 | usize::from(high) << 16;
@@ -58,28 +120,57 @@ impl PacketDecoder {
                     got: number,
                 });
             }
-            if self.buffer.len() < 4 + length {
-                let missing = 4 + length - self.buffer.len();
-                self.buffer.reserve(missing);
-                return Ok(None);
-            }
-            self.sequence = self.sequence.wrapping_add(1);
-            self.buffer.advance(4);
-            let frame = self.buffer.split_to(length);
-            match (&mut self.joined, length == MAX_FRAME) {
-                (None, false) => return Ok(Some(frame.freeze())),
-                (None, true) => {
-                    let mut joined = BytesMut::with_capacity(2 * MAX_FRAME);
-                    joined.extend_from_slice(&frame);
-                    self.joined = Some(joined);
+            let more = length == MAX_FRAME;
+            if let Some(large) = &mut self.large {
+                (large.end, large.more) = (large.end + length, more);
+            } else if length < LARGE {
+                if self.buffer.len() < FRAME_HEADER + length {
+                    return Ok(None);
                 }
-                (Some(joined), more) => {
-                    joined.extend_from_slice(&frame);
-                    if !more {
-                        return Ok(self.joined.take().map(BytesMut::freeze));
-                    }
-                }
+                self.take_header();
+                return Ok(Some(self.buffer.split_to(length).freeze()));
+            } else {
+                let Some(capacity) = self.capacity_for(length) else {
+                    return Ok(None);
+                };
+                self.large = Some(Large {
+                    payload: BytesMut::with_capacity(capacity),
+                    end: length,
+                    more,
+                });
             }
+            self.take_header();
+        }
+    }
+
+    fn take_header(&mut self) {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.buffer.advance(FRAME_HEADER);
+    }
+
+    /// Moves what has come of the present frame to the large payload; whether it is all there.
+    fn fill_large(&mut self) -> bool {
+        let Some(large) = &mut self.large else {
+            return true;
+        };
+        // The rest is read into the payload itself.
+        let here = large.missing().min(self.buffer.len());
+        large.payload.extend_from_slice(&self.buffer[..here]);
+        self.buffer.advance(here);
+        large.missing() == 0
+    }
+
+    /// The bytes to set aside for the payload whose first frame, of `length` bytes, comes next;
+    /// `None` until its length is here too.
+    fn capacity_for(&self, length: usize) -> Option<usize> {
+        match self.event_at {
+            Some(behind) if length == MAX_FRAME => {
+                let at = FRAME_HEADER + behind + EVENT_LENGTH_AT;
+                let field = self.buffer.get(at..at + 4)?;
+                let said = u32::from_le_bytes(field.try_into().ok()?) as usize;
+                Some((behind + said).clamp(length, EVENT_MAX))
+            }
+            _ => Some(length),
         }
     }
 
@@ -240,8 +331,12 @@ mod tests {
 
     fn feed(decoder: &mut PacketDecoder, bytes: &[u8], step: usize) -> Vec<Bytes> {
         let mut payloads = Vec::new();
-        for piece in bytes.chunks(step) {
-            decoder.buffer().extend_from_slice(piece);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let mut room = decoder.room();
+            let (piece, later) = rest.split_at(rest.len().min(step).min(room.remaining_mut()));
+            room.put_slice(piece);
+            rest = later;
             while let Some(payload) = decoder.next_payload().expect("in order") {
                 payloads.push(payload);
             }
@@ -251,17 +346,59 @@ mod tests {
 
     #[test]
     fn payloads_around_the_frame_limit_survive_the_trip() {
-        for length in [0, 1, MAX_FRAME - 1, MAX_FRAME, MAX_FRAME + 1, 2 * MAX_FRAME] {
+        for length in [
+            0,
+            1,
+            LARGE - 1,
+            LARGE,
+            MAX_FRAME - 1,
+            MAX_FRAME,
+            MAX_FRAME + 1,
+            2 * MAX_FRAME,
+            2 * MAX_FRAME + 9,
+        ] {
             let payload: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
             let mut bytes = Vec::new();
             let next = encode(&payload, 250, &mut bytes);
+            // What comes behind a large payload must not end up in it.
+            let last = encode(b"behind", next, &mut bytes);
             let mut decoder = PacketDecoder::default();
             decoder.expect_sequence(250);
             let payloads = feed(&mut decoder, &bytes, 100_003);
-            assert_eq!(payloads.len(), 1, "{length}");
+            assert_eq!(payloads.len(), 2, "{length}");
             assert!(payloads[0] == payload, "{length}");
-            assert_eq!(decoder.sequence(), next);
+            assert_eq!(payloads[1], "behind", "{length}");
+            assert_eq!(decoder.sequence(), last);
             assert!(!decoder.is_mid_packet());
+        }
+    }
+
+    #[test]
+    fn a_large_event_is_put_together_in_memory_of_its_size() {
+        let length = 3 * MAX_FRAME + 77;
+        // Right, too small, and more than any event has: what is said is only a hint.
+        for said in [length - 1, 5, u32::MAX as usize] {
+            let mut payload = vec![7; length];
+            payload[10..14].copy_from_slice(&(said as u64).to_le_bytes()[..4]);
+            let mut bytes = Vec::new();
+            encode(&payload, 0, &mut bytes);
+            let mut decoder = PacketDecoder::default();
+            decoder.expect_events(1);
+            for piece in bytes.chunks(9) {
+                if decoder.large.is_some() {
+                    break;
+                }
+                decoder.room().put_slice(piece);
+                assert_eq!(decoder.next_payload(), Ok(None));
+            }
+            let set_aside = decoder.large.as_ref().map(|large| large.payload.capacity());
+            if said == length - 1 {
+                assert_eq!(set_aside, Some(length));
+            }
+            assert!(set_aside <= Some(EVENT_MAX));
+            let rest = &bytes[FRAME_HEADER + decoder.waiting()..];
+            let got = feed(&mut decoder, rest, 300_007);
+            assert!(got.len() == 1 && got[0] == payload, "{said}");
         }
     }
 
@@ -270,7 +407,7 @@ mod tests {
         let mut bytes = Vec::new();
         encode(b"x", 3, &mut bytes);
         let mut decoder = PacketDecoder::default();
-        decoder.buffer().extend_from_slice(&bytes);
+        decoder.room().put_slice(&bytes);
         assert_eq!(
             decoder.next_payload(),
             Err(OutOfOrder {

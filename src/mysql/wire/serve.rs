@@ -265,13 +265,13 @@ impl ServedConnection {
                 self.next_sequence = self.decoder.sequence();
                 return Ok(Some(payload));
             }
-            match self.socket.read_buf(self.decoder.buffer()).await {
+            match self.socket.read_buf(&mut self.decoder.room()).await {
                 Ok(0) if self.decoder.is_mid_packet() => return Err(self.closed()),
                 Ok(0) => return Ok(None),
                 Ok(_) => {}
                 Err(source) => return Err(self.io(source)),
             }
-            if self.decoder.buffer().len() > 64 << 20 {
+            if self.decoder.waiting() > 64 << 20 {
                 return Err(self.malformed("a command of more than 64 MiB"));
             }
         }

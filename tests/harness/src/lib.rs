@@ -12,6 +12,7 @@
 //! | MySQL Router with a static configuration | [`Router`] |
 //! | S3-compatible storage | [`Minio`] |
 //! | a network that fails | [`Proxy`] |
+//! | an HTTP server, such as a store, that fails | [`HttpProxy`] |
 //! | a writer with its own account of what was committed | [`Ledger`] |
 //! | is this server's data equal to that one's | [`checksum`] |
 //! | believable data | [`sinpluma`] |
@@ -19,6 +20,8 @@
 //! The programs come from the folder in `QUILLBACK_TEST_BIN`, or from the repository's `tests/setup`: see [`programs`].
 
 pub mod checksum;
+mod encryption;
+mod http_proxy;
 pub mod ledger;
 mod minio;
 mod port;
@@ -37,11 +40,13 @@ mod trio;
 mod trio_options;
 mod wait;
 
+pub use http_proxy::{HttpProxy, Request, Trick};
 pub use ledger::Ledger;
 pub use minio::Minio;
 pub use port::Port;
-pub use process::Process;
+pub use process::{Launch, Process};
 pub use proxy::Proxy;
+pub use random::Random;
 pub use replicas::Replicas;
 pub use router::Router;
 pub use scratch::Scratch;

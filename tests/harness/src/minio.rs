@@ -61,6 +61,7 @@ impl Minio {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .to_vec(),
             log: folder.path().join("minio.log"),
+            stdout: None,
             supervised: false,
         });
         process.start_again(&[])?;

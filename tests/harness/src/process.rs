@@ -1,6 +1,6 @@
 //! A child process that can be killed, stopped, continued and started again, and that never outlives its owner.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -26,8 +26,10 @@ pub struct Launch {
     pub args: Vec<String>,
     /// Additional environment.
     pub env: Vec<(String, String)>,
-    /// Where stdout and stderr go, appended.
+    /// Where stderr goes, and stdout if it has no file of its own; appended.
     pub log: PathBuf,
+    /// A file of stdout's own, appended.
+    pub stdout: Option<PathBuf>,
     /// Start it again when it exits with 16, as mysqld does for RESTART and after a clone.
     pub supervised: bool,
 }
@@ -224,11 +226,11 @@ impl Shared {
 
     fn spawn(&self, more_args: &[String]) -> Result<Child> {
         let launch = &self.launch;
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&launch.log)
-            .with_context(|| format!("failed to open {}", launch.log.display()))?;
+        let log = append_to(&launch.log)?;
+        let stdout = match &launch.stdout {
+            Some(file) => append_to(file)?,
+            None => log.try_clone().context("failed to share the log")?,
+        };
         Command::new(&launch.program)
             .args(&launch.args)
             .args(more_args)
@@ -244,7 +246,7 @@ impl Shared {
                 },
             )
             .stdin(Stdio::null())
-            .stdout(log.try_clone().context("failed to share the log")?)
+            .stdout(stdout)
             .stderr(log)
             .process_group(0)
             .spawn()
@@ -282,6 +284,14 @@ impl Shared {
             return;
         }
     }
+}
+
+fn append_to(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .with_context(|| format!("failed to open {}", path.display()))
 }
 
 fn tail(path: &Path, lines: usize) -> String {

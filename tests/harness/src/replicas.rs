@@ -55,7 +55,7 @@ impl Replicas {
             replicas: servers,
         };
         for replica in &set.replicas {
-            set.follow(replica).await?;
+            follow(replica, &set.source).await?;
         }
         Ok(set)
     }
@@ -82,25 +82,59 @@ impl Replicas {
         Ok(())
     }
 
-    async fn follow(&self, replica: &Server) -> Result<()> {
-        let mut conn = replica.conn().await?;
-        conn.query_drop(format!(
-            "CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={}, SOURCE_USER='repl', \
-             SOURCE_PASSWORD='repl-for-tests', SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1, \
-             SOURCE_CONNECT_RETRY=1, SOURCE_RETRY_COUNT=10000",
-            self.source.port()
-        ))
-        .await?;
-        conn.query_drop("START REPLICA").await?;
-        conn.query_drop("SET PERSIST super_read_only=ON").await?;
-        conn.disconnect().await?;
-        wait::until("the replica to connect", Duration::from_secs(30), async || {
-            let sql = "SELECT SERVICE_STATE, LAST_ERROR_MESSAGE FROM performance_schema.replication_connection_status";
-            match replica.query::<(String, String)>(sql).await?.as_slice() {
-                [(state, _)] if state == "ON" => Ok(Some(())),
-                other => bail!("replication_connection_status: {other:?}"),
-            }
-        })
-        .await
+    /// The URLs of all servers, of `root`, password included; the first is the source that was started.
+    pub fn urls(&self) -> Vec<String> {
+        std::iter::once(&self.source)
+            .chain(&self.replicas)
+            .map(Server::url)
+            .collect()
     }
+
+    /// Makes a replica the source, as an operator does whose source is gone: it takes writes, and the other replicas
+    /// follow it.
+    ///
+    /// # Errors
+    /// A server refuses, or a replica does not follow.
+    pub async fn promote(&self, chosen: &Server) -> Result<()> {
+        let mut conn = chosen.conn().await?;
+        for statement in [
+            "STOP REPLICA",
+            "RESET REPLICA ALL",
+            "SET PERSIST super_read_only=OFF",
+            "SET PERSIST read_only=OFF",
+        ] {
+            conn.query_drop(statement).await?;
+        }
+        conn.disconnect().await?;
+        for replica in &self.replicas {
+            if replica.port() != chosen.port() {
+                replica.exec("STOP REPLICA").await?;
+                follow(replica, chosen).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes a server follow another one, and waits until it is connected.
+async fn follow(replica: &Server, source: &Server) -> Result<()> {
+    let mut conn = replica.conn().await?;
+    conn.query_drop(format!(
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={}, SOURCE_USER='repl', \
+         SOURCE_PASSWORD='repl-for-tests', SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1, \
+         SOURCE_CONNECT_RETRY=1, SOURCE_RETRY_COUNT=10000",
+        source.port()
+    ))
+    .await?;
+    conn.query_drop("START REPLICA").await?;
+    conn.query_drop("SET PERSIST super_read_only=ON").await?;
+    conn.disconnect().await?;
+    wait::until("the replica to connect", Duration::from_secs(30), async || {
+        let sql = "SELECT SERVICE_STATE, LAST_ERROR_MESSAGE FROM performance_schema.replication_connection_status";
+        match replica.query::<(String, String)>(sql).await?.as_slice() {
+            [(state, _)] if state == "ON" => Ok(Some(())),
+            other => bail!("replication_connection_status: {other:?}"),
+        }
+    })
+    .await
 }

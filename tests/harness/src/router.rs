@@ -42,6 +42,7 @@ impl Router {
             ],
             env: Vec::new(),
             log: folder.path().join("router.log"),
+            stdout: None,
             supervised: false,
         });
         let router = Self {

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use mysql_async::prelude::{FromRow, Queryable};
 use mysql_async::{Conn, Opts, OptsBuilder};
 
+use crate::encryption::Keyring;
 use crate::port::Port;
 use crate::process::{Launch, Process};
 use crate::scratch::Scratch;
@@ -70,11 +71,20 @@ impl Server {
         let my_cnf = folder.path().join("my.cnf");
         std::fs::write(&my_cnf, options.my_cnf(folder.path(), port.number()))
             .context("failed to write my.cnf")?;
+        let mut args = vec![format!("--defaults-file={}", my_cnf.display())];
+        let program = if options.keyring {
+            let keyring = Keyring::lay_out(folder.path())?;
+            args.extend(keyring.args);
+            keyring.program
+        } else {
+            programs::find("mysqld")?
+        };
         let process = Process::idle(Launch {
-            program: programs::find("mysqld")?,
-            args: vec![format!("--defaults-file={}", my_cnf.display())],
+            program,
+            args,
             env: Vec::new(),
             log: folder.path().join("mysqld.log"),
+            stdout: None,
             supervised: options.supervised,
         });
         process.start_again(&options.first_args)?;

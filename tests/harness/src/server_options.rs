@@ -26,6 +26,7 @@ pub struct ServerOptions {
     pub(crate) accounts: Vec<Account>,
     pub(crate) supervised: bool,
     pub(crate) first_args: Vec<String>,
+    pub(crate) keyring: bool,
 }
 
 impl Default for ServerOptions {
@@ -37,6 +38,7 @@ impl Default for ServerOptions {
             accounts: Vec::new(),
             supervised: true,
             first_args: Vec::new(),
+            keyring: false,
         }
     }
 }
@@ -77,6 +79,13 @@ impl ServerOptions {
     pub fn supervised(mut self, supervised: bool) -> Self {
         self.supervised = supervised;
         self
+    }
+
+    /// Gives it a keyring of its own, and encrypts its binlog on disk.
+    #[must_use]
+    pub fn encrypted_binlog(mut self) -> Self {
+        self.keyring = true;
+        self.line("binlog_encryption=ON")
     }
 
     /// Arguments for the first start only.

@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use tokio::task::JoinSet;
@@ -136,6 +136,25 @@ pub fn primary_of(finder: PrimaryFinder) -> Target {
     Arc::new(move || {
         let finder = finder.clone();
         Box::pin(async move { finder.primary_url().await })
+    })
+}
+
+/// A target that follows the one server of several that takes writes.
+pub fn writable_of(urls: Vec<String>) -> Target {
+    Arc::new(move || {
+        let urls = urls.clone();
+        Box::pin(async move {
+            for url in urls {
+                let Ok(mut conn) = connect(&url).await else {
+                    continue;
+                };
+                let read_only: Option<bool> = conn.query_first("SELECT @@GLOBAL.read_only").await?;
+                if read_only == Some(false) {
+                    return Ok(url);
+                }
+            }
+            bail!("no server takes writes")
+        })
     })
 }
 

@@ -1,19 +1,21 @@
 //! A proxy that plays tricks on single HTTP requests.
 //!
-//! It reads one request a connection, forwards it on a connection of its own and sends the whole
-//! reply back, unless a trick is laid for such a request.
+//! It reads one request a connection, forwards it on a connection of its own and sends the whole reply back, unless a trick
+//! is laid for such a request.
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-pub(crate) enum Trick {
+/// What happens to a request.
+pub enum Trick {
     /// It is forwarded and done, and its reply never comes.
     LoseReply,
     /// This happens instead, and no reply comes.
@@ -28,32 +30,49 @@ pub(crate) enum Trick {
     DamageReply,
 }
 
-/// A trick for the next request of this method whose target contains this.
+/// A trick for a request of this method whose target contains this, after so many that pass.
 struct Trap {
     method: &'static str,
     target: String,
+    passing: u32,
     trick: Trick,
+}
+
+/// A status that every such request gets.
+struct Rule {
+    method: &'static str,
+    target: String,
+    status: &'static str,
+    code: &'static str,
 }
 
 #[derive(Default)]
 struct State {
     traps: VecDeque<Trap>,
+    rules: Vec<Rule>,
     /// The heads of all requests.
     seen: Vec<String>,
+    /// How many requests a rule has answered.
+    refused: u64,
 }
 
-pub(crate) struct Proxy {
-    pub(crate) address: SocketAddr,
+/// The proxy; runs until it is dropped.
+pub struct HttpProxy {
+    address: SocketAddr,
     state: Arc<Mutex<State>>,
     accepting: JoinHandle<()>,
 }
 
-impl Proxy {
-    pub(crate) async fn start(upstream: SocketAddr) -> Self {
+impl HttpProxy {
+    /// Starts a proxy in front of an HTTP server.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub async fn start(upstream: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .await
-            .expect("listens");
-        let address = listener.local_addr().expect("has an address");
+            .context("failed to listen")?;
+        let address = listener.local_addr()?;
         let state = Arc::new(Mutex::new(State::default()));
         let shared = Arc::clone(&state);
         let accepting = tokio::spawn(async move {
@@ -67,31 +86,77 @@ impl Proxy {
                 while connections.try_join_next().is_some() {}
             }
         });
-        Self {
+        Ok(Self {
             address,
             state,
             accepting,
-        }
+        })
     }
 
-    pub(crate) fn trap(&self, method: &'static str, target: &str, trick: Trick) {
-        let target = target.to_owned();
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `http://127.0.0.1:port`.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Lays a trick for the next request of this method whose target contains `target`.
+    pub fn trap(&self, method: &'static str, target: &str, trick: Trick) {
+        self.trap_after(0, method, target, trick);
+    }
+
+    /// The same, after `passing` such requests that are let pass.
+    pub fn trap_after(&self, passing: u32, method: &'static str, target: &str, trick: Trick) {
+        let target = target.to_ascii_lowercase();
         let trap = Trap {
             method,
             target,
+            passing,
             trick,
         };
-        self.state.lock().expect("no panic").traps.push_back(trap);
+        self.state().traps.push_back(trap);
     }
 
-    /// The traps that were not met.
-    pub(crate) fn unmet(&self) -> usize {
-        self.state.lock().expect("no panic").traps.len()
+    /// Answers every such request with a status line and S3's code until [`HttpProxy::relent`], traps first.
+    pub fn refuse(
+        &self,
+        method: &'static str,
+        target: &str,
+        status: &'static str,
+        code: &'static str,
+    ) {
+        let target = target.to_ascii_lowercase();
+        self.state().rules.push(Rule {
+            method,
+            target,
+            status,
+            code,
+        });
+    }
+
+    /// Takes back every [`HttpProxy::refuse`], and gives how many requests were answered so.
+    pub fn relent(&self) -> u64 {
+        let mut state = self.state();
+        state.rules.clear();
+        std::mem::take(&mut state.refused)
+    }
+
+    /// How many requests were answered by [`HttpProxy::refuse`] since the last [`HttpProxy::relent`].
+    pub fn refused(&self) -> u64 {
+        self.state().refused
+    }
+
+    /// How many traps were not met yet.
+    pub fn unmet(&self) -> usize {
+        self.state().traps.len()
     }
 
     /// The heads of all requests of this method, lower-cased.
-    pub(crate) fn seen(&self, method: &str) -> Vec<String> {
-        let state = self.state.lock().expect("no panic");
+    pub fn seen(&self, method: &str) -> Vec<String> {
+        let state = self.state();
         let method = method.to_ascii_lowercase();
         state
             .seen
@@ -100,26 +165,39 @@ impl Proxy {
             .cloned()
             .collect()
     }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
 }
 
-impl Drop for Proxy {
+impl Drop for HttpProxy {
     fn drop(&mut self) {
         self.accepting.abort();
     }
 }
 
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// An HTTP request as it came.
-pub(crate) struct Request {
-    pub(crate) bytes: Vec<u8>,
+#[derive(Debug)]
+pub struct Request {
+    /// All of it.
+    pub bytes: Vec<u8>,
     /// Where its body starts.
-    pub(crate) body: usize,
+    pub body: usize,
     /// What is before the body, lower-cased.
-    pub(crate) head: String,
+    pub head: String,
 }
 
 impl Request {
     /// The next request, or nothing if the connection ends.
-    pub(crate) async fn read(client: &mut TcpStream) -> std::io::Result<Option<Self>> {
+    ///
+    /// # Errors
+    /// The connection's; a body without a length.
+    pub async fn read(client: &mut TcpStream) -> std::io::Result<Option<Self>> {
         let mut bytes = Vec::new();
         let body = loop {
             if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -134,13 +212,19 @@ impl Request {
         if request.header("expect").is_some() {
             client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
         }
-        assert!(
-            request.header("transfer-encoding").is_none(),
-            "bodies are known by their length only"
-        );
-        let length: usize = request
-            .header("content-length")
-            .map_or(0, |length| length.parse().expect("a number"));
+        let length = match (
+            request.header("transfer-encoding"),
+            request.header("content-length"),
+        ) {
+            (None, None) => Some(0),
+            (None, Some(length)) => length.parse().ok(),
+            (Some(_), _) => None,
+        };
+        let Some(length) = length else {
+            return Err(std::io::Error::other(
+                "bodies are known by their length only",
+            ));
+        };
         while request.bytes.len() < body + length {
             if client.read_buf(&mut request.bytes).await? == 0 {
                 return Ok(None);
@@ -149,7 +233,8 @@ impl Request {
         Ok(Some(request))
     }
 
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    /// The value of a header, by its lower-case name.
+    pub fn header(&self, name: &str) -> Option<&str> {
         let (_, rest) = self.head.split_once(&format!("\r\n{name}: "))?;
         rest.split("\r\n").next()
     }
@@ -168,17 +253,7 @@ async fn serve(
         body: head,
         head: text,
     } = request;
-    let trick = {
-        let mut state = state.lock().expect("no panic");
-        state.seen.push(text.clone());
-        let line = text.lines().next().unwrap_or_default();
-        let met = state.traps.iter().position(|trap| {
-            line.starts_with(&trap.method.to_ascii_lowercase())
-                && line.contains(&trap.target.to_ascii_lowercase())
-        });
-        met.and_then(|at| state.traps.remove(at))
-            .map(|trap| trap.trick)
-    };
+    let trick = take_trick(&mut lock(state), &text);
     match trick {
         Some(Trick::Instead(action)) => {
             action.await;
@@ -220,4 +295,33 @@ async fn serve(
         _ => {}
     }
     client.write_all(&reply).await
+}
+
+/// Notes a request, and takes what is laid for it.
+fn take_trick(state: &mut State, head: &str) -> Option<Trick> {
+    state.seen.push(head.to_owned());
+    let line = head.lines().next().unwrap_or_default();
+    let fits = |method: &str, target: &str| {
+        line.starts_with(&method.to_ascii_lowercase()) && line.contains(target)
+    };
+    let mut met = None;
+    for (at, trap) in state.traps.iter_mut().enumerate() {
+        if fits(trap.method, &trap.target) {
+            if trap.passing == 0 {
+                met = Some(at);
+                break;
+            }
+            trap.passing -= 1;
+        }
+    }
+    if let Some(trap) = met.and_then(|at| state.traps.remove(at)) {
+        return Some(trap.trick);
+    }
+    let rule = state
+        .rules
+        .iter()
+        .find(|rule| fits(rule.method, &rule.target))?;
+    let answer = Trick::Answer(rule.status, rule.code);
+    state.refused += 1;
+    Some(answer)
 }

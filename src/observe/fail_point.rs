@@ -1,0 +1,124 @@
+//! Named places where a run may be made to die, so that tests can kill it at each of them.
+//!
+//! The table [`FailPoint::ALL`] is what such tests walk through. A run passes the points through
+//! a [`FailPoints`]; what happens there is the caller's: nothing in production, the end of the
+//! process where a test asks for it.
+
+use std::fmt;
+use std::sync::Arc;
+
+macro_rules! fail_points {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// A place in the course of a stream.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum FailPoint {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl FailPoint {
+            /// Every point.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The point's name, as a test gives it.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+fail_points! {
+    /// Before a claim is put.
+    BeforeClaim = "before-claim",
+    /// Behind the claim, before anything is read again.
+    AfterClaim = "after-claim",
+    /// A new history has been recorded and nothing written to it.
+    BranchMade = "branch-made",
+    /// The source has been asked for its binlog.
+    Following = "following",
+    /// A segment has been cut.
+    Cut = "cut",
+    /// A segment has been packed and is not yet on its way.
+    Encoded = "encoded",
+    /// A segment is about to be put.
+    BeforePut = "before-put",
+    /// A segment has been put and nobody knows.
+    AfterPut = "after-put",
+    /// A segment counts and its copy on disk is still there.
+    Durable = "durable",
+    /// A segment has been written to the spool.
+    Spooled = "spooled",
+    /// A segment's copy in the spool has been removed.
+    Unspooled = "unspooled",
+    /// Events are in the journal and on disk, not yet acknowledged.
+    Journaled = "journaled",
+    /// Transactions have been acknowledged to the source.
+    Acknowledged = "acknowledged",
+    /// What an earlier run left on disk has been archived and is still on disk.
+    Recovered = "recovered",
+    /// A compacted segment has been put beside those that it stands for.
+    Compacted = "compacted",
+    /// One of the segments that a compacted one stands for has been removed.
+    Replaced = "replaced",
+}
+
+impl FailPoint {
+    /// The point of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|point| point.name() == name)
+    }
+}
+
+/// What happens at fail points: nothing, unless a test says otherwise.
+#[derive(Clone, Default)]
+pub struct FailPoints(Option<Arc<dyn Fn(FailPoint) + Send + Sync>>);
+
+impl FailPoints {
+    /// Calls `action` at every point.
+    #[must_use]
+    pub fn new(action: impl Fn(FailPoint) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(action)))
+    }
+
+    /// Passes a point.
+    pub fn pass(&self, point: FailPoint) {
+        if let Some(action) = &self.0 {
+            action(point);
+        }
+    }
+}
+
+impl fmt::Debug for FailPoints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let armed = if self.0.is_some() { "armed" } else { "off" };
+        write!(f, "FailPoints({armed})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[test]
+    fn points_have_names_of_their_own() {
+        for point in FailPoint::ALL {
+            assert_eq!(FailPoint::named(point.name()), Some(*point));
+        }
+        assert_eq!(FailPoint::named("nowhere"), None);
+    }
+
+    #[test]
+    fn only_an_armed_run_notices_a_point() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&seen);
+        let points = FailPoints::new(move |point| kept.lock().expect("unpoisoned").push(point));
+        points.pass(FailPoint::Cut);
+        FailPoints::default().pass(FailPoint::AfterPut);
+        assert_eq!(*seen.lock().expect("unpoisoned"), [FailPoint::Cut]);
+    }
+}

@@ -1,0 +1,541 @@
+//! Cut segments on their way into the store: packed, linked, spooled if need be, put in order.
+//!
+//! Two tasks stand behind each other. The packer finishes drafts and links each to the one
+//! before; the uploader puts them, one at a time and in order, and looks for a newer claim after
+//! each. While the store is slow or away, what waits goes to the spool; when that is full too, the
+//! tasks take nothing more, and the stream stops reading from its source. The invariants: what
+//! counts in the archive is always a beginning of what was cut; a segment is said to be durable
+//! only when no newer claim was there afterwards.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::error::StreamError;
+use super::spool::Spool;
+use crate::archive::hash::Sha256;
+use crate::archive::layout::{Epoch, SegmentName};
+use crate::archive::repository::{ArchiveError, Repository};
+use crate::archive::segment::{Draft, EncodedSegment, PackedBlock, SegmentError, SegmentIndex};
+use crate::clock::Clock;
+use crate::error::{Classified as _, with_causes};
+use crate::gtid::GtidSet;
+use crate::observe::fail_point::{FailPoint, FailPoints};
+use crate::storage::StorageError;
+
+/// The longest pause between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// A smaller draft is packed where it is: a thread would cost more than the work.
+const SMALL: usize = 128 << 10;
+/// Segments that may wait in memory behind the one that is on its way.
+const WAITING: usize = 1;
+
+/// A block that is being packed.
+pub(super) type Packing = JoinHandle<Result<PackedBlock, SegmentError>>;
+
+/// A draft on its way.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    pub(super) draft: Draft,
+    pub(super) packing: Vec<Packing>,
+    pub(super) complete_to: Option<DateTime<Utc>>,
+}
+
+/// A segment that is durable and counts.
+#[derive(Debug, Clone)]
+pub(super) struct Shipped {
+    pub(super) name: SegmentName,
+    pub(super) index: SegmentIndex,
+    pub(super) stored_bytes: u64,
+    pub(super) durable: DateTime<Utc>,
+}
+
+/// What the uploader tells.
+#[derive(Debug)]
+pub(super) enum Note {
+    Shipped(Box<Shipped>),
+    /// The store fails; so many segments wait, so many bytes of them on disk.
+    Failing {
+        reason: String,
+        retry: Duration,
+        waiting: usize,
+        spooled_bytes: u64,
+    },
+    /// A segment was written to the spool.
+    Spooled {
+        added: GtidSet,
+        spooled_bytes: u64,
+    },
+}
+
+/// How segments are made and sent.
+#[derive(Debug, Clone)]
+pub(super) struct ShipOptions {
+    pub(super) epoch: Epoch,
+    pub(super) previous: Option<Sha256>,
+    pub(super) continues: Option<(Epoch, u64)>,
+    /// What was accepted as lost before the first segment.
+    pub(super) gap: GtidSet,
+    pub(super) level: i32,
+    pub(super) fail_points: FailPoints,
+}
+
+/// The sender's side.
+#[derive(Debug)]
+pub(super) struct Shipper {
+    parcels: Option<mpsc::Sender<Parcel>>,
+    notes: mpsc::UnboundedReceiver<Note>,
+    packer: Option<JoinHandle<Result<(), StreamError>>>,
+    uploader: Option<JoinHandle<Result<Option<Spool>, StreamError>>>,
+}
+
+impl Shipper {
+    /// Starts the tasks. `cancel` ends the waiting for a store that is away.
+    pub(super) fn start(
+        repository: Repository,
+        clock: Arc<dyn Clock>,
+        options: ShipOptions,
+        spool: Option<Spool>,
+        cancel: CancellationToken,
+    ) -> Self {
+        let (parcels, incoming) = mpsc::channel(1);
+        let (sealed, waiting) = mpsc::channel(1);
+        let (tell, notes) = mpsc::unbounded_channel();
+        let fail_points = options.fail_points.clone();
+        let epoch = options.epoch;
+        let packer = Packer {
+            options,
+            clock: Arc::clone(&clock),
+        };
+        let uploader = Uploader {
+            repository,
+            clock,
+            epoch,
+            cancel,
+            fail_points,
+            spool,
+            tell,
+            queue: VecDeque::new(),
+            failing: false,
+            spool_full: false,
+        };
+        Self {
+            parcels: Some(parcels),
+            notes,
+            packer: Some(tokio::spawn(packer.run(incoming, sealed))),
+            uploader: Some(tokio::spawn(uploader.run(waiting))),
+        }
+    }
+
+    /// Whether a parcel can be sent without waiting.
+    pub(super) fn has_room(&self) -> bool {
+        self.parcels
+            .as_ref()
+            .is_some_and(|parcels| parcels.capacity() > 0)
+    }
+
+    /// Where parcels go in, to wait for room beside the notes.
+    pub(super) fn inlet(&self) -> Inlet {
+        Inlet(self.parcels.clone())
+    }
+
+    /// Whether the tasks have ended and were joined.
+    pub(super) const fn has_ended(&self) -> bool {
+        self.uploader.is_none()
+    }
+
+    /// Sends a parcel, waiting for room; `false` if the tasks have ended, which
+    /// [`Shipper::next_note`] then tells why.
+    pub(super) async fn send(&self, parcel: Parcel) -> bool {
+        match &self.parcels {
+            Some(parcels) => parcels.send(parcel).await.is_ok(),
+            None => false,
+        }
+    }
+
+    /// Says that no parcel comes any more: what is on its way is sent, then the tasks end.
+    pub(super) fn close(&mut self) {
+        self.parcels = None;
+    }
+
+    /// The next note, `None` when all is sent after [`Shipper::close`].
+    ///
+    /// # Errors
+    ///
+    /// What ended the tasks.
+    pub(super) async fn next_note(&mut self) -> Result<Option<Note>, StreamError> {
+        if let Some(note) = self.notes.recv().await {
+            return Ok(Some(note));
+        }
+        self.join().await.map(|_| None)
+    }
+
+    /// Waits for the tasks and gives the spool back.
+    pub(super) async fn join(&mut self) -> Result<Option<Spool>, StreamError> {
+        self.close();
+        let packed = match self.packer.take() {
+            Some(packer) => packer.await?,
+            None => Ok(()),
+        };
+        let spool = match self.uploader.take() {
+            Some(uploader) => uploader.await?,
+            None => Ok(None),
+        };
+        // If the uploader failed, that is why the packer could not go on.
+        let spool = spool?;
+        packed?;
+        Ok(spool)
+    }
+}
+
+impl Drop for Shipper {
+    fn drop(&mut self) {
+        if let Some(packer) = &self.packer {
+            packer.abort();
+        }
+        if let Some(uploader) = &self.uploader {
+            uploader.abort();
+        }
+    }
+}
+
+/// The shipper's opening. While one is held the shipper does not end.
+#[derive(Debug)]
+pub(super) struct Inlet(Option<mpsc::Sender<Parcel>>);
+
+impl Inlet {
+    /// Waits until a parcel can be sent; for ever if the tasks have ended.
+    pub(super) async fn room(&self) {
+        let room = match &self.0 {
+            Some(parcels) => parcels.reserve().await.is_ok(),
+            None => false,
+        };
+        if !room {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// A segment that waits to be put.
+#[derive(Debug)]
+struct Sealed {
+    name: SegmentName,
+    index: SegmentIndex,
+    sha256: Sha256,
+    bytes: u64,
+    /// In memory, unless it is in the spool only.
+    body: Option<Bytes>,
+    spooled: bool,
+}
+
+#[derive(Debug)]
+struct Packer {
+    options: ShipOptions,
+    clock: Arc<dyn Clock>,
+}
+
+impl Packer {
+    async fn run(
+        mut self,
+        mut incoming: mpsc::Receiver<Parcel>,
+        outgoing: mpsc::Sender<Sealed>,
+    ) -> Result<(), StreamError> {
+        while let Some(parcel) = incoming.recv().await {
+            let encoded = self.pack(parcel).await?;
+            self.options.fail_points.pass(FailPoint::Encoded);
+            let sealed = Sealed {
+                bytes: encoded.bytes.len() as u64,
+                name: encoded.name,
+                index: encoded.index,
+                sha256: encoded.sha256,
+                body: Some(Bytes::from(encoded.bytes)),
+                spooled: false,
+            };
+            if outgoing.send(sealed).await.is_err() {
+                // The uploader has ended, and says why.
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn pack(&mut self, parcel: Parcel) -> Result<EncodedSegment, StreamError> {
+        let mut draft = parcel.draft;
+        let blocks = !parcel.packing.is_empty();
+        for packing in parcel.packing {
+            draft.fill(packing.await??);
+        }
+        draft.previous = self.options.previous;
+        draft.continues = self.options.continues.take();
+        draft.gap = std::mem::take(&mut self.options.gap);
+        let (level, written) = (self.options.level, self.clock.now());
+        let complete_to = parcel.complete_to;
+        let encoded = if blocks || draft.raw_bytes() > SMALL {
+            tokio::task::spawn_blocking(move || draft.encode(level, complete_to, written)).await??
+        } else {
+            draft.encode(level, complete_to, written)?
+        };
+        self.options.previous = Some(encoded.sha256);
+        Ok(encoded)
+    }
+}
+
+#[derive(Debug)]
+struct Uploader {
+    repository: Repository,
+    clock: Arc<dyn Clock>,
+    epoch: Epoch,
+    cancel: CancellationToken,
+    fail_points: FailPoints,
+    spool: Option<Spool>,
+    tell: mpsc::UnboundedSender<Note>,
+    /// In order; the front one is on its way.
+    queue: VecDeque<Sealed>,
+    /// Whether the last try failed.
+    failing: bool,
+    /// Whether the spool had no room for the last one.
+    spool_full: bool,
+}
+
+type Putting = JoinHandle<Result<(), StreamError>>;
+
+impl Uploader {
+    async fn run(
+        mut self,
+        mut incoming: mpsc::Receiver<Sealed>,
+    ) -> Result<Option<Spool>, StreamError> {
+        let mut putting: Option<Putting> = None;
+        let mut pauses = pauses();
+        let mut open = true;
+        loop {
+            if putting.is_none() && !self.queue.is_empty() {
+                putting = Some(self.put_front(None)?);
+            }
+            if !open && putting.is_none() {
+                return Ok(self.spool);
+            }
+            let takes = open && self.takes_more();
+            tokio::select! {
+                sealed = incoming.recv(), if takes => match sealed {
+                    Some(sealed) => {
+                        self.queue.push_back(sealed);
+                        self.spool_waiting()?;
+                    }
+                    None => open = false,
+                },
+                done = finished(&mut putting), if putting.is_some() => {
+                    putting = None;
+                    match done {
+                        Ok(()) => {
+                            pauses = self::pauses();
+                            self.failing = false;
+                            self.settle_front()?;
+                        }
+                        Err(error) if error.class().is_transient() => {
+                            self.failing = true;
+                            self.spool_waiting()?;
+                            if self.cancel.is_cancelled() {
+                                return Err(self.give_up(error));
+                            }
+                            let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
+                            self.say_failing(&error, pause);
+                            putting = Some(self.put_front(Some(pause))?);
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether another segment can be held: in memory, or because the last one went to disk.
+    fn takes_more(&self) -> bool {
+        let in_memory = self
+            .queue
+            .iter()
+            .filter(|sealed| sealed.body.is_some())
+            .count();
+        let disk = self.spool.is_some() && !self.spool_full;
+        // The one on its way is held in memory too.
+        in_memory <= WAITING || disk
+    }
+
+    /// Writes to the spool what has to wait, when the store fails or more waits than memory shall
+    /// hold. Then everything goes there, from the front one on: what a crash leaves has no hole.
+    fn spool_waiting(&mut self) -> Result<(), StreamError> {
+        let Some(spool) = &mut self.spool else {
+            return Ok(());
+        };
+        if !self.failing && self.queue.len() <= 1 + WAITING {
+            return Ok(());
+        }
+        for (place, sealed) in self.queue.iter_mut().enumerate() {
+            let Some(body) = sealed.body.as_ref().filter(|_| !sealed.spooled) else {
+                continue;
+            };
+            if !spool.write(&sealed.name, body)? {
+                self.spool_full = true;
+                break;
+            }
+            sealed.spooled = true;
+            // The front one stays in memory as well, for it is being put.
+            if place > 0 {
+                sealed.body = None;
+            }
+            self.fail_points.pass(FailPoint::Spooled);
+            let _ = self.tell.send(Note::Spooled {
+                added: sealed.index.added.clone(),
+                spooled_bytes: spool.used(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Starts to put the front segment, after a pause if there is one.
+    fn put_front(&mut self, pause: Option<Duration>) -> Result<Putting, StreamError> {
+        let Some(front) = self.queue.front_mut() else {
+            return Ok(tokio::spawn(async { Ok(()) }));
+        };
+        let body = match (&front.body, &self.spool) {
+            (Some(body), _) => body.clone(),
+            (None, Some(spool)) => {
+                let body = spool.read(&front.name)?;
+                if crate::archive::hash::sha256(&body) != front.sha256 {
+                    return Err(SegmentError::NotTheSame.into());
+                }
+                front.body = Some(body.clone());
+                body
+            }
+            (None, None) => return Err(SegmentError::Unfilled.into()),
+        };
+        let put = Put {
+            repository: self.repository.clone(),
+            name: front.name.clone(),
+            body,
+            epoch: self.epoch,
+            fail_points: self.fail_points.clone(),
+        };
+        let (clock, cancel) = (Arc::clone(&self.clock), self.cancel.clone());
+        Ok(tokio::spawn(async move {
+            if let Some(pause) = pause {
+                tokio::select! {
+                    () = clock.sleep(pause) => {}
+                    () = cancel.cancelled() => {}
+                }
+            }
+            put.run().await
+        }))
+    }
+
+    /// The front segment is durable and counts.
+    fn settle_front(&mut self) -> Result<(), StreamError> {
+        let Some(front) = self.queue.pop_front() else {
+            return Ok(());
+        };
+        self.fail_points.pass(FailPoint::Durable);
+        if front.spooled
+            && let Some(spool) = &mut self.spool
+        {
+            spool.remove(&front.name, front.bytes)?;
+            self.spool_full = false;
+            self.fail_points.pass(FailPoint::Unspooled);
+        }
+        let shipped = Shipped {
+            name: front.name,
+            index: front.index,
+            stored_bytes: front.bytes,
+            durable: self.clock.now(),
+        };
+        // Nobody listens only when the stream ends.
+        let _ = self.tell.send(Note::Shipped(Box::new(shipped)));
+        Ok(())
+    }
+
+    fn say_failing(&self, error: &StreamError, retry: Duration) {
+        let reason = with_causes(error);
+        tracing::warn!(
+            reason,
+            "the store fails; trying again in {:.1} s",
+            retry.as_secs_f64()
+        );
+        let _ = self.tell.send(Note::Failing {
+            reason,
+            retry,
+            waiting: self.queue.len(),
+            spooled_bytes: self.spool.as_ref().map_or(0, Spool::used),
+        });
+    }
+
+    /// What is said when the run ends while the store is away.
+    fn give_up(&self, error: StreamError) -> StreamError {
+        let all_on_disk = self.queue.iter().all(|sealed| sealed.spooled);
+        match &self.spool {
+            Some(spool) if all_on_disk => StreamError::LeftInSpool {
+                segments: self.queue.len(),
+                folder: spool.folder().to_owned(),
+                source: Box::new(error),
+            },
+            _ => error,
+        }
+    }
+}
+
+/// Waits for what is being put.
+async fn finished(putting: &mut Option<Putting>) -> Result<(), StreamError> {
+    match putting {
+        Some(task) => task.await?,
+        None => std::future::pending().await,
+    }
+}
+
+fn pauses() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_jitter()
+        .with_min_delay(Duration::from_millis(200))
+        .with_max_delay(LONGEST_PAUSE)
+        .without_max_times()
+        .build()
+}
+
+/// One try.
+#[derive(Debug)]
+struct Put {
+    repository: Repository,
+    name: SegmentName,
+    body: Bytes,
+    epoch: Epoch,
+    fail_points: FailPoints,
+}
+
+impl Put {
+    async fn run(self) -> Result<(), StreamError> {
+        self.fail_points.pass(FailPoint::BeforePut);
+        self.repository.put_segment(&self.name, self.body).await?;
+        self.fail_points.pass(FailPoint::AfterPut);
+        check_fence(&self.repository, self.epoch).await
+    }
+}
+
+/// Fails if a newer claim exists.
+pub(super) async fn check_fence(repository: &Repository, own: Epoch) -> Result<(), StreamError> {
+    match repository.newest_epoch(Some(own)).await? {
+        Some(newer) if newer > own => Err(StreamError::Fenced {
+            own: own.0,
+            newer: newer.0,
+        }),
+        _ => Ok(()),
+    }
+}
+
+impl From<StorageError> for StreamError {
+    fn from(error: StorageError) -> Self {
+        Self::Archive(ArchiveError::Storage(error))
+    }
+}

@@ -1,0 +1,334 @@
+//! How a stream begins: what is known and decided before the claim.
+//!
+//! Everything that could refuse the run is looked at first, so that a run that would be refused
+//! pushes nobody out. A gap or a fork is never passed over in silence: the run stops and names the
+//! transactions, unless the operator has named the very same ones.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::claim::{self, Claimant, Claimed};
+use super::error::StreamError;
+use super::liveness::wait_for_turn;
+use super::options::StreamOptions;
+use super::recover::survey;
+use super::report::{Observer, StreamPlan};
+use super::spool::{Leftovers, Spool};
+use super::upstream::{Source, Upstream};
+use crate::archive::layout::BranchNumber;
+use crate::archive::repository::Repository;
+use crate::clock::Clock;
+use crate::gtid::GtidSet;
+use crate::observe::fail_point::FailPoint;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// How long a new primary may need to apply what its group has already agreed on.
+const APPLY_GRACE: Duration = Duration::from_secs(60);
+
+/// What is known before the claim.
+pub(super) struct Start {
+    pub(super) branch: BranchNumber,
+    pub(super) source: Box<dyn Source>,
+    /// Where a log without segments begins.
+    pub(super) origin: GtidSet,
+    pub(super) have: GtidSet,
+    pub(super) complete_to: Option<DateTime<Utc>>,
+    /// Nothing older than this is missing in the archive, but for accepted gaps.
+    pub(super) since: DateTime<Utc>,
+    /// What the source has purged and the operator gives up.
+    pub(super) accepted_gap: GtidSet,
+    /// What the source lacks and the operator leaves behind in the old history.
+    pub(super) left_behind: Option<GtidSet>,
+}
+
+impl Start {
+    /// Looks at the archive and the source; `on_disk` is what an earlier run has left here.
+    pub(super) async fn find(
+        repository: &Repository,
+        upstream: &mut dyn Upstream,
+        options: &StreamOptions,
+        clock: &dyn Clock,
+        on_disk: &GtidSet,
+    ) -> Result<Self, StreamError> {
+        let (branch, origin) = newest_history(repository).await?;
+        let source = upstream.find().await?;
+        let mut start = Self {
+            branch,
+            origin: GtidSet::new(),
+            have: GtidSet::new(),
+            complete_to: None,
+            since: clock.now(),
+            accepted_gap: GtidSet::new(),
+            left_behind: None,
+            source,
+        };
+        let snapshots = repository.snapshots().await?;
+        start.origin = match (origin, snapshots.first()) {
+            (Some(origin), _) => origin,
+            (None, Some(snapshot)) => {
+                start.since = snapshot.started;
+                snapshot.gtid_executed.clone()
+            }
+            (None, None) => start.source.history().await?.0,
+        };
+        let chain = repository.chain(branch).await?;
+        // Behind this point nothing but parts of an unfinished transaction may stand.
+        start.have = chain
+            .resume_point()
+            .map_or_else(|| start.origin.clone(), |stored| stored.index.after());
+        start.complete_to = chain.complete_to();
+        start.since = start.complete_to.unwrap_or(start.since);
+        start.decide(upstream, options, clock, on_disk).await?;
+        Ok(start)
+    }
+
+    async fn decide(
+        &mut self,
+        upstream: &mut dyn Upstream,
+        options: &StreamOptions,
+        clock: &dyn Clock,
+        on_disk: &GtidSet,
+    ) -> Result<(), StreamError> {
+        match check_fork(&mut *self.source, &self.have, clock).await {
+            Ok(()) => {}
+            Err(StreamError::Fork { server, missing }) => {
+                match &options.new_branch {
+                    None => return Err(StreamError::Fork { server, missing }),
+                    Some(named) => covers("--new-branch", named, &missing)?,
+                }
+                self.have = self.have.subtract(&missing);
+                self.left_behind = Some(missing);
+            }
+            Err(error) => return Err(error),
+        }
+        let held = self.have.union(on_disk);
+        match check_gap(&mut *self.source, &held).await {
+            Ok(()) => Ok(()),
+            Err(StreamError::Gap { server, missing }) => {
+                if let Some(holder) = upstream.find_holder(&missing).await? {
+                    self.source = holder;
+                    return Ok(());
+                }
+                match &options.accept_gap {
+                    None => return Err(StreamError::Gap { server, missing }),
+                    Some(named) => covers("--accept-gap", named, &missing)?,
+                }
+                self.accepted_gap = missing;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What would be done.
+    pub(super) async fn plan(self, repository: &Repository) -> Result<StreamPlan, StreamError> {
+        let newest = repository.newest_epoch(None).await?;
+        let info = self.source.info();
+        let new = u32::from(self.left_behind.is_some());
+        Ok(StreamPlan {
+            server: info.name.clone(),
+            uuid: info.uuid,
+            version: info.version.clone(),
+            topology: info.topology.clone(),
+            branch: self.branch.0 + new,
+            epoch: newest.map_or(0, |epoch| epoch.0) + 1,
+            start: self.have,
+            accepted_gap: self.accepted_gap,
+            left_behind: self.left_behind,
+        })
+    }
+
+    /// Records a new history, if that was decided.
+    pub(super) async fn make_branch(
+        &mut self,
+        repository: &Repository,
+        options: &StreamOptions,
+        now: DateTime<Utc>,
+    ) -> Result<(), StreamError> {
+        let Some(lost) = self.left_behind.clone() else {
+            return Ok(());
+        };
+        let reason = format!("{} lacks {lost:#}", self.source.info().name);
+        let fork = self.have.clone();
+        self.branch = repository
+            .new_branch(self.branch, fork.clone(), lost, &reason, now)
+            .await?;
+        options.fail_points.pass(FailPoint::BranchMade);
+        self.origin = fork;
+        self.complete_to = None;
+        Ok(())
+    }
+}
+
+/// The history that is written to, and where its log begins if a decision has said so.
+async fn newest_history(
+    repository: &Repository,
+) -> Result<(BranchNumber, Option<GtidSet>), StreamError> {
+    let branches = repository.branches().await?;
+    Ok(match branches.into_iter().next_back() {
+        None => (BranchNumber(1), None),
+        Some(branch) => {
+            let fork = branch.parent.map(|_| branch.fork);
+            (branch.branch, fork)
+        }
+    })
+}
+
+/// A decision must name everything that it gives up, so that a flag that was left in a
+/// configuration accepts nothing new.
+fn covers(flag: &'static str, named: &GtidSet, needed: &GtidSet) -> Result<(), StreamError> {
+    if needed.is_subset(named) {
+        return Ok(());
+    }
+    Err(StreamError::DecisionTooSmall {
+        flag,
+        named: named.clone(),
+        needed: needed.clone(),
+    })
+}
+
+/// Fails if the source lacks something of `have`.
+///
+/// A primary that was just elected may still be applying what the old one sent: it is given time
+/// for that.
+async fn check_fork(
+    source: &mut dyn Source,
+    have: &GtidSet,
+    clock: &dyn Clock,
+) -> Result<(), StreamError> {
+    let mut waited = Duration::ZERO;
+    let step = Duration::from_millis(500);
+    loop {
+        let (executed, _) = source.history().await?;
+        let missing = have.subtract(&executed);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if !source.info().may_lag || waited >= APPLY_GRACE {
+            return Err(StreamError::Fork {
+                server: source.info().name.clone(),
+                missing,
+            });
+        }
+        clock.sleep(step).await;
+        waited += step;
+    }
+}
+
+/// Fails if the source has purged something that is not in `held`.
+async fn check_gap(source: &mut dyn Source, held: &GtidSet) -> Result<(), StreamError> {
+    let (_, purged) = source.history().await?;
+    let missing = purged.subtract(held);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(StreamError::Gap {
+        server: source.info().name.clone(),
+        missing,
+    })
+}
+
+/// Finds the source to go on with, that can go on from `have` without a hole or a fork.
+pub(super) async fn next_source(
+    upstream: &mut dyn Upstream,
+    have: &GtidSet,
+    clock: &dyn Clock,
+) -> Result<Box<dyn Source>, StreamError> {
+    let mut source = upstream.find().await?;
+    check_fork(&mut *source, have, clock).await?;
+    match check_gap(&mut *source, have).await {
+        Ok(()) => Ok(source),
+        Err(StreamError::Gap { server, missing }) => upstream
+            .find_holder(&missing)
+            .await?
+            .ok_or(StreamError::Gap { server, missing }),
+        Err(error) => Err(error),
+    }
+}
+
+/// A stream that has the archive.
+pub(super) struct Begun {
+    pub(super) start: Start,
+    pub(super) claimed: Claimed,
+    pub(super) spool: Option<Spool>,
+    pub(super) leftovers: Vec<Leftovers>,
+}
+
+/// What a run needs from outside.
+pub(super) struct Environment<'a> {
+    pub(super) repository: &'a Repository,
+    pub(super) options: &'a StreamOptions,
+    pub(super) clock: &'a dyn Clock,
+    pub(super) observer: &'a Observer,
+    pub(super) cancel: &'a CancellationToken,
+}
+
+/// Waits for its turn, decides, and claims; `None` if it was cancelled before.
+pub(super) async fn begin(
+    environment: &Environment<'_>,
+    upstream: &mut dyn Upstream,
+    replica_uuid: Uuid,
+) -> Result<Option<Begun>, StreamError> {
+    let Environment {
+        repository,
+        options,
+        clock,
+        observer,
+        cancel,
+    } = environment;
+    // Servers are asked for the other streamer, so they are looked for first.
+    let found = upstream.find().await;
+    if let Err(error) = found
+        && !options.standby
+    {
+        return Err(error);
+    }
+    if !wait_for_turn(repository, upstream, options, *clock, observer, cancel).await? {
+        return Ok(None);
+    }
+    let (spool, leftovers) = open_spool(environment)?;
+    let on_disk = survey(&leftovers)?;
+    let mut start = Start::find(repository, upstream, options, *clock, &on_disk).await?;
+    start.make_branch(repository, options, clock.now()).await?;
+    let claimant = Claimant {
+        source: start.source.info().uuid,
+        address: start.source.info().name.clone(),
+        host: options.host.clone(),
+        now: clock.now(),
+        replica_uuid,
+        accepted_gap: start.accepted_gap.clone(),
+    };
+    options.fail_points.pass(FailPoint::BeforeClaim);
+    let claimed = claim::acquire(repository, start.branch, &start.origin, &claimant).await?;
+    options.fail_points.pass(FailPoint::AfterClaim);
+    Ok(Some(Begun {
+        start,
+        claimed,
+        spool,
+        leftovers,
+    }))
+}
+
+fn open_spool(
+    environment: &Environment<'_>,
+) -> Result<(Option<Spool>, Vec<Leftovers>), StreamError> {
+    let Some(options) = &environment.options.spool else {
+        return Ok((None, Vec::new()));
+    };
+    let archive = environment.repository.identity().archive;
+    match Spool::open(options, archive) {
+        Ok((spool, leftovers)) => Ok((Some(spool), leftovers)),
+        Err(error) if options.required => Err(error.into()),
+        Err(error) => {
+            (environment.observer)(super::report::StreamEvent::Warning {
+                message: format!(
+                    "there is no spool: {}; while the store is away the stream stops reading",
+                    crate::error::with_causes(&error)
+                ),
+            });
+            Ok((None, Vec::new()))
+        }
+    }
+}

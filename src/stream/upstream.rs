@@ -1,0 +1,101 @@
+//! What a stream needs of its sources, so that it can be run against made-up ones too.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::cutter::SourcePosition;
+use super::error::StreamError;
+use crate::gtid::GtidSet;
+use crate::mysql::binlog::Checksum;
+use crate::mysql::purge::PurgeFacts;
+use crate::mysql::wire::DumpPacket;
+
+/// A server that can be followed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SourceInfo {
+    /// `host:port`.
+    pub name: String,
+    /// Its `server_uuid`.
+    pub uuid: Uuid,
+    /// Its version.
+    pub version: String,
+    /// How it is tied to others.
+    pub topology: String,
+    /// Whether it may still be applying what others have sent it.
+    pub may_lag: bool,
+    /// What a person should know of it.
+    pub warnings: Vec<String>,
+    /// Set if it is followed only until these have come, which the right source has purged.
+    pub until: Option<GtidSet>,
+}
+
+/// What a server says of itself beside its dump.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Why it is not the one to follow any more.
+    pub unfit: Option<String>,
+    /// Its time, and then the end of its binlog.
+    pub time: DateTime<Utc>,
+    /// The end of its binlog, asked after the time.
+    pub end: SourcePosition,
+    /// What decides when it purges; asked for from time to time.
+    pub purge: Option<PurgeFacts>,
+}
+
+/// How a dump is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DumpWish {
+    /// The UUID under which the server lists us.
+    pub replica_uuid: Uuid,
+    /// Whether commits on the source shall wait for us.
+    pub semi_sync: bool,
+}
+
+/// The servers that belong together.
+#[async_trait::async_trait]
+pub trait Upstream: Send {
+    /// Finds the server to follow now.
+    async fn find(&mut self) -> Result<Box<dyn Source>, StreamError>;
+
+    /// Finds another server that still has all of `missing`.
+    async fn find_holder(
+        &mut self,
+        missing: &GtidSet,
+    ) -> Result<Option<Box<dyn Source>>, StreamError>;
+
+    /// Whether a streamer is registered under this UUID at any of the servers that answer.
+    async fn is_registered(&mut self, replica_uuid: Uuid) -> Result<bool, StreamError>;
+}
+
+/// A server to follow.
+#[async_trait::async_trait]
+pub trait Source: Send {
+    /// Who it is.
+    fn info(&self) -> &SourceInfo;
+
+    /// What it has executed, and then what it has purged.
+    async fn history(&mut self) -> Result<(GtidSet, GtidSet), StreamError>;
+
+    /// Asks for everything that is not in `have`.
+    async fn dump(&mut self, wish: DumpWish, have: &GtidSet) -> Result<Box<dyn Dump>, StreamError>;
+
+    /// Asks how it stands; `purge` asks for what decides when it purges as well.
+    async fn ask(&mut self, purge: bool) -> Result<Answer, StreamError>;
+}
+
+/// A running dump.
+#[async_trait::async_trait]
+pub trait Dump: Send {
+    /// The checksum of the events.
+    fn checksum(&self) -> Checksum;
+
+    /// The next packet. Dropping the future loses nothing.
+    async fn next(&mut self) -> Result<DumpPacket, StreamError>;
+
+    /// The next packet, if it has come already.
+    fn received(&mut self) -> Result<Option<DumpPacket>, StreamError>;
+
+    /// Tells the source that all up to this position is safe.
+    async fn acknowledge(&mut self, at: &SourcePosition) -> Result<(), StreamError>;
+}
