@@ -110,6 +110,8 @@ impl Writer {
             start: self.before.clone(),
             host: "test".to_owned(),
             process: 1,
+            replica_uuid: None,
+            accepted_gap: GtidSet::new(),
             claimed: at(self.second),
         };
         self.repository.put_claim(&claim).await.expect("a claim");

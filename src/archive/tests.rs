@@ -138,6 +138,8 @@ impl Streamer {
             start: before.clone(),
             host: "backup.example".to_owned(),
             process: 4242,
+            replica_uuid: Some(Uuid::from_u128(u128::from(epoch) << 64)),
+            accepted_gap: GtidSet::new(),
             claimed: at(epoch),
         };
         put(&**storage, &layout::epoch(Epoch(epoch)), &claim).await;

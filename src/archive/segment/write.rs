@@ -39,10 +39,6 @@ pub struct Draft {
     pub ends_with: Option<Sha256>,
     /// Every GTID before.
     pub before: GtidSet,
-    /// What of that nobody holds and somebody has accepted as lost.
-    pub gap: GtidSet,
-    /// In a compacted segment, the digest of the last fresh object that it stands for.
-    pub ends_with: Option<Sha256>,
     /// The source's `server_uuid`, version and file, once something came.
     pub source: Option<(Uuid, String, String)>,
     /// The checksum behind the events.
@@ -96,8 +92,6 @@ impl Draft {
             gap: GtidSet::new(),
             ends_with: None,
             before,
-            gap: GtidSet::new(),
-            ends_with: None,
             source: None,
             checksum,
             blocks: Blocks::default(),
