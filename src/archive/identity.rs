@@ -71,3 +71,14 @@ pub struct Claim {
     #[serde(with = "crate::clock::micros")]
     pub claimed: DateTime<Utc>,
 }
+
+/// `epochs/N.released.json`: the clean end of a claim's streamer, so that the next one need not
+/// wait to see whether it lives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    /// The claim's number.
+    pub epoch: Epoch,
+    /// When its streamer ended.
+    #[serde(with = "crate::clock::micros")]
+    pub released: DateTime<Utc>,
+}

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::catalog::StoredSegment;
 use super::hash::Sha256;
-use super::identity::{ARCHIVE_FORMAT, Branch, Claim, Identity};
+use super::identity::{ARCHIVE_FORMAT, Branch, Claim, Identity, Released};
 use super::layout::{self, BranchNumber, Epoch, SegmentName};
 use super::manifest::Manifest;
 use super::segment::{IndexedTransaction, Segment, SegmentError, read_details};
@@ -268,6 +268,31 @@ impl Repository {
     /// [`ArchiveError`].
     pub async fn put_claim(&self, claim: &Claim) -> Result<(), ArchiveError> {
         put_json(&*self.storage, &layout::epoch(claim.epoch), claim).await
+    }
+
+    /// Says that a claim's streamer has ended; saying it twice changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError`].
+    pub async fn put_released(&self, released: &Released) -> Result<(), ArchiveError> {
+        match put_json(&*self.storage, &layout::released(released.epoch), released).await {
+            Ok(()) | Err(ArchiveError::Storage(StorageError::AlreadyExists { .. })) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The clean end of a claim's streamer, if it had one.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError`].
+    pub async fn released(&self, epoch: Epoch) -> Result<Option<Released>, ArchiveError> {
+        match get_json(&*self.storage, &layout::released(epoch)).await {
+            Ok(released) => Ok(Some(released)),
+            Err(ArchiveError::Storage(StorageError::NotFound { .. })) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Puts a segment. When it returns, the segment is durable; whether it counts is for the

@@ -273,3 +273,6 @@ fn says_the_same(before: &BTreeSet<SegmentName>, now: &BTreeSet<SegmentName>) ->
             .difference(before)
             .all(|name| !name.compacted && Some(end(name)) > last)
 }
+
+#[cfg(test)]
+mod tests;
