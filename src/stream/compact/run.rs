@@ -5,10 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::merge::Merger;
 use super::plan::{CompactOptions, garbage, next_run};
 use crate::archive::catalog::{Chain, StoredSegment};
 use crate::archive::layout::{BranchNumber, Epoch};
+use crate::archive::merge::Merger;
 use crate::archive::repository::{ArchiveError, LogReader, Repository};
 use crate::archive::segment::{EncodedSegment, SegmentError};
 use crate::clock::Clock;
