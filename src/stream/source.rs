@@ -179,7 +179,7 @@ impl Source {
 
     /// Whether the server is still what it was chosen for.
     pub(super) async fn is_still(&mut self, from: FollowFrom) -> Result<bool, StreamError> {
-        if self.kind != TopologyKind::GroupReplication {
+        if !self.kind.is_group() {
             return Ok(true);
         }
         let role: Option<(String, String)> = self
