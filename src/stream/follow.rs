@@ -339,6 +339,7 @@ impl Follower {
         tokio::pin!(over);
         loop {
             tokio::select! {
+                biased;
                 () = &mut over => return Ok(true),
                 () = self.cancel.cancelled() => return Ok(false),
                 note = self.shipper.next_note() => self.settle(note?)?,
@@ -391,11 +392,13 @@ impl Follower {
                 heard = Instant::now();
             }
             tokio::select! {
-                packet = dump.next(), if reading => {
-                    heard = Instant::now();
-                    if !self.take_batch(&info.name, packet?, &mut *dump).await? {
-                        return Ok(Ended::Lost(format!("{} ended the stream", info.name)));
+                // What is rare comes first: a source that sends without a pause is never idle.
+                biased;
+                () = self.cancel.cancelled() => {
+                    while let Some(DumpPacket::Event { bytes, acknowledge }) = dump.received()? {
+                        self.take(&info.name, &bytes, acknowledge).await?;
                     }
+                    return Ok(Ended::Cancelled);
                 }
                 () = inlet.room(), if !reading => {}
                 told = self.housekeeping.pass() => {
@@ -425,11 +428,11 @@ impl Follower {
                         return Err(WireError::Silent { address, seconds }.into());
                     }
                 }
-                () = self.cancel.cancelled() => {
-                    while let Some(DumpPacket::Event { bytes, acknowledge }) = dump.received()? {
-                        self.take(&info.name, &bytes, acknowledge).await?;
+                packet = dump.next(), if reading => {
+                    heard = Instant::now();
+                    if !self.take_batch(&info.name, packet?, &mut *dump).await? {
+                        return Ok(Ended::Lost(format!("{} ended the stream", info.name)));
                     }
-                    return Ok(Ended::Cancelled);
                 }
             }
             if self.cutter.is_inside() {

@@ -105,6 +105,7 @@ pub(super) async fn wait_for_turn(
             });
         }
         tokio::select! {
+            biased;
             () = clock.sleep(if options.standby { LOOK } else { LOOK / 8 }) => {}
             () = cancel.cancelled() => return Ok(false),
         }

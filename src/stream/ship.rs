@@ -323,6 +323,7 @@ impl Uploader {
             }
             let takes = open && self.takes_more();
             tokio::select! {
+                biased;
                 sealed = incoming.recv(), if takes => match sealed {
                     Some(sealed) => {
                         self.queue.push_back(sealed);
@@ -426,6 +427,7 @@ impl Uploader {
         Ok(tokio::spawn(async move {
             if let Some(pause) = pause {
                 tokio::select! {
+                    biased;
                     () = clock.sleep(pause) => {}
                     () = cancel.cancelled() => {}
                 }
