@@ -135,7 +135,7 @@ impl History {
         let limits = limits(&lineage);
         for (step, limit) in lineage.iter().zip(&limits) {
             if step.branch.parent.is_some() {
-                history.check_fork(step);
+                history.check_fork(step, limit.as_ref());
             }
             match limit {
                 None => history.add_whole(&step.chain),
@@ -207,8 +207,9 @@ impl History {
                 Some(part) => !limit.contains(&part.gtid),
                 None => added.is_empty() && index.transactions > 0,
             };
-            if is_lost {
-                is_behind_loss = true;
+            is_behind_loss |= is_lost;
+            // What says that nothing happened behind a loss says it of another history.
+            if is_lost || is_behind_loss && index.is_silence() {
                 continue;
             }
             let mut member = Member::whole(stored.clone());
@@ -234,18 +235,20 @@ impl History {
     }
 
     /// Checks that the history so far ends where a branch of it began.
-    fn check_fork(&mut self, step: &Lineage) {
-        let fork = &step.branch.fork;
+    fn check_fork(&mut self, step: &Lineage, limit: Option<&GtidSet>) {
+        let within = |set: &GtidSet| limit.map_or_else(|| set.clone(), |l| set.intersect(l));
+        let fork = within(&step.branch.fork);
         let first = step.chain.segments.first();
         let key = first.map_or_else(
             || super::layout::branch(step.branch.branch),
             |segment| segment.name.key(),
         );
         if let Some(first) = first {
-            let begins = first.index.before.subtract(&first.index.gap);
-            let unexpected = fork.subtract(&first.index.before);
+            let before = within(&first.index.before);
+            let unexpected = fork.subtract(&before);
+            let missing = before.subtract(&first.index.gap).subtract(&fork);
             self.problems
-                .extend(differences(&key, &unexpected, &begins.subtract(fork)));
+                .extend(differences(&key, &unexpected, &missing));
         }
         let had = self.members.last().map(Member::after).unwrap_or_default();
         if !self.members.is_empty() {

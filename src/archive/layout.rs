@@ -20,7 +20,6 @@ pub const EPOCHS: &str = "epochs/";
 /// The folder of snapshots.
 pub const SNAPSHOTS: &str = "snapshots/";
 
-const RELEASED_SUFFIX: &str = ".released.json";
 const SEGMENT_SUFFIX: &str = ".binlog.zst";
 const JSON_SUFFIX: &str = ".json";
 /// `20261120T020000Z`.
@@ -71,19 +70,6 @@ pub fn epoch(number: Epoch) -> String {
 #[must_use]
 pub fn parse_epoch(key: &str) -> Option<Epoch> {
     let digits = key.strip_prefix(EPOCHS)?.strip_suffix(JSON_SUFFIX)?;
-    number(digits, 8).map(Epoch)
-}
-
-/// The key of the object that tells of a claim's clean end.
-#[must_use]
-pub fn released(number: Epoch) -> String {
-    format!("{EPOCHS}{:08}{RELEASED_SUFFIX}", number.0)
-}
-
-/// The number in the key of a claim's clean end.
-#[must_use]
-pub fn parse_released(key: &str) -> Option<Epoch> {
-    let digits = key.strip_prefix(EPOCHS)?.strip_suffix(RELEASED_SUFFIX)?;
     number(digits, 8).map(Epoch)
 }
 
@@ -340,10 +326,6 @@ mod tests {
         assert_eq!(epoch(Epoch(1)), "epochs/00000001.json");
         assert_eq!(parse_epoch("epochs/00000001.json"), Some(Epoch(1)));
         assert_eq!(parse_epoch("epochs/0000000x.json"), None);
-        assert_eq!(released(Epoch(1)), "epochs/00000001.released.json");
-        assert_eq!(parse_released(&released(Epoch(1))), Some(Epoch(1)));
-        assert_eq!(parse_epoch(&released(Epoch(1))), None);
-        assert_eq!(parse_released(&epoch(Epoch(1))), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! [`layout`] names every key; [`segment`], [`identity`], [`manifest`], [`script`] and [`rows`]
 //! are the formats, without IO;
 //! [`catalog`] computes from a listing and the segments' indexes what is restorable, [`history`]
-//! adds what a branch has from its parents;
+//! adds what a branch has from its parents, [`merge`] makes one segment of several;
 //! [`repository`] joins them to a store. `FORMAT.md` beside this file describes every byte for
 //! readers that are not Quillback.
 //!
@@ -16,6 +16,7 @@ pub mod history;
 pub mod identity;
 pub mod layout;
 pub mod manifest;
+pub mod merge;
 pub mod repository;
 pub mod rows;
 pub mod script;

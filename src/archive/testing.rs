@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::hash::Sha256;
 use super::identity::Claim;
 use super::layout::{BranchNumber, Epoch};
+use super::merge::Merger;
 use super::repository::Repository;
 use super::segment::{Draft, IndexedTransaction, Part, Segment};
 use crate::clock::from_micros;
@@ -192,6 +193,25 @@ impl Writer {
             draft.complete(&line).expect("a line");
         }
         self.put(draft, true).await;
+    }
+
+    /// Makes one object of these segments of the chain, and deletes them.
+    pub(crate) async fn compact(&self, run: std::ops::Range<usize>) {
+        let chain = self.repository.chain(self.branch).await.expect("a chain");
+        let sources = &chain.segments[run];
+        let mut merger = Merger::begin(sources, 1).expect("some");
+        for source in sources {
+            let segment = self.repository.read_segment(source).await;
+            merger.add(&segment.expect("a segment")).expect("added");
+        }
+        let made = merger.finish().expect("made");
+        let body = Bytes::from(made.bytes);
+        let put = self.repository.put_segment(&made.name, body).await;
+        put.expect("put");
+        for source in sources {
+            let deleted = self.repository.storage().delete(&source.name.key()).await;
+            deleted.expect("deleted");
+        }
     }
 
     /// A transaction in parts of three events each; the last `missing` parts are never put.

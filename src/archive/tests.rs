@@ -3,7 +3,8 @@
 //! `tests/golden/format-1` is an archive as this format's first version wrote it, and
 //! `format-1.json` is what a reader finds in it. It has two claims with a takeover, a segment and
 //! a part that do not count any more, silence, both checksums, tags, a compressed payload and a
-//! transaction in parts. A new format adds a folder; the old ones are never written again.
+//! transaction in parts. `format-2` has besides a compacted segment, an accepted gap and a second
+//! branch that lost a transaction. A new format adds a folder; the old ones are never written again.
 //!
 //! `QUILLBACK_WRITE_GOLDEN=<folder>` makes the second test write the archive there.
 
@@ -18,6 +19,7 @@ use super::catalog::Chain;
 use super::hash::{Sha256, sha256};
 use super::identity::{ARCHIVE_FORMAT, Branch, Claim, Identity};
 use super::layout::{self, BranchNumber, Epoch};
+use super::merge::Merger;
 use super::repository::Repository;
 use super::segment::{Draft, IndexedTransaction, Part, Segment};
 use crate::clock::from_micros;
@@ -26,7 +28,7 @@ use crate::mysql::binlog::testing::{SourceLog, Work};
 use crate::mysql::binlog::{Checksum, GtidEvent, Piece, RawEvent, Splitter, SummaryBuilder};
 use crate::storage::{LocalStorage, MemoryStorage, Storage};
 
-const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/format-1");
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/format-");
 const GROUP: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
 const ORIGIN: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-3";
 
@@ -110,9 +112,53 @@ async fn found_in(storage: Arc<dyn Storage>) -> Value {
     })
 }
 
+/// What the second format has besides.
+async fn more_found_in(storage: Arc<dyn Storage>) -> Value {
+    let repository = Repository::open(Arc::clone(&storage))
+        .await
+        .expect("an archive");
+    let mut histories = Vec::new();
+    for branch in [1, 2] {
+        let history = repository.history(BranchNumber(branch)).await;
+        let history = history.expect("a history");
+        let mut members = Vec::new();
+        for member in &history.members {
+            let lines = repository.read_transactions(&member.stored).await;
+            let lines = member.own_lines(lines.expect("lines"));
+            members.push(json!({
+                "branch": member.stored.name.branch,
+                "place": [member.stored.name.epoch.0, member.stored.name.first, member.stored.name.last],
+                "compacted": member.stored.name.compacted,
+                "format": member.stored.index.format,
+                "before": member.before,
+                "added": member.added,
+                "transactions": lines.len(),
+                "first_commit": member.first_commit.map(crate::clock::rfc3339),
+                "last_commit": member.last_commit.map(crate::clock::rfc3339),
+                "complete_to": member.complete_to.map(crate::clock::rfc3339),
+            }));
+        }
+        histories.push(json!({
+            "branch": branch,
+            "members": members,
+            "problems": history.problems,
+            "gaps": history.gaps,
+            "lost": history.lost,
+            "end": history.end(),
+            "held": history.held(),
+            "complete_to": history.complete_to().map(crate::clock::rfc3339),
+        }));
+    }
+    let mut found = found_in(storage).await;
+    found["histories"] = json!(histories);
+    found
+}
+
 /// One streamer, as the recipe below uses it.
 struct Streamer {
     storage: Arc<dyn Storage>,
+    branch: BranchNumber,
+    gap: GtidSet,
     epoch: u64,
     sequence: u64,
     before: GtidSet,
@@ -125,20 +171,20 @@ struct Streamer {
 impl Streamer {
     async fn claim(
         storage: &Arc<dyn Storage>,
-        epoch: u64,
+        (branch, epoch): (u32, u64),
         checksum: Checksum,
         before: GtidSet,
         continues: Option<(u64, Sha256)>,
     ) -> Self {
         let claim = Claim {
             epoch: Epoch(epoch),
-            branch: BranchNumber(1),
+            branch: BranchNumber(branch),
             source: Uuid::from_u128(epoch.into()),
             address: format!("db{epoch}.example:3306"),
             start: before.clone(),
             host: "backup.example".to_owned(),
             process: 4242,
-            replica_uuid: None,
+            replica_uuid: Some(Uuid::from_u128(u128::from(epoch) << 64)),
             accepted_gap: GtidSet::new(),
             claimed: at(epoch),
         };
@@ -147,6 +193,8 @@ impl Streamer {
         let format = log.format_description("8.4.6");
         Self {
             storage: Arc::clone(storage),
+            branch: BranchNumber(branch),
+            gap: GtidSet::new(),
             epoch,
             sequence: 0,
             before,
@@ -159,9 +207,11 @@ impl Streamer {
 
     fn draft(&mut self) -> Draft {
         self.sequence += 1;
-        let place = (BranchNumber(1), Epoch(self.epoch), self.sequence);
+        let place = (self.branch, Epoch(self.epoch), self.sequence);
+        self.before.extend_from(&self.gap);
         let checksum = self.log.checksum;
         let mut draft = Draft::begin(place, self.before.clone(), checksum, &self.format);
+        draft.gap = std::mem::take(&mut self.gap);
         draft.source = Some((
             Uuid::from_u128(self.epoch.into()),
             "8.4.6".to_owned(),
@@ -237,8 +287,8 @@ fn rows(table: &'static str, byte: u8, length: usize) -> Work {
     Work::Rows(vec![(table, vec![byte; length])])
 }
 
-/// Writes the archive of the first format.
-async fn write_format_1(storage: Arc<dyn Storage>) {
+/// Writes the archive of the second format; that of the first was written by the first part.
+async fn write_format_2(storage: Arc<dyn Storage>) {
     let identity = Identity {
         format: ARCHIVE_FORMAT,
         archive: Uuid::from_u128(0x0123_4567_89ab_4def_8123_4567_89ab_cdef),
@@ -256,7 +306,7 @@ async fn write_format_1(storage: Arc<dyn Storage>) {
     put(&*storage, &layout::branch(BranchNumber(1)), &first).await;
     put(&*storage, layout::IDENTITY, &identity).await;
 
-    let mut one = Streamer::claim(&storage, 1, Checksum::Crc32, set(ORIGIN), None).await;
+    let mut one = Streamer::claim(&storage, (1, 1), Checksum::Crc32, set(ORIGIN), None).await;
     let ddl = Work::Statement("shop", "CREATE TABLE page (id BIGINT)".to_owned());
     one.whole(&[("4", 10, ddl), ("5", 11, rows("shop.page", 1, 40))], 11)
         .await;
@@ -281,7 +331,7 @@ async fn write_format_1(storage: Arc<dyn Storage>) {
 
     let before = set(&format!("{GROUP}:1-5"));
     let taken_over = Some((2, last_that_counts));
-    let mut two = Streamer::claim(&storage, 2, Checksum::None, before, taken_over).await;
+    let mut two = Streamer::claim(&storage, (1, 2), Checksum::None, before, taken_over).await;
     two.whole(&[("blue:1", 62, rows("shop.user", 9, 3))], 62)
         .await;
     // What the first streamer wrote after it had been overtaken.
@@ -308,39 +358,91 @@ async fn write_format_1(storage: Arc<dyn Storage>) {
     let payload = Work::Payload(vec![("shop.page", vec![6; 300])], true);
     let drop = Work::Statement("shop", "DROP TABLE page".to_owned());
     two.whole(&[("8", 70, payload), ("7", 71, drop)], 80).await;
+
+    // What the source had purged, and somebody accepted as lost.
+    two.gap = set(&format!("{GROUP}:9-10"));
+    let works = [
+        ("11", 90, rows("shop.user", 2, 9)),
+        ("12", 91, rows("shop.user", 3, 9)),
+    ];
+    two.whole(&works, 92).await;
+    compact(&storage, 0..2).await;
+    // A failover that lost the last transaction.
+    let fork = set(&format!("{GROUP}:1-11:blue:1"));
+    let second = Branch {
+        branch: BranchNumber(2),
+        parent: Some(BranchNumber(1)),
+        fork: fork.clone(),
+        lost: set(&format!("{GROUP}:12")),
+        reason: "db3.example:3306 lacks it".to_owned(),
+        created: at(95),
+    };
+    put(&*storage, &layout::branch(BranchNumber(2)), &second).await;
+    let mut three = Streamer::claim(&storage, (2, 3), Checksum::Crc32, fork, None).await;
+    let works = [("12", 96, rows("shop.user", 4, 5))];
+    three.whole(&works, 97).await;
 }
 
-fn expected() -> Value {
-    let text = std::fs::read(format!("{GOLDEN}.json")).expect("what a reader finds");
+/// Makes one object of these segments of the chain; they stay.
+async fn compact(storage: &Arc<dyn Storage>, run: std::ops::Range<usize>) {
+    let repository = Repository::open(Arc::clone(storage)).await;
+    let repository = repository.expect("an archive");
+    let chain = repository.chain(BranchNumber(1)).await.expect("a chain");
+    let mut merger = Merger::begin(&chain.segments[run.clone()], 3).expect("some");
+    for source in &chain.segments[run] {
+        let segment = repository.read_segment(source).await.expect("a segment");
+        merger.add(&segment).expect("added");
+    }
+    let made = merger.finish().expect("made");
+    let body = Bytes::from(made.bytes);
+    repository.put_segment(&made.name, body).await.expect("put");
+}
+
+fn expected(format: u32) -> Value {
+    let text = std::fs::read(format!("{GOLDEN}{format}.json")).expect("what a reader finds");
     serde_json::from_slice(&text).expect("JSON")
 }
 
+fn golden(format: u32) -> Arc<dyn Storage> {
+    Arc::new(LocalStorage::new(format!("{GOLDEN}{format}")))
+}
+
 #[tokio::test]
-async fn the_golden_archive_is_read_as_ever() {
-    let storage = LocalStorage::new(GOLDEN);
-    let found = found_in(Arc::new(storage)).await;
+async fn the_golden_archive_of_format_1_is_read_as_ever() {
+    let found = found_in(golden(1)).await;
     assert_eq!(found["problems"], json!([]));
     assert_eq!(found["segments_that_do_not_count"], json!(2));
     let end = format!("{GROUP}:1-8:blue:1");
     assert_eq!(found["end"], json!(end));
-    assert_eq!(found, expected(), "{found:#}");
+    assert_eq!(found, expected(1), "{found:#}");
 }
 
-/// As long as this version writes the first format, it writes the same archive.
+#[tokio::test]
+async fn the_golden_archive_of_format_2_is_read_as_ever() {
+    let found = more_found_in(golden(2)).await;
+    assert_eq!(found["problems"], json!([]));
+    assert_eq!(found["segments_that_do_not_count"], json!(4));
+    let child = &found["histories"][1];
+    assert_eq!(child["end"], json!(format!("{GROUP}:1-12:blue:1")));
+    assert_eq!(child["gaps"][0]["missing"], json!(format!("{GROUP}:9-10")));
+    assert_eq!(found, expected(2), "{found:#}");
+}
+
+/// As long as this version writes the second format, it writes the same archive.
 #[tokio::test]
 async fn the_golden_archive_would_be_written_again() {
     let storage: Arc<dyn Storage> = match std::env::var("QUILLBACK_WRITE_GOLDEN") {
         Ok(folder) => Arc::new(LocalStorage::new(folder)),
         Err(_) => Arc::new(MemoryStorage::new()),
     };
-    write_format_1(Arc::clone(&storage)).await;
-    let found = found_in(storage).await;
+    write_format_2(Arc::clone(&storage)).await;
+    let found = more_found_in(storage).await;
     if let Ok(folder) = std::env::var("QUILLBACK_WRITE_GOLDEN") {
         let text = format!("{found:#}\n");
         std::fs::write(format!("{folder}.json"), text).expect("writable");
         return;
     }
-    assert_eq!(found, expected());
+    assert_eq!(found, expected(2));
 }
 
 /// FORMAT.md names every field that this version writes.
@@ -359,7 +461,7 @@ async fn the_description_of_the_format_is_complete() {
         }
     }
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
-    write_format_1(Arc::clone(&storage)).await;
+    write_format_2(Arc::clone(&storage)).await;
     let mut names = std::collections::BTreeSet::new();
     for object in crate::storage::list_all(&*storage, "", None)
         .await

@@ -8,10 +8,11 @@ use super::context::Context;
 use super::failure::{Done, UsageError};
 use super::render;
 use super::times::parse_moment;
-use crate::archive::catalog::AcceptedGap;
+use crate::archive::catalog::{AcceptedGap, Problem};
 use crate::archive::history::{History, Member};
 use crate::archive::layout::BranchNumber;
 use crate::archive::segment::IndexedTransaction;
+use crate::error::Class;
 use crate::gtid::GtidSet;
 
 /// The options of `log`.
@@ -125,7 +126,12 @@ pub(super) async fn run(context: &Context, arguments: LogArguments) -> anyhow::R
         print(context, member, transaction);
     }
     tell_end(context, &history, found, last_statement.as_ref());
-    Ok(Done::Fine)
+    let is_unreadable = |p: &Problem| matches!(p, Problem::Unreadable { .. });
+    Ok(if history.problems.iter().any(is_unreadable) {
+        Done::With(Class::Integrity)
+    } else {
+        Done::Fine
+    })
 }
 
 /// The accepted gaps before a segment: where the log goes on, transactions are missing for ever.

@@ -283,7 +283,10 @@ impl BranchLine {
 
 impl StatusReport {
     fn class(&self) -> Option<Class> {
-        if !self.gaps.is_empty() {
+        let is_unreadable = |p: &Problem| matches!(p, Problem::Unreadable { .. });
+        if self.problems.iter().any(is_unreadable) {
+            Some(Class::Integrity)
+        } else if !self.gaps.is_empty() {
             Some(Class::Gap)
         } else if !self.problems.is_empty() {
             Some(Class::Integrity)

@@ -66,7 +66,7 @@ pub(super) struct StreamArguments {
     #[arg(long, value_parser = parse_age, default_value = "10m", value_name = "SPAN")]
     compact_after: Age,
     /// zstd's level for segments, 1 to 19.
-    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=19), default_value_t = 3, value_name = "LEVEL")]
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=19), default_value_t = 1, value_name = "LEVEL")]
     zstd_level: i32,
     /// How many blocks of a segment are packed at the same time.
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=64), default_value_t = 2, value_name = "N")]

@@ -153,6 +153,13 @@ impl Cutter {
         self.draft.as_mut()?.seal()
     }
 
+    /// Notes that an event went by that the archive holds already.
+    pub fn skip(&mut self, bytes: &[u8]) {
+        if let Ok(event) = RawEvent::new(bytes) {
+            self.advance(&event);
+        }
+    }
+
     /// Takes the next event as the source sent it and returns a draft when one is full.
     ///
     /// # Errors

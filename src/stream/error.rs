@@ -110,7 +110,7 @@ pub enum StreamError {
         folder: PathBuf,
         /// What the store failed with.
         #[source]
-        source: Box<StreamError>,
+        source: Box<Self>,
     },
     /// No primary could be found among the servers, or more than one.
     #[error(transparent)]

@@ -31,6 +31,7 @@ use super::ship::{Note, Packing, Parcel, ShipOptions, Shipped, Shipper};
 use super::source::{SILENCE, Servers};
 use super::start::{Begun, Environment, Start, begin, next_source};
 use super::upstream::{Dump, DumpWish, Source, Upstream};
+use super::witness::Witness;
 use crate::archive::repository::Repository;
 use crate::archive::segment::Draft;
 use crate::clock::Clock;
@@ -156,6 +157,7 @@ pub async fn run_from(
         options.compact_after,
         Arc::clone(&clock),
         options.level,
+        options.fail_points.clone(),
     );
     let mut follower = Follower {
         cutter,
@@ -174,6 +176,7 @@ pub async fn run_from(
             ..StreamReport::default()
         },
         horizon: Horizon::default(),
+        witness: None,
         acknowledgements,
         purge: PurgeWatch::default(),
         since: start.since,
@@ -217,6 +220,8 @@ struct Follower {
     /// How many of them are durable.
     shipped: u64,
     horizon: Horizon,
+    /// Compares what the source sends again.
+    witness: Option<Witness>,
     acknowledgements: Acknowledgements,
     /// What is in the archive or in a segment of the spool.
     safe: GtidSet,
@@ -356,6 +361,7 @@ impl Follower {
         let mut beats = heartbeats();
         loop {
             tokio::select! {
+                biased;
                 _ = beats.tick() => (self.observer)(StreamEvent::Alive),
                 () = &mut over => return Ok(true),
                 () = self.cancel.cancelled() => return Ok(false),
@@ -376,7 +382,12 @@ impl Follower {
             replica_uuid: self.replica_uuid,
             semi_sync: self.options.semi_sync != SemiSync::Off,
         };
-        let mut dump = source.dump(wish, &have).await?;
+        let (_, purged) = source.history().await?;
+        let mut witness = Witness::new(&info.name, self.cutter.latest(), &purged);
+        let asked = have.subtract(&witness.asks_for());
+        let mut dump = source.dump(wish, &asked).await?;
+        witness.expect(dump.checksum());
+        self.witness = Some(witness);
         self.options.fail_points.pass(FailPoint::Following);
         let turned = self
             .cutter
@@ -405,11 +416,13 @@ impl Follower {
                 heard = Instant::now();
             }
             tokio::select! {
-                packet = dump.next(), if reading => {
-                    heard = Instant::now();
-                    if !self.take_batch(&info.name, packet?, &mut *dump).await? {
-                        return Ok(Ended::Lost(format!("{} ended the stream", info.name)));
+                // What is rare comes first: a source that sends without a pause is never idle.
+                biased;
+                () = self.cancel.cancelled() => {
+                    while let Some(DumpPacket::Event { bytes, acknowledge }) = dump.received()? {
+                        self.take(&info.name, &bytes, acknowledge).await?;
                     }
+                    return Ok(Ended::Cancelled);
                 }
                 () = inlet.room(), if !reading => {}
                 told = self.housekeeping.pass() => {
@@ -443,11 +456,11 @@ impl Follower {
                     (self.observer)(StreamEvent::Alive);
                     continue;
                 }
-                () = self.cancel.cancelled() => {
-                    while let Some(DumpPacket::Event { bytes, acknowledge }) = dump.received()? {
-                        self.take(&info.name, &bytes, acknowledge).await?;
+                packet = dump.next(), if reading => {
+                    heard = Instant::now();
+                    if !self.take_batch(&info.name, packet?, &mut *dump).await? {
+                        return Ok(Ended::Lost(format!("{} ended the stream", info.name)));
                     }
-                    return Ok(Ended::Cancelled);
                 }
             }
             if self.cutter.is_inside() {
@@ -519,6 +532,13 @@ impl Follower {
         event: &[u8],
         acknowledge: bool,
     ) -> Result<bool, StreamError> {
+        if self.is_known(event)? {
+            self.cutter.skip(event);
+            if acknowledge {
+                self.acknowledgements.want(self.cutter.position().clone());
+            }
+            return Ok(false);
+        }
         let inside = self.cutter.is_inside();
         if self.acknowledgements.keeps_journal() {
             let received = match inside {
@@ -553,6 +573,18 @@ impl Follower {
                 })
             }
         }
+    }
+
+    /// Whether the event belongs to a transaction that was asked for only to be compared.
+    fn is_known(&mut self, event: &[u8]) -> Result<bool, StreamError> {
+        let Some(witness) = &mut self.witness else {
+            return Ok(false);
+        };
+        let known = witness.takes(event)?;
+        if witness.is_done() {
+            self.witness = None;
+        }
+        Ok(known)
     }
 
     /// Has a block packed beside the reading, when a thread is free for it.
@@ -604,8 +636,15 @@ impl Follower {
         Err(StreamError::Stopped)
     }
 
-    /// Acknowledges what is synced to the journal.
+    /// Acknowledges what is safe here already: synced to the journal, or in the archive before
+    /// it came.
     async fn acknowledge_received(&mut self, dump: &mut dyn Dump) -> Result<(), StreamError> {
+        if self.sent == self.shipped && !self.cutter.has_events() {
+            self.acknowledgements.sent(self.sent);
+            self.acknowledgements
+                .send_shipped(dump, self.shipped)
+                .await?;
+        }
         if self
             .acknowledgements
             .send_journaled(dump, &self.options.fail_points)

@@ -17,6 +17,7 @@ use crate::archive::layout::{BranchNumber, Epoch};
 use crate::archive::repository::Repository;
 use crate::clock::Clock;
 use crate::error::with_causes;
+use crate::observe::fail_point::FailPoints;
 
 /// The pause between two passes.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -41,6 +42,7 @@ impl Housekeeping {
         age: Option<Duration>,
         clock: Arc<dyn Clock>,
         level: i32,
+        fail_points: FailPoints,
     ) -> Self {
         let (branch, epoch) = place;
         let pause = age.map_or(PAUSE, |age| age.min(PAUSE));
@@ -50,6 +52,7 @@ impl Housekeeping {
                 ..CompactOptions::default()
             };
             Compactor::new(repository, epoch, branch, options, clock, level)
+                .with_fail_points(fail_points)
         });
         Self {
             compactor,

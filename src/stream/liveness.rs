@@ -48,7 +48,7 @@ pub(super) async fn wait_for_turn(
         let claim = repository.claim(epoch).await?;
         let segment = repository.newest_segment(claim.branch, epoch).await?;
         let sign = (epoch, segment.as_ref().map(|(sequence, _)| *sequence));
-        if !watch.as_ref().is_some_and(|watch| watch.sign == sign) {
+        if watch.as_ref().is_none_or(|watch| watch.sign != sign) {
             let changed = Instant::now();
             let seen = match segment {
                 Some((_, written)) => written.max(claim.claimed),
@@ -105,6 +105,7 @@ pub(super) async fn wait_for_turn(
             });
         }
         tokio::select! {
+            biased;
             () = clock.sleep(if options.standby { LOOK } else { LOOK / 8 }) => {}
             () = cancel.cancelled() => return Ok(false),
         }

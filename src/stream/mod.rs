@@ -27,6 +27,7 @@ mod source;
 pub mod spool;
 mod start;
 pub mod upstream;
+mod witness;
 
 pub use error::StreamError;
 pub use follow::{plan, run, run_from};

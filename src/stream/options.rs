@@ -75,7 +75,7 @@ impl Default for StreamOptions {
             flush_interval: Duration::from_secs(2),
             segment_bytes: 64 << 20,
             idle_interval: Duration::from_secs(60),
-            level: 3,
+            level: 1,
             threads: 2,
             host: String::new(),
             standby: false,

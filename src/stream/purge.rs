@@ -142,7 +142,7 @@ mod tests {
         // Said once, and again when it is twice as pressing.
         let (_, warning) = watch.look(&busy, &at(600), ago(&busy, 600), false);
         assert_eq!(warning, None);
-        let (_, warning) = watch.look(&busy, &at(600), ago(&busy, 800), false);
+        let (_, warning) = watch.look(&busy, &at(600), ago(&busy, 850), false);
         assert!(warning.is_some());
         // A source that purges nothing never warns.
         let (event, warning) = PurgeWatch::default().look(&facts(None, 900), &at(5), None, true);

@@ -325,6 +325,7 @@ impl Uploader {
             }
             let takes = open && self.takes_more();
             tokio::select! {
+                biased;
                 sealed = incoming.recv(), if takes => match sealed {
                     Some(sealed) => {
                         self.queue.push_back(sealed);
@@ -428,6 +429,7 @@ impl Uploader {
         Ok(tokio::spawn(async move {
             if let Some(pause) = pause {
                 tokio::select! {
+                    biased;
                     () = clock.sleep(pause) => {}
                     () = cancel.cancelled() => {}
                 }

@@ -86,12 +86,23 @@ async fn gaps_and_changed_bytes_are_told_everywhere() -> Result<()> {
     let mut changed = whole.clone();
     changed[40] ^= 1;
     std::fs::write(&filled[1], &changed)?;
-    for command in [
-        &["status"][..],
-        &["log"],
-        &restore,
-        &["stream", "--server", &server],
-    ] {
+    let key = filled[1]
+        .file_name()
+        .and_then(|name| name.to_str())
+        .context("a name")?;
+    // Status and log show what can be read, and what cannot.
+    let said = shell.run(&["status"]).await?;
+    assert_eq!(said.code, 22, "{}", said.err);
+    let line = said
+        .out
+        .lines()
+        .find(|line| line.starts_with("PROBLEM") && line.contains(key));
+    let line = line.context("the damaged object is named")?;
+    assert!(line.contains(" cannot be read: "), "{line}");
+    let said = shell.run(&["log"]).await?;
+    assert_eq!(said.code, 22, "{}", said.err);
+    assert!(said.err.contains(key), "{}", said.err);
+    for command in [&restore[..], &["stream", "--server", &server]] {
         let said = shell.run(command).await?;
         assert_eq!(
             (said.code, said.out.as_str()),
@@ -99,11 +110,6 @@ async fn gaps_and_changed_bytes_are_told_everywhere() -> Result<()> {
             "{command:?}: {}",
             said.err
         );
-        let key = filled[1]
-            .file_name()
-            .and_then(|name| name.to_str())
-            .context("a name")?;
-        assert!(said.err.contains(key), "{}", said.err);
         assert!(said.err.contains("try: "), "{}", said.err);
     }
 

@@ -106,10 +106,8 @@ fn rows((_, bytes): &Transaction) -> Result<Vec<Row>> {
                     .then_some(id)
                     .or(table);
             }
-            EventKind::WRITE_ROWS => {
-                if table == Some(event.rows_table_id(Checksum::Crc32)?) {
-                    rows.push(row(event.body(Checksum::Crc32)?)?);
-                }
+            EventKind::WRITE_ROWS if table == Some(event.rows_table_id(Checksum::Crc32)?) => {
+                rows.push(row(event.body(Checksum::Crc32)?)?);
             }
             _ => {}
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use quillback::gtid::{Gtid, GtidSet};
-use quillback::observe::FailPoint;
+use quillback::observe::fail_point::FailPoint;
 use quillback_harness::ledger::{LedgerOptions, fixed};
 use quillback_harness::{Ledger, Server};
 use tokio_util::sync::CancellationToken;

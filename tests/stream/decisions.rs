@@ -54,10 +54,13 @@ async fn a_source_that_has_purged_what_the_archive_lacks_is_refused() -> Result<
             .await?;
         ended.is(21);
         ensure!(
-            ended.err.starts_with(&format!(
-                "error: {} has purged transactions that the archive lacks: {lost:#}\n  try: ",
-                server.address()
-            )),
+            ended.err
+                == format!(
+                    "error: {} has purged transactions that the archive lacks: {lost:#}\n  \
+                     try: a server that still has them (--server); else quillback snapshot, and then \
+                     stream --accept-gap '{lost:#}', which records for ever that they are lost\n",
+                    server.address()
+                ),
             "{}",
             ended.err
         );
@@ -95,10 +98,14 @@ async fn a_source_that_lacks_what_the_archive_holds_is_refused() -> Result<()> {
     let ended = place.run(&[restored.url()], &["--json", "stream"]).await?;
     ended.is(23);
     ensure!(
-        ended.err.starts_with(&format!(
-            "error: the archive holds transactions that {} does not have: {executed:#}\n  try: ",
-            restored.address()
-        )),
+        ended.err
+            == format!(
+                "error: the archive holds transactions that {} does not have: {executed:#}\n  \
+                 try: the right server (--server), or one that has them; else, if the cluster goes on \
+                 without them, stream --new-branch '{executed:#}', which starts a new history and \
+                 leaves them in the old one\n",
+                restored.address()
+            ),
         "{}",
         ended.err
     );

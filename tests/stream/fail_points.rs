@@ -3,10 +3,11 @@
 //! The store is away for a while in each round, so that the points of the spool are passed as well; what an earlier round
 //! left there is the next one's to recover.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use quillback::observe::FailPoint;
+use quillback::observe::fail_point::FailPoint;
 use quillback_harness::ledger::{LedgerOptions, fixed};
 use quillback_harness::{Ledger, Minio, Proxy, Server, until};
 
@@ -43,7 +44,7 @@ async fn a_streamer_that_dies_at_any_point_is_made_good_by_the_next() -> Result<
         "100ms",
         "--semi-sync",
         "spool",
-        "--spool",
+        "--spool-dir",
         &spool,
     ];
     let first = place.stream(&servers, &stream)?;
@@ -60,11 +61,14 @@ async fn a_streamer_that_dies_at_any_point_is_made_good_by_the_next() -> Result<
     first.kill().await?;
     proxy.restore().await;
 
-    let points = FailPoint::ALL.iter().filter(|point| is_passed_here(**point));
+    let points = FailPoint::ALL
+        .iter()
+        .filter(|point| is_passed_here(**point));
     for (point, nth) in points.flat_map(|point| [(point, 1), (point, 3)]) {
         let armed = format!("{}:{nth}", point.name());
         let round = async {
-            let dying = place.stream_with(&servers, &stream, &[("QUILLBACK_FAIL_POINT", &armed)])?;
+            let dying =
+                place.stream_with(&servers, &stream, &[("QUILLBACK_FAIL_POINT", &armed)])?;
             die(&dying, &proxy, *point, nth).await?;
             let next = place.take_over(&servers, &stream).await?;
             semi_sync::acknowledging(&server, &next).await?;
@@ -93,18 +97,24 @@ async fn die(streamer: &Streamer, proxy: &Proxy, point: FailPoint, nth: u32) -> 
     // A run passes some points only once.
     let once = matches!(
         point,
-        FailPoint::BeforeClaim | FailPoint::AfterClaim | FailPoint::Following | FailPoint::Recovered
+        FailPoint::BeforeClaim
+            | FailPoint::AfterClaim
+            | FailPoint::Following
+            | FailPoint::Recovered
     );
     if once && nth > 1 {
         streamer.following().await?;
         return streamer.kill().await;
     }
-    let mut is_up = true;
+    let was_up = AtomicBool::new(true);
     until("the streamer to die", LIMIT, async || {
-        is_up = !is_up;
-        if is_up {
+        if !was_up.fetch_xor(true, Ordering::Relaxed) {
             proxy.restore().await;
-        } else if streamer.events()?.iter().any(|event| event["event"] == "following") {
+        } else if streamer
+            .events()?
+            .iter()
+            .any(|event| event["event"] == "following")
+        {
             proxy.cut().await;
         }
         let ended = tokio::time::timeout(Duration::from_secs(1), streamer.ended()).await;
@@ -116,12 +126,7 @@ async fn die(streamer: &Streamer, proxy: &Proxy, point: FailPoint, nth: u32) -> 
     streamer.aborted().await
 }
 
-async fn check(
-    place: &Place,
-    streamer: &Streamer,
-    server: &Server,
-    ledger: &Ledger,
-) -> Result<()> {
+async fn check(place: &Place, streamer: &Streamer, server: &Server, ledger: &Ledger) -> Result<()> {
     let _paused = ledger.pause().await;
     place
         .wait_holds(streamer, &gtid_executed(server).await?)

@@ -2,8 +2,10 @@
 //! through rotations, deaths of the streamer, takeovers and failovers.
 
 mod audit;
+mod branches;
 mod by_hand;
 mod decisions;
+mod fail_points;
 mod failover;
 mod failovers;
 mod giant;
@@ -11,8 +13,10 @@ mod outage;
 mod place;
 mod promotion;
 mod refusals;
+mod semi_sync;
 mod single;
 mod source_log;
+mod spool;
 mod store_faults;
 mod takeover;
 mod writes;

@@ -146,14 +146,18 @@ impl Place {
             self.path(&format!("{run}.out")),
             self.path(&format!("{run}.err")),
         );
-        let servers: Vec<String> = servers
+        let servers = servers
             .iter()
             .map(|url| url.replace(&format!(":{ROOT_PASSWORD}@"), "@"))
-            .collect();
+            .collect::<Vec<_>>()
+            .join(",");
         let mut all = self.env.clone();
+        let state = self.path("state").display().to_string();
         for (name, value) in [
+            // Where the spool is, unless a flag names another place.
+            ("XDG_STATE_HOME", state.as_str()),
             ("QUILLBACK_ARCHIVE", self.url.as_str()),
-            ("QUILLBACK_SERVER", &servers.join(",")),
+            ("QUILLBACK_SERVER", &servers),
             ("QUILLBACK_PASSWORD", ROOT_PASSWORD),
         ]
         .iter()
@@ -276,6 +280,11 @@ impl Streamer {
         Ok(server.to_owned())
     }
 
+    /// Its process id, while it runs.
+    pub(crate) fn pid(&self) -> Result<u32> {
+        self.process.pid().context("it does not run")
+    }
+
     /// Whether it runs.
     pub(crate) fn is_alive(&self) -> bool {
         self.process.exit_status().is_none()
@@ -333,7 +342,7 @@ impl Streamer {
 
     /// The most memory that it has had at a time, in bytes, while it runs.
     pub(crate) fn peak_memory(&self) -> Result<u64> {
-        let pid = self.process.pid().context("it does not run")?;
+        let pid = self.pid()?;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kibibytes = line

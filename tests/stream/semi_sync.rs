@@ -99,7 +99,7 @@ async fn what_was_committed_is_in_the_spool_when_the_source_dies() -> Result<()>
         "50ms",
         "--semi-sync",
         "spool",
-        "--spool",
+        "--spool-dir",
         &spool,
     ];
     let mut streamer = place.stream(&servers, &stream)?;

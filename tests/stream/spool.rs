@@ -38,7 +38,7 @@ impl Bench {
 
     fn flags(&self) -> Vec<String> {
         let spool = self.place.path("spool").display().to_string();
-        ["--flush-interval", "100ms", "--spool", &spool]
+        ["--flush-interval", "100ms", "--spool-dir", &spool]
             .map(str::to_owned)
             .to_vec()
     }

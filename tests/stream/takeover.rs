@@ -14,6 +14,14 @@ use crate::gtid_executed;
 use crate::place::{LIMIT, Place, Streamer};
 
 const FLUSH: [&str; 2] = ["--flush-interval", "100ms"];
+/// A paused streamer still looks connected to its source: what tells is that it archives nothing.
+const STANDBY: [&str; 5] = [
+    "--flush-interval",
+    "100ms",
+    "--standby",
+    "--takeover-after",
+    "3s",
+];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_streamer_that_wakes_after_the_takeover_writes_nothing_that_counts() -> Result<()>
@@ -41,7 +49,7 @@ async fn take_turns(place: &Place) -> Result<()> {
         ledger.wait_acknowledged(17 + 7 * round, LIMIT).await?;
         current.pause()?;
         ledger.wait_acknowledged(10, LIMIT).await?;
-        let next = place.stream(&servers, &FLUSH)?;
+        let next = place.stream(&servers, &STANDBY)?;
         next.following().await?;
         ledger.wait_acknowledged(20, LIMIT).await?;
         let there = log_keys(place).await?;
@@ -52,7 +60,7 @@ async fn take_turns(place: &Place) -> Result<()> {
             11,
             &format!(
                 "error: epoch {} has taken over the archive from epoch {own}\n  \
-                 try: nothing, if the other streamer is meant to run; else stop it and start again",
+                 try: nothing, if the other streamer is meant to run; else stop it, then start this one",
                 own + 1
             ),
         );
@@ -71,6 +79,72 @@ async fn take_turns(place: &Place) -> Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_streamer_gives_way_to_a_living_one_or_waits_for_its_end() -> Result<()> {
+    let place = Place::folder().await?;
+    let server = Server::start().await?;
+    let servers = [server.url()];
+    let mut first = place.stream(&servers, &FLUSH)?;
+    first.following().await?;
+    let mut ledger = Ledger::start(fixed(&server.url())).await?;
+    for end in [End::Peace, End::Kill] {
+        ledger.wait_acknowledged(20, LIMIT).await?;
+        let own = own_epoch(&first)?;
+        for arguments in [&["stream"][..], &["stream", "--once"]] {
+            let arguments = [&["--json"], arguments, &FLUSH].concat();
+            let ended = place.run(&servers, &arguments).await?;
+            ended.is(11);
+            let error = format!(
+                "error: epoch {own} has the archive: process {} on ",
+                first.pid()?
+            );
+            let hint = "\n  try: --standby, to take over when it is gone; or stop it first\n";
+            ensure!(
+                ended.err.starts_with(&error) && ended.err.ends_with(hint),
+                "{}",
+                ended.err
+            );
+        }
+        let flags = ["--standby", "--flush-interval", "100ms"];
+        let standby = place.stream(&servers, &flags)?;
+        let waiting = standby
+            .until_event("a standby", |event| event["event"] == "standby")
+            .await?;
+        ensure!(waiting["epoch"] == own, "{waiting}");
+        ledger.wait_acknowledged(100, LIMIT).await?;
+        ensure!(first.is_alive() && standby.is_alive());
+        // A standby that is not needed ends in peace as well.
+        let idle = place.stream(&servers, &flags)?;
+        idle.until_event("a standby", |event| event["event"] == "standby")
+            .await?;
+        idle.stop().await?.is(0);
+        match end {
+            End::Peace => first.stop().await?.is(0),
+            End::Kill => first.kill().await?,
+        }
+        standby.following().await?;
+        ensure!(own_epoch(&standby)? == own + 1);
+        first = standby;
+    }
+    ledger.wait_acknowledged(20, LIMIT).await?;
+    ledger.stop().await;
+    place
+        .wait_holds(&first, &gtid_executed(&server).await?)
+        .await?;
+    first.stop().await?.is(0);
+    audit(&place.repository, &ledger).await?;
+    Ok(())
+}
+
+/// How a streamer ends.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// SIGTERM.
+    Peace,
+    /// SIGKILL.
+    Kill,
+}
+
 /// SIGKILL at whatever point it is, again and again; each run goes on from what the one before it left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_streamer_that_is_killed_again_and_again_loses_and_doubles_nothing() -> Result<()> {
@@ -86,7 +160,10 @@ async fn a_streamer_that_is_killed_again_and_again_loses_and_doubles_nothing() -
         let more = usize::try_from(random.below(40))?;
         ledger.wait_acknowledged(more, LIMIT).await?;
         streamer.kill().await?;
-        let next = place.stream(&servers, &["--flush-interval", "20ms"])?;
+        let next = place.stream(
+            &servers,
+            &["--flush-interval", "20ms", "--takeover-after", "1s"],
+        )?;
         // It may be killed before it follows anything, and then nothing is to be waited for.
         if !random.once_in(4) {
             next.following().await?;

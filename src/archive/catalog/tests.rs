@@ -249,10 +249,9 @@ fn an_accepted_gap_is_no_problem_and_is_never_forgotten() {
     let got = chain(&[&a, &b]);
     assert_eq!((got.accepted(), got.missing()), (set("6-8"), set("9")));
     b.index.gap = set("6-12");
-    assert!(matches!(
-        chain(&[&a, &b]).problems[..],
-        [Problem::Discontinuity { .. }]
-    ));
+    let problems = chain(&[&a, &b]).problems;
+    let is_told = |p: &Problem| matches!(p, Problem::Discontinuity { .. });
+    assert!(!problems.is_empty() && problems.iter().all(is_told));
     // The link to the segment before is looked at all the same.
     b.index.gap = set("6-9");
     b.index.previous = None;

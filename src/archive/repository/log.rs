@@ -47,7 +47,7 @@ struct Listing {
 
 /// What reading an index gave.
 enum Read {
-    Index(StoredSegment),
+    Index(Box<StoredSegment>),
     Gone(SegmentName),
     Damaged(SegmentName, ArchiveError),
 }
@@ -226,7 +226,10 @@ impl LogReader {
         let read: Vec<Read> =
             futures_util::stream::iter(unknown.into_iter().map(|(name, size)| async move {
                 match repository.index(&name, size).await {
-                    Ok(index) => Ok(Read::Index(StoredSegment { name, size, index })),
+                    Ok(index) => {
+                        let stored = StoredSegment { name, size, index };
+                        Ok(Read::Index(Box::new(stored)))
+                    }
                     Err(ArchiveError::Storage(StorageError::NotFound { .. })) => {
                         Ok(Read::Gone(name))
                     }
@@ -250,7 +253,7 @@ impl LogReader {
         for read in read {
             match read {
                 Read::Index(stored) => {
-                    self.known.insert(stored.name.clone(), stored);
+                    self.known.insert(stored.name.clone(), *stored);
                 }
                 Read::Gone(name) => listing.gone.push(name),
                 Read::Damaged(name, error) => listing.damaged.push((name, error)),
@@ -270,3 +273,6 @@ fn says_the_same(before: &BTreeSet<SegmentName>, now: &BTreeSet<SegmentName>) ->
             .difference(before)
             .all(|name| !name.compacted && Some(end(name)) > last)
 }
+
+#[cfg(test)]
+mod tests;

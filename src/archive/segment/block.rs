@@ -5,7 +5,9 @@
 //! [`Block::pack`] returns has been unpacked again and compared, and a block that was given out
 //! never changes.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::SegmentError;
@@ -13,6 +15,9 @@ use crate::archive::hash::{Sha256, Sha256Writer};
 
 /// Bytes of binlog in a block.
 pub const BLOCK_BYTES: usize = 4 << 20;
+
+/// What stays smaller than this takes no whole block's memory.
+const SMALL_BYTES: usize = 256 << 10;
 
 /// Blocks are told apart over the whole process: one that was given out for a draft that has
 /// been dropped is never taken for another's.
@@ -46,24 +51,64 @@ impl Block {
     ///
     /// [`SegmentError::NotTheSame`] if the bytes do not survive the trip.
     pub fn pack(self, level: i32) -> Result<PackedBlock, SegmentError> {
+        let packed = pack(&self.raw, level)?;
+        give_back(self.raw);
         Ok(PackedBlock {
             id: self.id,
-            packed: pack(&self.raw, level)?,
+            packed,
         })
     }
 }
 
+/// Raw blocks that have been packed, to be filled again: allocating them anew would scatter
+/// the memory and cost more than copying them.
+static POOL: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+/// How many the pool keeps.
+const POOLED: usize = 4;
+
+thread_local! {
+    /// Where a thread packs, and where it unpacks again.
+    static SCRATCH: RefCell<(Vec<u8>, Vec<u8>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+}
+
+fn give_back(mut raw: Vec<u8>) {
+    if raw.capacity() >= BLOCK_BYTES
+        && let Ok(mut pool) = POOL.lock()
+        && pool.len() < POOLED
+    {
+        raw.clear();
+        pool.push(raw);
+    }
+}
+
+/// Room for a block.
+fn block() -> Vec<u8> {
+    let pooled = POOL.lock().ok().and_then(|mut pool| pool.pop());
+    pooled.unwrap_or_else(|| Vec::with_capacity(BLOCK_BYTES))
+}
+
 /// Compresses `raw` into one frame that has been proved to unfold to it.
 pub(super) fn pack(raw: &[u8], level: i32) -> Result<Vec<u8>, SegmentError> {
-    let mut packed = zstd::bulk::compress(raw, level).map_err(SegmentError::Compression)?;
-    packed.shrink_to_fit();
-    let unpacked =
-        zstd::bulk::decompress(&packed, raw.len()).map_err(|_| SegmentError::NotTheSame)?;
-    if unpacked == raw {
-        Ok(packed)
-    } else {
-        Err(SegmentError::NotTheSame)
-    }
+    SCRATCH.with_borrow_mut(|(packed, unpacked)| {
+        packed.resize(zstd::zstd_safe::compress_bound(raw.len()), 0);
+        let length = zstd::bulk::Compressor::new(level)
+            .and_then(|mut zstd| zstd.compress_to_buffer(raw, packed))
+            .map_err(SegmentError::Compression)?;
+        let result = packed[..length].to_vec();
+        unpacked.resize(raw.len(), 0);
+        let found = zstd::bulk::decompress_to_buffer(&result, unpacked)
+            .map_err(|_| SegmentError::NotTheSame)?;
+        let same = found == raw.len() && unpacked[..] == *raw;
+        if raw.len() > BLOCK_BYTES {
+            // A large one (the lines of many small transactions) is not kept for ever.
+            (*packed, *unpacked) = (Vec::new(), Vec::new());
+        }
+        if same {
+            Ok(result)
+        } else {
+            Err(SegmentError::NotTheSame)
+        }
+    })
 }
 
 #[derive(Debug)]
@@ -95,6 +140,11 @@ impl Blocks {
                 Some(last) if last.len() < BLOCK_BYTES => {
                     let room = BLOCK_BYTES - last.len();
                     let (now, later) = bytes.split_at(room.min(bytes.len()));
+                    if last.capacity() < BLOCK_BYTES && last.len() + now.len() > SMALL_BYTES {
+                        let mut larger = block();
+                        larger.extend_from_slice(last);
+                        *last = larger;
+                    }
                     last.extend_from_slice(now);
                     bytes = later;
                 }
@@ -163,7 +213,9 @@ impl Blocks {
     /// digest of the raw bytes.
     pub(super) fn finish(mut self, level: i32) -> Result<(Vec<u8>, u64, Sha256), SegmentError> {
         while let Some(raw) = self.take_front() {
-            self.sealed.push(Sealed::Packed(pack(&raw, level)?));
+            let packed = pack(&raw, level)?;
+            give_back(raw);
+            self.sealed.push(Sealed::Packed(packed));
         }
         let mut body = Vec::new();
         for sealed in self.sealed {

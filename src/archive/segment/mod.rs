@@ -1,7 +1,7 @@
 //! The format of a segment: whole binlog transactions with an index, in one object.
 //!
-//! A segment is, in this order: a zstd skippable frame with the index, zstd frames that hold
-//! a valid binlog file, and a zstd skippable frame with a line for each transaction. `zstd -dc`
+//! A segment is, in this order: a zstd skippable frame with the index, zstd frames that hold a
+//! valid binlog file together, and a zstd skippable frame with a line for each transaction. `zstd -dc`
 //! ignores the skippable frames, so `zstd -dc SEGMENT | mysqlbinlog -` reads it without
 //! Quillback. `FORMAT.md` describes the bytes.
 //!

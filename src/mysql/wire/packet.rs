@@ -14,11 +14,11 @@ const MAX_FRAME: usize = 0xFF_FFFF;
 /// The bytes before a frame's payload.
 const FRAME_HEADER: usize = 4;
 /// What the socket reads into at once.
-const BUFFER: usize = 512 * 1024;
+const BUFFER: usize = 256 * 1024;
 /// A buffer with less room than this is replaced before the socket reads into it.
-const ROOM_MIN: usize = 128 * 1024;
+const ROOM_MIN: usize = 32 * 1024;
 /// A payload from here on gets memory of its own, so that it need not be moved to fit.
-const LARGE: usize = 128 * 1024;
+const LARGE: usize = 64 * 1024;
 /// Where an event's length stands in it.
 const EVENT_LENGTH_AT: usize = 9;
 /// No more than this is set aside for what an event only says of its length.
@@ -71,7 +71,9 @@ impl PacketDecoder {
             return (&mut large.payload).limit(missing);
         }
         if self.buffer.capacity() - self.buffer.len() < ROOM_MIN {
-            self.buffer.reserve(BUFFER);
+            // Not more than the buffer has: so it is used again and does not outgrow the caches.
+            let room = BUFFER.saturating_sub(self.buffer.len());
+            self.buffer.reserve(room.max(ROOM_MIN));
         }
         let room = self.buffer.capacity() - self.buffer.len();
         (&mut self.buffer).limit(room)

@@ -4,7 +4,7 @@
 //!
 //! The streamer that holds the newest epoch compacts, and nobody else, once its own first segment
 //! is in the log. In each step it takes adjacent segments that count ([`plan`]), reads and verifies
-//! them, puts one object that holds the same events byte for byte ([`merge`]), looks whether a newer
+//! them, puts one object that holds the same events byte for byte ([`crate::archive::merge`]), looks whether a newer
 //! epoch was claimed, and only then deletes what the object stands for.
 //!
 //! # Why nothing is lost
@@ -38,7 +38,6 @@
 //! went on, so that the epochs between need no objects any more. Sizes are in tiers, each merged
 //! when there is enough of it, so a byte is copied a few times in all, however long the log is.
 
-mod merge;
 mod plan;
 mod run;
 

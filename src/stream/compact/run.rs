@@ -5,13 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::merge::Merger;
 use super::plan::{CompactOptions, garbage, next_run};
 use crate::archive::catalog::{Chain, StoredSegment};
 use crate::archive::layout::{BranchNumber, Epoch};
+use crate::archive::merge::Merger;
 use crate::archive::repository::{ArchiveError, LogReader, Repository};
 use crate::archive::segment::{EncodedSegment, SegmentError};
 use crate::clock::Clock;
+use crate::observe::fail_point::{FailPoint, FailPoints};
 use crate::stream::error::StreamError;
 
 /// What a pass did.
@@ -38,6 +39,7 @@ pub struct Compactor {
     options: CompactOptions,
     clock: Arc<dyn Clock>,
     level: i32,
+    fail_points: FailPoints,
 }
 
 impl Compactor {
@@ -58,7 +60,15 @@ impl Compactor {
             options,
             clock,
             level,
+            fail_points: FailPoints::default(),
         }
+    }
+
+    /// Passes the points at which a test may end the run.
+    #[must_use]
+    pub fn with_fail_points(mut self, fail_points: FailPoints) -> Self {
+        self.fail_points = fail_points;
+        self
     }
 
     #[cfg(test)]
@@ -108,6 +118,7 @@ impl Compactor {
             };
             let body = Bytes::from(made.bytes);
             self.repository.put_segment(&stored.name, body).await?;
+            self.fail_points.pass(FailPoint::Compacted);
             self.check_fence().await?;
             tracing::info!(
                 segment = stored.name.key(),
@@ -140,6 +151,7 @@ impl Compactor {
             }
             let key = segment.name.key();
             self.repository.storage().delete(&key).await?;
+            self.fail_points.pass(FailPoint::Replaced);
             chain.beside.retain(|beside| beside.name != segment.name);
             report.deleted += 1;
         }

@@ -17,6 +17,7 @@ use crate::storage::{Fault, FaultyStorage, MemoryStorage, Operation, Rule, Stora
 use crate::stream::error::StreamError;
 
 mod gate;
+mod simulation;
 mod years;
 
 use gate::gated;

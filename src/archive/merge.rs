@@ -1,26 +1,39 @@
-//! Several segments into one object, byte for byte.
+//! Several segments into one object, byte for byte. Without IO.
+//!
+//! The object stands for the segments that it was made of, which follow one another in a chain and
+//! are of one binlog file. The same segments give the same bytes. Its invariant is the segments':
+//! whole transactions, each verified on the way in and compared on the way out.
 
 use std::collections::VecDeque;
 
-use crate::archive::catalog::StoredSegment;
-use crate::archive::layout::{BranchNumber, Epoch};
-use crate::archive::segment::{Draft, EncodedSegment, Segment, SegmentError, SegmentIndex};
+use chrono::{DateTime, Utc};
+
+use super::catalog::StoredSegment;
+use super::hash::Sha256;
+use super::layout::{BranchNumber, Epoch};
+use super::segment::{Draft, EncodedSegment, Segment, SegmentError, SegmentIndex};
 use crate::gtid::Gtid;
 use crate::mysql::binlog::{Piece, RawEvent, Splitter};
 
 /// Where an object stands that is made of adjacent segments.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Stand {
-    pub(super) branch: BranchNumber,
-    pub(super) epoch: Epoch,
-    pub(super) first: u64,
-    pub(super) last: u64,
-    pub(super) continues: Option<(Epoch, u64)>,
+pub struct Stand {
+    /// The history.
+    pub branch: BranchNumber,
+    /// The newest epoch among the segments.
+    pub epoch: Epoch,
+    /// The first sequence number of that epoch.
+    pub first: u64,
+    /// The last one.
+    pub last: u64,
+    /// Where the oldest epoch among them went on, if it stands for the start of an epoch.
+    pub continues: Option<(Epoch, u64)>,
 }
 
 impl Stand {
     /// The place of the object for `sources`, which follow one another in a chain.
-    pub(super) fn of(sources: &[StoredSegment]) -> Option<Self> {
+    #[must_use]
+    pub fn of(sources: &[StoredSegment]) -> Option<Self> {
         let (first, last) = (sources.first()?, sources.last()?);
         let from = first.span().from;
         let sequence = if first.name.epoch == last.name.epoch {
@@ -40,7 +53,7 @@ impl Stand {
 
 /// Fills one object from segments that are given in their order.
 #[derive(Debug)]
-pub(super) struct Merger {
+pub struct Merger {
     stand: Stand,
     /// The index of the first segment with events, or of the first if none has any.
     pattern: SegmentIndex,
@@ -54,13 +67,16 @@ pub(super) struct Merger {
     completed: VecDeque<Gtid>,
     opened: Option<Gtid>,
     last: Option<SegmentIndex>,
-    ends_with: Option<crate::archive::hash::Sha256>,
-    complete_to: Option<chrono::DateTime<chrono::Utc>>,
-    written: chrono::DateTime<chrono::Utc>,
+    ends_with: Option<Sha256>,
+    complete_to: Option<DateTime<Utc>>,
+    written: DateTime<Utc>,
 }
 
 impl Merger {
-    pub(super) fn begin(sources: &[StoredSegment], level: i32) -> Option<Self> {
+    /// An object for `sources`, which follow one another in a chain; `None` if there are none.
+    /// `level` is zstd's.
+    #[must_use]
+    pub fn begin(sources: &[StoredSegment], level: i32) -> Option<Self> {
         let first = sources.first()?.index.clone();
         let pattern = sources.iter().find(|s| !s.index.is_silence());
         Some(Self {
@@ -80,8 +96,12 @@ impl Merger {
         })
     }
 
-    /// Copies a segment's events, each of which is verified.
-    pub(super) fn add(&mut self, segment: &Segment) -> Result<(), SegmentError> {
+    /// Copies the next segment's events, each of which is verified.
+    ///
+    /// # Errors
+    ///
+    /// [`SegmentError`] if the segment is not what was written.
+    pub fn add(&mut self, segment: &Segment) -> Result<(), SegmentError> {
         let index = segment.index();
         let is_silent = index.is_silence();
         let mut events = segment.events()?;
@@ -166,7 +186,11 @@ impl Merger {
     }
 
     /// Makes the object.
-    pub(super) fn finish(mut self) -> Result<EncodedSegment, SegmentError> {
+    ///
+    /// # Errors
+    ///
+    /// [`SegmentError`]; the last transaction must be whole.
+    pub fn finish(mut self) -> Result<EncodedSegment, SegmentError> {
         if self.splitter.is_inside() || !self.completed.is_empty() {
             return Err(SegmentError::NotASegment(
                 "its last transaction is not whole",
