@@ -231,6 +231,9 @@ pub(super) async fn run(context: &Context, arguments: StreamArguments) -> anyhow
         let (json, quiet) = (context.json, context.quiet);
         let progress = Arc::clone(&progress);
         Arc::new(move |event| {
+            if matches!(event, StreamEvent::Alive) {
+                return;
+            }
             if json {
                 render::data(&event);
             }
@@ -336,7 +339,9 @@ fn tell(event: &StreamEvent, quiet: bool, progress: &render::Progress) {
             "compacted {} into {made}; the log has {segments}",
             render::plural(*replaced, "segment"),
         ),
-        StreamEvent::Spooled { .. } | StreamEvent::PurgeHeadroom { .. } => return,
+        StreamEvent::Alive | StreamEvent::Spooled { .. } | StreamEvent::PurgeHeadroom { .. } => {
+            return;
+        }
         StreamEvent::Following {
             server, version, ..
         } => format!("following {server} (MySQL {version})"),

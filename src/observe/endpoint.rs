@@ -220,8 +220,16 @@ mod tests {
             ("GET /metrics", "200 OK", "a 1\n"),
             ("GET /metrics?x=1", "200 OK", "a 1\n"),
             ("GET /livez", "200 OK", "alive\n"),
-            ("GET /readyz", "503 Service Unavailable", "the store fails\n"),
-            ("GET /", "404 Not Found", "there are /metrics, /livez and /readyz\n"),
+            (
+                "GET /readyz",
+                "503 Service Unavailable",
+                "the store fails\n",
+            ),
+            (
+                "GET /",
+                "404 Not Found",
+                "there are /metrics, /livez and /readyz\n",
+            ),
             ("POST /livez", "405 Method Not Allowed", "only GET\n"),
             ("HEAD /livez", "200 OK", ""),
         ] {
@@ -232,10 +240,17 @@ mod tests {
             assert_eq!(text, body, "{request}");
         }
         let long = "x".repeat(REQUEST_BYTES);
-        let answer = ask(address, &format!("GET /livez HTTP/1.1\r\nA: {long}\r\n\r\n")).await;
+        let answer = ask(
+            address,
+            &format!("GET /livez HTTP/1.1\r\nA: {long}\r\n\r\n"),
+        )
+        .await;
         assert!(!answer.contains("200 OK"), "{answer}");
         endpoint.stop().await;
-        assert!(TcpStream::connect(address).await.is_err(), "it still listens");
+        assert!(
+            TcpStream::connect(address).await.is_err(),
+            "it still listens"
+        );
     }
 
     #[tokio::test]

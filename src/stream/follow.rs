@@ -5,6 +5,9 @@
 //! store that is away slows the reading down and nothing else. What ends a source leads to the
 //! next one; what ends the stream is told after everything that was received whole is archived.
 
+mod receive;
+mod settle;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,17 +26,15 @@ use super::housekeeping::Housekeeping;
 use super::monitor::Monitor;
 use super::options::{SemiSync, StreamOptions};
 use super::purge::PurgeWatch;
-use super::recover;
 use super::report::{
     Observer, StreamEnd, StreamEvent, StreamPlan, StreamReport, beating, heartbeats,
 };
-use super::ship::{Note, Packing, Parcel, ShipOptions, Shipped, Shipper};
+use super::ship::{Packing, ShipOptions, Shipper};
 use super::source::{SILENCE, Servers};
 use super::start::{Begun, Environment, Start, begin, next_source};
-use super::upstream::{Dump, DumpWish, Source, Upstream};
+use super::upstream::{DumpWish, Source, Upstream};
 use super::witness::Witness;
 use crate::archive::repository::Repository;
-use crate::archive::segment::Draft;
 use crate::clock::Clock;
 use crate::error::{Classified as _, with_causes};
 use crate::gtid::GtidSet;
@@ -238,50 +239,6 @@ struct Follower {
 }
 
 impl Follower {
-    /// Archives what an earlier run has left on disk.
-    async fn recover(&mut self, left: super::spool::Leftovers) -> Result<(), StreamError> {
-        let before = self.report.transactions;
-        let (drafts, mut incoming) = tokio::sync::mpsc::channel::<Draft>(1);
-        let placeholder = Cutter::new(
-            crate::archive::layout::BranchNumber(self.report.branch),
-            crate::archive::layout::Epoch(self.report.epoch),
-            GtidSet::new(),
-            0,
-        );
-        let mut cutter = std::mem::replace(&mut self.cutter, placeholder);
-        let replaying = tokio::task::spawn_blocking(move || {
-            let complete = recover::replay(&left, &mut cutter, &mut |draft| {
-                // A run that ends meanwhile takes no more drafts.
-                let _ = drafts.blocking_send(draft);
-            });
-            (complete, cutter, left)
-        });
-        let mut failed = Ok(());
-        while let Some(draft) = incoming.recv().await {
-            if failed.is_ok() {
-                failed = self.send(draft).await;
-            }
-        }
-        let (complete, cutter, left) = replaying.await?;
-        self.cutter = cutter;
-        failed?;
-        let complete = complete?;
-        while self.shipped < self.sent {
-            self.wait_for_note().await?;
-        }
-        self.options.fail_points.pass(FailPoint::Recovered);
-        let folder = left.folder.clone();
-        if complete {
-            left.remove()?;
-        }
-        (self.observer)(StreamEvent::Recovered {
-            folder,
-            transactions: self.report.transactions - before,
-            complete,
-        });
-        Ok(())
-    }
-
     /// Follows one server after the other.
     async fn follow_all(
         &mut self,
@@ -490,285 +447,6 @@ impl Follower {
                 }
             }
         }
-    }
-
-    /// Whether it is time to cut, after so many intervals.
-    fn is_due(&self, waited: u32) -> bool {
-        match self.sent - self.shipped {
-            // A source that waits for the archive is not kept waiting for the interval.
-            0 if self.acknowledgements.wants_archive() => true,
-            0 | 1 => waited > 0,
-            _ => waited >= SLOWER,
-        }
-    }
-
-    /// Takes a packet and those that have come with it; `false` if the source ended the stream.
-    async fn take_batch(
-        &mut self,
-        server: &str,
-        first: DumpPacket,
-        dump: &mut dyn Dump,
-    ) -> Result<bool, StreamError> {
-        let mut next = Some(first);
-        let mut taken = 0;
-        while let Some(packet) = next {
-            let DumpPacket::Event { bytes, acknowledge } = packet else {
-                return Ok(false);
-            };
-            let cut = self.take(server, &bytes, acknowledge).await?;
-            taken += 1;
-            if taken == BATCH || cut && !self.shipper.has_room() {
-                break;
-            }
-            next = dump.received()?;
-        }
-        Ok(true)
-    }
-
-    /// Takes an event; tells whether a draft was sent.
-    async fn take(
-        &mut self,
-        server: &str,
-        event: &[u8],
-        acknowledge: bool,
-    ) -> Result<bool, StreamError> {
-        if self.is_known(event)? {
-            self.cutter.skip(event);
-            if acknowledge {
-                self.acknowledgements.want(self.cutter.position().clone());
-            }
-            return Ok(false);
-        }
-        let inside = self.cutter.is_inside();
-        if self.acknowledgements.keeps_journal() {
-            let received = match inside {
-                // Looked at only where a file of the journal may begin or end.
-                true => GtidSet::new(),
-                false => self.cutter.received(),
-            };
-            self.acknowledgements.journal(event, inside, &received)?;
-        }
-        let taken = self.cutter.take(event);
-        if acknowledge {
-            self.acknowledgements.want(self.cutter.position().clone());
-        }
-        match taken {
-            Ok(None) => {
-                while let Some(block) = self.cutter.seal() {
-                    self.pack(block).await;
-                }
-                Ok(false)
-            }
-            Ok(Some(draft)) => {
-                self.send(draft).await?;
-                Ok(true)
-            }
-            Err(source) => {
-                let at = self.cutter.position();
-                Err(StreamError::Event {
-                    server: server.to_owned(),
-                    file: at.file.clone(),
-                    position: at.position,
-                    source,
-                })
-            }
-        }
-    }
-
-    /// Whether the event belongs to a transaction that was asked for only to be compared.
-    fn is_known(&mut self, event: &[u8]) -> Result<bool, StreamError> {
-        let Some(witness) = &mut self.witness else {
-            return Ok(false);
-        };
-        let known = witness.takes(event)?;
-        if witness.is_done() {
-            self.witness = None;
-        }
-        Ok(known)
-    }
-
-    /// Has a block packed beside the reading, when a thread is free for it.
-    async fn pack(&mut self, block: crate::archive::segment::Block) {
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
-        let level = self.options.level;
-        self.packing.push(tokio::task::spawn_blocking(move || {
-            let packed = block.pack(level);
-            drop(permit);
-            packed
-        }));
-    }
-
-    /// A segment without events, when it is time for one: at first, after a quiet interval, and
-    /// at the end of a run with `once`.
-    fn silence_if_due(&mut self) -> Option<Draft> {
-        let reached = self.horizon.reached();
-        if self.sent > self.shipped
-            || reached.is_none()
-            || reached <= self.report.complete_to && self.report.segments > 0
-        {
-            return None;
-        }
-        let due = self.options.once
-            || self.report.segments == 0
-            || self.last_put.elapsed() >= self.options.idle_interval;
-        due.then(|| self.cutter.silence()).flatten()
-    }
-
-    /// Hands a draft over, when there is room for it.
-    async fn send(&mut self, draft: Draft) -> Result<(), StreamError> {
-        self.options.fail_points.pass(FailPoint::Cut);
-        // Read now: a draft ends where it was cut, and the horizon may move on meanwhile.
-        let complete_to = match draft.part() {
-            Some(part) if part.unfinished => None,
-            _ => self.horizon.reached(),
-        };
-        self.sent += 1;
-        self.acknowledgements.sent(self.sent);
-        let parcel = Parcel {
-            draft,
-            packing: std::mem::take(&mut self.packing),
-            complete_to,
-        };
-        if self.shipper.send(parcel).await {
-            return Ok(());
-        }
-        self.shipper.join().await?;
-        Err(StreamError::Stopped)
-    }
-
-    /// Acknowledges what is safe here already: synced to the journal, or in the archive before
-    /// it came.
-    async fn acknowledge_received(&mut self, dump: &mut dyn Dump) -> Result<(), StreamError> {
-        if self.sent == self.shipped && !self.cutter.has_events() {
-            self.acknowledgements.sent(self.sent);
-            self.acknowledgements
-                .send_shipped(dump, self.shipped)
-                .await?;
-        }
-        if self
-            .acknowledgements
-            .send_journaled(dump, &self.options.fail_points)
-            .await?
-        {
-            self.options.fail_points.pass(FailPoint::Acknowledged);
-        }
-        Ok(())
-    }
-
-    fn watch_purge(&mut self, facts: Option<crate::mysql::purge::PurgeFacts>) {
-        let Some(facts) = facts else { return };
-        let archived = match self.sent - self.shipped {
-            0 => self.cutter.last_commit(),
-            _ => self.report.last_commit,
-        };
-        let archived = Some(archived.unwrap_or(self.since));
-        let waiting = self.sent > self.shipped;
-        let position = self.cutter.position();
-        let (event, warning) = self.purge.look(&facts, position, archived, waiting);
-        (self.observer)(event);
-        if let Some(message) = warning {
-            self.warn(message);
-        }
-    }
-
-    async fn wait_for_note(&mut self) -> Result<(), StreamError> {
-        let note = beating(&self.observer, self.shipper.next_note()).await?;
-        self.settle(note)
-    }
-
-    fn settle(&mut self, note: Option<Note>) -> Result<(), StreamError> {
-        match note {
-            Some(Note::Shipped(shipped)) => self.settle_segment(*shipped),
-            Some(Note::Failing {
-                reason,
-                retry,
-                waiting,
-                spooled_bytes,
-            }) => {
-                (self.observer)(StreamEvent::StoreFailing {
-                    reason,
-                    retry_seconds: retry.as_secs_f64(),
-                    waiting,
-                    spooled_bytes,
-                });
-                Ok(())
-            }
-            Some(Note::Spooled {
-                added,
-                spooled_bytes,
-            }) => {
-                (self.observer)(StreamEvent::Spooled { spooled_bytes });
-                self.safe.extend_from(&added);
-                self.forget_safe()
-            }
-            None => Err(StreamError::Stopped),
-        }
-    }
-
-    fn settle_segment(&mut self, shipped: Shipped) -> Result<(), StreamError> {
-        self.shipped += 1;
-        self.last_put = Instant::now();
-        let index = &shipped.index;
-        let report = &mut self.report;
-        report.segments += 1;
-        report.transactions += index.transactions;
-        report.raw_bytes += index.raw_bytes;
-        report.stored_bytes += shipped.stored_bytes;
-        report.gtid_set.extend_from(&index.added);
-        report.complete_to = report.complete_to.max(index.complete_to);
-        report.last_commit = report.last_commit.max(index.last_commit);
-        let lag = index.last_commit.map(|commit| {
-            let micros = (shipped.durable - commit).num_microseconds();
-            // A source whose clock runs ahead of ours has no negative lag.
-            micros.map_or(0.0, |micros| (micros as f64 / 1e6).max(0.0))
-        });
-        (self.observer)(StreamEvent::Segment {
-            key: shipped.name.key(),
-            transactions: index.transactions,
-            raw_bytes: index.raw_bytes,
-            stored_bytes: shipped.stored_bytes,
-            last_commit: index.last_commit,
-            complete_to: self.report.complete_to,
-            lag_seconds: lag,
-            spooled_bytes: shipped.spooled_bytes,
-        });
-        self.safe.extend_from(&shipped.index.added);
-        self.forget_safe()
-    }
-
-    fn forget_safe(&mut self) -> Result<(), StreamError> {
-        if !self.acknowledgements.keeps_journal() {
-            return Ok(());
-        }
-        let received = self.cutter.received();
-        self.acknowledgements.forget(&self.safe, &received)
-    }
-
-    fn warn(&self, message: String) {
-        (self.observer)(StreamEvent::Warning { message });
-    }
-
-    /// Stores what was received whole and waits for it.
-    async fn finish(&mut self) -> Result<(), StreamError> {
-        if self.shipper.has_ended() {
-            return Ok(());
-        }
-        if let Some(draft) = self.cutter.finish() {
-            self.send(draft).await?;
-        }
-        self.shipper.close();
-        while self.shipped < self.sent {
-            self.wait_for_note().await?;
-        }
-        self.shipper.join().await?;
-        if self.options.once
-            && !self.cancel.is_cancelled()
-            && let Some(event) = self.housekeeping.last_pass().await?
-        {
-            (self.observer)(event);
-        }
-        self.acknowledgements
-            .finish(&self.report.gtid_set, &self.cutter.received())
     }
 }
 

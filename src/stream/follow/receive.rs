@@ -1,0 +1,230 @@
+//! From the source's events to drafts that are handed over.
+
+use std::sync::Arc;
+
+use super::super::cutter::Cutter;
+use super::super::error::StreamError;
+use super::super::recover;
+use super::super::report::StreamEvent;
+use super::super::ship::Parcel;
+use super::super::upstream::Dump;
+use super::{BATCH, Follower, SLOWER};
+use crate::archive::segment::{Block, Draft};
+use crate::gtid::GtidSet;
+use crate::mysql::wire::DumpPacket;
+use crate::observe::fail_point::FailPoint;
+
+impl Follower {
+    /// Archives what an earlier run has left on disk.
+    pub(super) async fn recover(
+        &mut self,
+        left: super::super::spool::Leftovers,
+    ) -> Result<(), StreamError> {
+        let before = self.report.transactions;
+        let (drafts, mut incoming) = tokio::sync::mpsc::channel::<Draft>(1);
+        let placeholder = Cutter::new(
+            crate::archive::layout::BranchNumber(self.report.branch),
+            crate::archive::layout::Epoch(self.report.epoch),
+            GtidSet::new(),
+            0,
+        );
+        let mut cutter = std::mem::replace(&mut self.cutter, placeholder);
+        let replaying = tokio::task::spawn_blocking(move || {
+            let complete = recover::replay(&left, &mut cutter, &mut |draft| {
+                // A run that ends meanwhile takes no more drafts.
+                let _ = drafts.blocking_send(draft);
+            });
+            (complete, cutter, left)
+        });
+        let mut failed = Ok(());
+        while let Some(draft) = incoming.recv().await {
+            if failed.is_ok() {
+                failed = self.send(draft).await;
+            }
+        }
+        let (complete, cutter, left) = replaying.await?;
+        self.cutter = cutter;
+        failed?;
+        let complete = complete?;
+        while self.shipped < self.sent {
+            self.wait_for_note().await?;
+        }
+        self.options.fail_points.pass(FailPoint::Recovered);
+        let folder = left.folder.clone();
+        if complete {
+            left.remove()?;
+        }
+        (self.observer)(StreamEvent::Recovered {
+            folder,
+            transactions: self.report.transactions - before,
+            complete,
+        });
+        Ok(())
+    }
+
+    /// Whether it is time to cut, after so many intervals.
+    pub(super) fn is_due(&self, waited: u32) -> bool {
+        match self.sent - self.shipped {
+            // A source that waits for the archive is not kept waiting for the interval.
+            0 if self.acknowledgements.wants_archive() => true,
+            0 | 1 => waited > 0,
+            _ => waited >= SLOWER,
+        }
+    }
+
+    /// Takes a packet and those that have come with it; `false` if the source ended the stream.
+    pub(super) async fn take_batch(
+        &mut self,
+        server: &str,
+        first: DumpPacket,
+        dump: &mut dyn Dump,
+    ) -> Result<bool, StreamError> {
+        let mut next = Some(first);
+        let mut taken = 0;
+        while let Some(packet) = next {
+            let DumpPacket::Event { bytes, acknowledge } = packet else {
+                return Ok(false);
+            };
+            let cut = self.take(server, &bytes, acknowledge).await?;
+            taken += 1;
+            if taken == BATCH || cut && !self.shipper.has_room() {
+                break;
+            }
+            next = dump.received()?;
+        }
+        Ok(true)
+    }
+
+    /// Takes an event; tells whether a draft was sent.
+    pub(super) async fn take(
+        &mut self,
+        server: &str,
+        event: &[u8],
+        acknowledge: bool,
+    ) -> Result<bool, StreamError> {
+        if self.is_known(event)? {
+            self.cutter.skip(event);
+            if acknowledge {
+                self.acknowledgements.want(self.cutter.position().clone());
+            }
+            return Ok(false);
+        }
+        let inside = self.cutter.is_inside();
+        if self.acknowledgements.keeps_journal() {
+            let received = match inside {
+                // Looked at only where a file of the journal may begin or end.
+                true => GtidSet::new(),
+                false => self.cutter.received(),
+            };
+            self.acknowledgements.journal(event, inside, &received)?;
+        }
+        let taken = self.cutter.take(event);
+        if acknowledge {
+            self.acknowledgements.want(self.cutter.position().clone());
+        }
+        match taken {
+            Ok(None) => {
+                while let Some(block) = self.cutter.seal() {
+                    self.pack(block).await;
+                }
+                Ok(false)
+            }
+            Ok(Some(draft)) => {
+                self.send(draft).await?;
+                Ok(true)
+            }
+            Err(source) => {
+                let at = self.cutter.position();
+                Err(StreamError::Event {
+                    server: server.to_owned(),
+                    file: at.file.clone(),
+                    position: at.position,
+                    source,
+                })
+            }
+        }
+    }
+
+    /// Whether the event belongs to a transaction that was asked for only to be compared.
+    pub(super) fn is_known(&mut self, event: &[u8]) -> Result<bool, StreamError> {
+        let Some(witness) = &mut self.witness else {
+            return Ok(false);
+        };
+        let known = witness.takes(event)?;
+        if witness.is_done() {
+            self.witness = None;
+        }
+        Ok(known)
+    }
+
+    /// Has a block packed beside the reading, when a thread is free for it.
+    pub(super) async fn pack(&mut self, block: Block) {
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let level = self.options.level;
+        self.packing.push(tokio::task::spawn_blocking(move || {
+            let packed = block.pack(level);
+            drop(permit);
+            packed
+        }));
+    }
+
+    /// A segment without events, when it is time for one: at first, after a quiet interval, and
+    /// at the end of a run with `once`.
+    pub(super) fn silence_if_due(&mut self) -> Option<Draft> {
+        let reached = self.horizon.reached();
+        if self.sent > self.shipped
+            || reached.is_none()
+            || reached <= self.report.complete_to && self.report.segments > 0
+        {
+            return None;
+        }
+        let due = self.options.once
+            || self.report.segments == 0
+            || self.last_put.elapsed() >= self.options.idle_interval;
+        due.then(|| self.cutter.silence()).flatten()
+    }
+
+    /// Hands a draft over, when there is room for it.
+    pub(super) async fn send(&mut self, draft: Draft) -> Result<(), StreamError> {
+        self.options.fail_points.pass(FailPoint::Cut);
+        // Read now: a draft ends where it was cut, and the horizon may move on meanwhile.
+        let complete_to = match draft.part() {
+            Some(part) if part.unfinished => None,
+            _ => self.horizon.reached(),
+        };
+        self.sent += 1;
+        self.acknowledgements.sent(self.sent);
+        let parcel = Parcel {
+            draft,
+            packing: std::mem::take(&mut self.packing),
+            complete_to,
+        };
+        if self.shipper.send(parcel).await {
+            return Ok(());
+        }
+        self.shipper.join().await?;
+        Err(StreamError::Stopped)
+    }
+
+    /// Acknowledges what is safe here already: synced to the journal, or in the archive before
+    /// it came.
+    pub(super) async fn acknowledge_received(
+        &mut self,
+        dump: &mut dyn Dump,
+    ) -> Result<(), StreamError> {
+        if self.sent == self.shipped && !self.cutter.has_events() {
+            self.acknowledgements.sent(self.sent);
+            self.acknowledgements
+                .send_shipped(dump, self.shipped)
+                .await?;
+        }
+        if self
+            .acknowledgements
+            .send_journaled(dump, &self.options.fail_points)
+            .await?
+        {
+            self.options.fail_points.pass(FailPoint::Acknowledged);
+        }
+        Ok(())
+    }
+}
