@@ -142,6 +142,7 @@ pub async fn run_from(
         continues: claimed.continues,
         gap: accepted_gap,
         level: options.level,
+        segment_bytes: options.segment_bytes,
         fail_points: options.fail_points.clone(),
     };
     let acknowledgements = Acknowledgements::new(options.semi_sync, spool.as_ref(), epoch);
