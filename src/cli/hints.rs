@@ -146,9 +146,16 @@ fn of_stream(error: &StreamError) -> Option<String> {
                  leaves them in the old one"
             ));
         }
+        StreamError::OtherPayload { parted, .. } if !parted.is_empty() => {
+            return Some(format!(
+                "a server of the archive's history (--server); else, if the cluster goes on with \
+                 its own transactions, stream --new-branch '{parted:#}', which starts a new \
+                 history and leaves the archive's in the old one"
+            ));
+        }
         StreamError::OtherPayload { .. } => {
-            "a server of the same history; a server that was restored needs an archive of its own, \
-             or a new server_uuid before it takes writes"
+            "a server of the archive's history (--server); a server that was restored needs an \
+             archive of its own"
         }
         StreamError::DecisionTooSmall { flag, needed, .. } => {
             return Some(format!("{flag} '{needed:#}', if that is what you mean"));
@@ -163,7 +170,10 @@ fn of_stream(error: &StreamError) -> Option<String> {
         StreamError::Event { .. } => {
             "another member (--from secondary), and a look at that server's disk and memory"
         }
-        StreamError::Damaged { .. } => "quillback status, which shows every problem",
+        StreamError::Damaged { .. } => {
+            "quillback status, which shows every problem; the object from a copy of the archive or \
+             an older version in the bucket"
+        }
         StreamError::NoPrimary { .. } => "again once the cluster has a primary",
         _ => return None,
     };

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::error::StreamError;
-use crate::archive::catalog::Chain;
+use crate::archive::catalog::{Chain, Problem};
 use crate::archive::hash::Sha256;
 use crate::archive::identity::Claim;
 use crate::archive::layout::{BranchNumber, Epoch};
@@ -19,9 +19,6 @@ use crate::archive::repository::{ArchiveError, Repository};
 use crate::archive::segment::IndexedTransaction;
 use crate::gtid::GtidSet;
 use crate::storage::StorageError;
-
-/// How often a lost race for a number is tried again.
-const RACES: u32 = 20;
 
 /// Who claims.
 #[derive(Debug, Clone)]
@@ -51,49 +48,46 @@ pub struct Claimed {
     pub previous: Option<Sha256>,
     /// Its place.
     pub continues: Option<(Epoch, u64)>,
+    /// What is wrong with the log before the place that it goes on from.
+    pub problems: Vec<String>,
     /// The last transactions of the log, one of each origin among those of its last segment.
     pub latest: Vec<IndexedTransaction>,
 }
 
-/// Claims the archive for `branch`. `origin` is where a log without segments begins.
+/// Claims the archive for `branch`. `origin` is where a log without segments begins. `None` if
+/// another streamer was quicker.
 ///
 /// # Errors
 ///
-/// [`StreamError::Damaged`] if the log has problems; the store's errors.
+/// [`StreamError::Damaged`] if the end of the log has problems; the store's errors.
 pub async fn acquire(
     repository: &Repository,
     branch: BranchNumber,
     origin: &GtidSet,
     claimant: &Claimant,
-) -> Result<Claimed, StreamError> {
-    let mut newest = repository.newest_epoch(None).await?;
-    for _ in 0..RACES {
-        let epoch = Epoch(newest.map_or(0, |epoch| epoch.0) + 1);
-        let chain = whole_chain(repository, branch).await?;
-        let claim = Claim {
-            epoch,
-            branch,
-            source: claimant.source,
-            address: claimant.address.clone(),
-            start: resume(&chain, origin),
-            host: claimant.host.clone(),
-            process: std::process::id(),
-            replica_uuid: Some(claimant.replica_uuid),
-            accepted_gap: claimant.accepted_gap.clone(),
-            claimed: claimant.now,
-        };
-        match repository.put_claim(&claim).await {
-            Ok(()) => return after_claim(repository, branch, origin, claim).await,
-            Err(ArchiveError::Storage(StorageError::AlreadyExists { .. })) => {
-                newest = repository.newest_epoch(Some(epoch)).await?.max(Some(epoch));
-            }
-            Err(error) => return Err(error.into()),
-        }
+) -> Result<Option<Claimed>, StreamError> {
+    let newest = repository.newest_epoch(None).await?;
+    let epoch = Epoch(newest.map_or(0, |epoch| epoch.0) + 1);
+    let (chain, _) = sound_chain(repository, branch).await?;
+    let claim = Claim {
+        epoch,
+        branch,
+        source: claimant.source,
+        address: claimant.address.clone(),
+        start: resume(&chain, origin),
+        host: claimant.host.clone(),
+        process: std::process::id(),
+        replica_uuid: Some(claimant.replica_uuid),
+        accepted_gap: claimant.accepted_gap.clone(),
+        claimed: claimant.now,
+    };
+    match repository.put_claim(&claim).await {
+        Ok(()) => after_claim(repository, branch, origin, claim)
+            .await
+            .map(Some),
+        Err(ArchiveError::Storage(StorageError::AlreadyExists { .. })) => Ok(None),
+        Err(error) => Err(error.into()),
     }
-    Err(StreamError::Fenced {
-        own: 0,
-        newer: newest.map_or(0, |epoch| epoch.0),
-    })
 }
 
 async fn after_claim(
@@ -102,7 +96,7 @@ async fn after_claim(
     origin: &GtidSet,
     claim: Claim,
 ) -> Result<Claimed, StreamError> {
-    let chain = whole_chain(repository, branch).await?;
+    let (chain, problems) = sound_chain(repository, branch).await?;
     let resume_at = chain.resume_point();
     let previous = match resume_at {
         None => None,
@@ -116,6 +110,7 @@ async fn after_claim(
     Ok(Claimed {
         start: resume(&chain, origin),
         latest,
+        problems,
         previous,
         continues: resume_at.map(|stored| (stored.name.epoch, stored.name.last)),
         claim,
@@ -138,12 +133,30 @@ fn resume(chain: &Chain, origin: &GtidSet) -> GtidSet {
         .map_or_else(|| origin.clone(), |stored| stored.index.after())
 }
 
-async fn whole_chain(repository: &Repository, branch: BranchNumber) -> Result<Chain, StreamError> {
+/// The chain, whose end can be gone on from, and what is wrong with it further back.
+///
+/// An old segment that is lost is a reason to tell, not to stop: every transaction that is not
+/// archived meanwhile would be lost as well. A segment at the end whose index cannot be read is
+/// left behind, and what it held is asked for again.
+async fn sound_chain(
+    repository: &Repository,
+    branch: BranchNumber,
+) -> Result<(Chain, Vec<String>), StreamError> {
     let chain = repository.chain(branch).await?;
-    match chain.problems.first() {
-        None => Ok(chain),
-        Some(problem) => Err(StreamError::Damaged {
+    let end = chain.resume_point().map(|stored| &stored.name);
+    let is_end = |segment: &str| end.is_some_and(|end| end.key() == segment);
+    let at_end = chain.problems.iter().find(|problem| match problem {
+        Problem::Conflict { epoch, sequence } => {
+            end.is_none_or(|end| (*epoch, *sequence) >= (end.epoch, end.last))
+        }
+        Problem::Discontinuity { segment, .. } | Problem::BrokenLink { segment } => is_end(segment),
+        Problem::MissingSegments { .. } | Problem::Gap { .. } | Problem::Unreadable { .. } => false,
+    });
+    if let Some(problem) = at_end {
+        return Err(StreamError::Damaged {
             problem: problem.to_string(),
-        }),
+        });
     }
+    let problems = chain.problems.iter().map(ToString::to_string).collect();
+    Ok((chain, problems))
 }

@@ -290,13 +290,7 @@ impl Cutter {
             return None;
         }
         if draft.transactions() > 0 {
-            let begun = draft.split_off_unfinished();
-            let server_id = open.server_id;
-            let cut = self.cut_draft();
-            if let Ok(next) = self.draft() {
-                next.push_event(&begun, server_id);
-            }
-            return cut;
+            return self.cut_before_open();
         }
         let part = |continued| Part {
             gtid: open.first.gtid.clone(),
@@ -354,12 +348,30 @@ impl Cutter {
         Ok(None)
     }
 
-    /// Cuts between transactions; `None` inside one, or if there is nothing.
+    /// Cuts between transactions; `None` if there is no whole one. The events of one that has
+    /// begun move on to the next draft.
     pub fn cut(&mut self) -> Option<Draft> {
-        if self.open.is_some() || !self.has_events() {
+        if self.open.is_some() {
+            return self.cut_before_open();
+        }
+        if !self.has_events() {
             return None;
         }
         self.cut_draft()
+    }
+
+    fn cut_before_open(&mut self) -> Option<Draft> {
+        let server_id = self.open.as_ref()?.server_id;
+        let draft = self.draft.as_mut()?;
+        if draft.transactions() == 0 {
+            return None;
+        }
+        let begun = draft.split_off_unfinished();
+        let cut = self.cut_draft();
+        if let Ok(next) = self.draft() {
+            next.push_event(&begun, server_id);
+        }
+        cut
     }
 
     /// Gives up on what comes next: an unfinished transaction is forgotten, and the whole ones

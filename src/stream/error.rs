@@ -87,6 +87,8 @@ pub enum StreamError {
         gtid: Gtid,
         /// How they differ.
         difference: String,
+        /// Every transaction of the archive that the source has another one for, if known.
+        parted: GtidSet,
     },
     /// The words of a decision do not cover what has to be decided.
     #[error("{flag} names {named:#}, but what has to be accepted is {needed:#}")]

@@ -25,15 +25,17 @@ use super::horizon::Horizon;
 use super::housekeeping::Housekeeping;
 use super::monitor::Monitor;
 use super::options::{SemiSync, StreamOptions};
+use super::parting;
 use super::purge::PurgeWatch;
 use super::report::{
     Observer, StreamEnd, StreamEvent, StreamPlan, StreamReport, beating, heartbeats,
 };
 use super::ship::{Packing, ShipOptions, Shipper};
 use super::source::{SILENCE, Servers};
-use super::start::{Begun, Environment, Start, begin, next_source};
+use super::start::{Begun, Environment, Start, begin, check_fork, next_source};
 use super::upstream::{DumpWish, Source, Upstream};
 use super::witness::Witness;
+use crate::archive::layout::BranchNumber;
 use crate::archive::repository::Repository;
 use crate::clock::Clock;
 use crate::error::{Classified as _, with_causes};
@@ -65,7 +67,15 @@ pub async fn plan(
     clock: &dyn Clock,
 ) -> Result<StreamPlan, StreamError> {
     let mut upstream = real(servers, options);
-    let start = Start::find(repository, &mut upstream, options, clock, &GtidSet::new()).await?;
+    let start = Start::find(
+        repository,
+        &mut upstream,
+        options,
+        clock,
+        &GtidSet::new(),
+        Uuid::new_v4(),
+    )
+    .await?;
     start.plan(repository).await
 }
 
@@ -128,6 +138,14 @@ pub async fn run_from(
         spool,
         leftovers,
     } = begun;
+    for problem in &claimed.problems {
+        observer(StreamEvent::Warning {
+            message: format!(
+                "the archive's log is damaged: {problem}; the stream goes on behind that, but \
+                 what lies before can be restored only from a snapshot taken later: take one now"
+            ),
+        });
+    }
     let epoch = claimed.claim.epoch;
     let accepted_gap = start.accepted_gap.subtract(&claimed.start);
     observer(StreamEvent::Claimed {
@@ -160,7 +178,7 @@ pub async fn run_from(
         cancel.clone(),
     );
     let housekeeping = Housekeeping::new(
-        repository,
+        repository.clone(),
         (start.branch, epoch),
         options.compact_after,
         Arc::clone(&clock),
@@ -168,6 +186,7 @@ pub async fn run_from(
         options.fail_points.clone(),
     );
     let mut follower = Follower {
+        repository,
         cutter,
         housekeeping,
         shipper,
@@ -216,6 +235,7 @@ enum Ended {
 }
 
 struct Follower {
+    repository: Repository,
     cutter: Cutter,
     shipper: Shipper,
     housekeeping: Housekeeping,
@@ -280,6 +300,20 @@ impl Follower {
                 Ok(Ended::Cancelled) => return Ok(StreamEnd::Stopped),
                 Ok(Ended::CaughtUp) => return Ok(StreamEnd::CaughtUp),
                 Ok(Ended::Lost(reason)) => reason,
+                Err(StreamError::OtherPayload {
+                    server,
+                    gtid,
+                    difference,
+                    ..
+                }) => {
+                    let parted = self.find_parting(upstream).await;
+                    return Err(StreamError::OtherPayload {
+                        server,
+                        gtid,
+                        difference,
+                        parted,
+                    });
+                }
                 // Without the shipper nothing more can be kept.
                 Err(error) if self.shipper.has_ended() => return Err(error),
                 // Whoever called it will call again.
@@ -318,6 +352,28 @@ impl Follower {
         }
     }
 
+    /// What the archive holds and the source has another transaction for, as far as that can be
+    /// found out.
+    async fn find_parting(&self, upstream: &mut dyn Upstream) -> GtidSet {
+        let found = async {
+            let mut source = upstream.find().await?;
+            let branch = BranchNumber(self.report.branch);
+            parting::find(&self.repository, branch, &mut *source, self.replica_uuid).await
+        };
+        let found = tokio::select! {
+            biased;
+            found = beating(&self.observer, found) => found,
+            () = self.cancel.cancelled() => return GtidSet::new(),
+        };
+        found.unwrap_or_else(|error| {
+            self.warn(format!(
+                "where the histories part could not be found: {}",
+                with_causes(&error)
+            ));
+            GtidSet::new()
+        })
+    }
+
     /// Waits before the next try; `false` if the run was cancelled.
     async fn pause(&mut self, wait: Duration) -> Result<bool, StreamError> {
         let clock = Arc::clone(&self.clock);
@@ -347,6 +403,17 @@ impl Follower {
             replica_uuid: self.replica_uuid,
             semi_sync: self.options.semi_sync != SemiSync::Off,
         };
+        // Since it was chosen, the set may have grown by what was on disk or came from another
+        // streamer.
+        let checked = beating(
+            &self.observer,
+            check_fork(&mut *source, &have, &*self.clock),
+        );
+        tokio::select! {
+            biased;
+            checked = checked => checked?,
+            () = self.cancel.cancelled() => return Ok(Ended::Cancelled),
+        }
         let history = source.history().await?;
         // What it has sent and not committed it sends again; asked to leave out what it does not
         // know, it would refuse.
@@ -431,17 +498,16 @@ impl Follower {
                     }
                 }
             }
-            if self.cutter.is_inside() {
-                continue;
-            }
-            self.horizon.pass(self.cutter.position());
-            if let Some(until) = &info.until
-                && until.is_subset(&self.cutter.received())
-            {
-                return Ok(Ended::Lost(format!(
-                    "{} has sent what it was asked for",
-                    info.name
-                )));
+            if !self.cutter.is_inside() {
+                self.horizon.pass(self.cutter.position());
+                if let Some(until) = &info.until
+                    && until.is_subset(&self.cutter.received())
+                {
+                    return Ok(Ended::Lost(format!(
+                        "{} has sent what it was asked for",
+                        info.name
+                    )));
+                }
             }
             self.acknowledge_received(&mut *dump).await?;
             let caught_up = self.options.once && self.horizon.reached().is_some();

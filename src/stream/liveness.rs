@@ -84,7 +84,12 @@ pub(super) async fn wait_for_turn(
         if registered {
             watch.connected = Instant::now();
         }
-        let silent = watch.age + watch.changed.elapsed();
+        // Clocks of two hosts may differ, so of one that is connected only a silence counts that
+        // we have heard.
+        let silent = match registered {
+            true => watch.changed.elapsed(),
+            false => watch.age + watch.changed.elapsed(),
+        };
         let gone = silent >= options.takeover_after
             || match options.standby {
                 true => watch.connected.elapsed() >= RECONNECT_GRACE,

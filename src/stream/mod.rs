@@ -19,6 +19,7 @@ mod journal;
 mod liveness;
 mod monitor;
 mod options;
+mod parting;
 mod purge;
 mod recover;
 mod report;

@@ -12,13 +12,15 @@ use super::claim::{self, Claimant, Claimed};
 use super::error::StreamError;
 use super::liveness::wait_for_turn;
 use super::options::StreamOptions;
+use super::parting;
 use super::recover::survey;
-use super::report::{Observer, StreamPlan};
+use super::report::{Observer, StreamEvent, StreamPlan};
 use super::spool::{Leftovers, Spool};
 use super::upstream::{Source, Upstream};
 use crate::archive::layout::BranchNumber;
 use crate::archive::repository::Repository;
 use crate::clock::Clock;
+use crate::error::{Classified as _, with_causes};
 use crate::gtid::GtidSet;
 use crate::observe::fail_point::FailPoint;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +28,10 @@ use uuid::Uuid;
 
 /// How long a new primary may need to receive what its group has already agreed on.
 const APPLY_GRACE: Duration = Duration::from_secs(60);
+/// How soon a standby looks again at what has failed, at first.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+/// And at last.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// What is known before the claim.
 pub(super) struct Start {
@@ -51,6 +57,7 @@ impl Start {
         options: &StreamOptions,
         clock: &dyn Clock,
         on_disk: &GtidSet,
+        replica_uuid: Uuid,
     ) -> Result<Self, StreamError> {
         let (branch, origin) = newest_history(repository).await?;
         let source = upstream.find().await?;
@@ -80,30 +87,41 @@ impl Start {
             .map_or_else(|| start.origin.clone(), |stored| stored.index.after());
         start.complete_to = chain.complete_to();
         start.since = start.complete_to.unwrap_or(start.since);
-        start.decide(upstream, options, clock, on_disk).await?;
+        start
+            .decide(repository, upstream, options, clock, on_disk, replica_uuid)
+            .await?;
         Ok(start)
     }
 
     async fn decide(
         &mut self,
+        repository: &Repository,
         upstream: &mut dyn Upstream,
         options: &StreamOptions,
         clock: &dyn Clock,
         on_disk: &GtidSet,
+        replica_uuid: Uuid,
     ) -> Result<(), StreamError> {
-        match check_fork(&mut *self.source, &self.have, clock).await {
-            Ok(()) => {}
-            Err(StreamError::Fork { server, missing }) => {
-                match &options.new_branch {
-                    None => return Err(StreamError::Fork { server, missing }),
-                    Some(named) => covers("--new-branch", named, &missing)?,
-                }
-                self.have = self.have.subtract(&missing);
-                self.left_behind = Some(missing);
+        let mut held = self.have.union(on_disk);
+        let missing = match check_fork(&mut *self.source, &held, clock).await {
+            Ok(()) => GtidSet::new(),
+            Err(StreamError::Fork { server, missing }) if options.new_branch.is_none() => {
+                return Err(StreamError::Fork { server, missing });
             }
+            Err(StreamError::Fork { missing, .. }) => missing,
             Err(error) => return Err(error),
+        };
+        if let Some(named) = &options.new_branch {
+            let source = &mut *self.source;
+            let parted = parting::find(repository, self.branch, source, replica_uuid).await?;
+            let lost = missing.union(&parted);
+            if !lost.is_empty() {
+                covers("--new-branch", named, &lost)?;
+                self.have = self.have.subtract(&lost);
+                held = held.subtract(&lost);
+                self.left_behind = Some(lost);
+            }
         }
-        let held = self.have.union(on_disk);
         match check_gap(&mut *self.source, &held).await {
             Ok(()) => Ok(()),
             Err(StreamError::Gap { server, missing }) => {
@@ -194,7 +212,7 @@ fn covers(flag: &'static str, named: &GtidSet, needed: &GtidSet) -> Result<(), S
 /// What the source is about to commit it does not lack: with `AFTER_SYNC` it may have sent a
 /// transaction before, and wait for the acknowledgement. A primary that was just elected may still
 /// be applying what the old one sent: it is given the time that this takes.
-async fn check_fork(
+pub(super) async fn check_fork(
     source: &mut dyn Source,
     have: &GtidSet,
     clock: &dyn Clock,
@@ -270,11 +288,54 @@ pub(super) struct Environment<'a> {
 }
 
 /// Waits for its turn, decides, and claims; `None` if it was cancelled before.
+///
+/// A standby outlives what passes: a store or servers that are away, and a race that it loses.
 pub(super) async fn begin(
     environment: &Environment<'_>,
     upstream: &mut dyn Upstream,
     replica_uuid: Uuid,
 ) -> Result<Option<Begun>, StreamError> {
+    let standby = environment.options.standby;
+    if !standby {
+        // Servers are asked for the other streamer, so they are looked for first.
+        upstream.find().await?;
+    }
+    let mut pause = SHORTEST_PAUSE;
+    loop {
+        match take_turn(environment, upstream, replica_uuid).await {
+            Ok(Turn::Begun(begun)) => return Ok(Some(*begun)),
+            Ok(Turn::Cancelled) => return Ok(None),
+            Ok(Turn::Lost) if standby => pause = SHORTEST_PAUSE,
+            Ok(Turn::Lost) => {
+                let newest = environment.repository.newest_epoch(None).await?;
+                let newer = newest.map_or(0, |epoch| epoch.0);
+                return Err(StreamError::Fenced { own: newer, newer });
+            }
+            Err(error) if standby && error.class().is_transient() => {
+                (environment.observer)(StreamEvent::Interrupted {
+                    reason: with_causes(&error),
+                    retry_seconds: pause.as_secs_f64(),
+                });
+                environment.clock.sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+enum Turn {
+    Begun(Box<Begun>),
+    Cancelled,
+    /// Another streamer was quicker.
+    Lost,
+}
+
+async fn take_turn(
+    environment: &Environment<'_>,
+    upstream: &mut dyn Upstream,
+    replica_uuid: Uuid,
+) -> Result<Turn, StreamError> {
     let Environment {
         repository,
         options,
@@ -282,19 +343,20 @@ pub(super) async fn begin(
         observer,
         cancel,
     } = environment;
-    // Servers are asked for the other streamer, so they are looked for first.
-    let found = upstream.find().await;
-    if let Err(error) = found
-        && !options.standby
-    {
-        return Err(error);
-    }
     if !wait_for_turn(repository, upstream, options, *clock, observer, cancel).await? {
-        return Ok(None);
+        return Ok(Turn::Cancelled);
     }
     let (spool, leftovers) = open_spool(environment)?;
     let on_disk = survey(&leftovers)?;
-    let mut start = Start::find(repository, upstream, options, *clock, &on_disk).await?;
+    let mut start = Start::find(
+        repository,
+        upstream,
+        options,
+        *clock,
+        &on_disk,
+        replica_uuid,
+    )
+    .await?;
     start.make_branch(repository, options, clock.now()).await?;
     let claimant = Claimant {
         source: start.source.info().uuid,
@@ -306,13 +368,21 @@ pub(super) async fn begin(
     };
     options.fail_points.pass(FailPoint::BeforeClaim);
     let claimed = claim::acquire(repository, start.branch, &start.origin, &claimant).await?;
+    let Some(claimed) = claimed else {
+        return Ok(Turn::Lost);
+    };
     options.fail_points.pass(FailPoint::AfterClaim);
-    Ok(Some(Begun {
+    // A history that was begun before our claim became visible is the one to go on with.
+    let (newest, _) = newest_history(repository).await?;
+    if newest != start.branch {
+        return Ok(Turn::Lost);
+    }
+    Ok(Turn::Begun(Box::new(Begun {
         start,
         claimed,
         spool,
         leftovers,
-    }))
+    })))
 }
 
 fn open_spool(
@@ -326,10 +396,10 @@ fn open_spool(
         Ok((spool, leftovers)) => Ok((Some(spool), leftovers)),
         Err(error) if options.required => Err(error.into()),
         Err(error) => {
-            (environment.observer)(super::report::StreamEvent::Warning {
+            (environment.observer)(StreamEvent::Warning {
                 message: format!(
                     "there is no spool: {}; while the store is away the stream stops reading",
-                    crate::error::with_causes(&error)
+                    with_causes(&error)
                 ),
             });
             Ok((None, Vec::new()))

@@ -87,6 +87,19 @@ impl Witness {
         self.archived.is_empty() && self.again.is_empty() && self.open.is_none()
     }
 
+    /// Compares these transactions.
+    pub(super) fn of(server: &str, lines: impl IntoIterator<Item = IndexedTransaction>) -> Self {
+        let lines = lines.into_iter();
+        Self {
+            server: server.to_owned(),
+            archived: lines.map(|line| (line.gtid.clone(), line)).collect(),
+            again: GtidSet::new(),
+            splitter: Splitter::default(),
+            checksum: Checksum::Crc32,
+            open: None,
+        }
+    }
+
     /// Looks at an event; `true` if it belongs to a transaction that the archive holds, and is to
     /// be dropped.
     ///
@@ -150,6 +163,7 @@ impl Witness {
         let original = old.original_time.map_or(0, |time| {
             u64::try_from(time.timestamp_micros()).unwrap_or(0)
         });
+        let gtid = old.gtid.clone();
         same_transaction(
             TransactionFacts {
                 original_commit_micros: original,
@@ -166,7 +180,8 @@ impl Witness {
         )
         .map_err(|difference| StreamError::OtherPayload {
             server: self.server.clone(),
-            gtid: old.gtid,
+            parted: once(gtid.clone()).collect(),
+            gtid,
             difference: difference.to_string(),
         })
     }

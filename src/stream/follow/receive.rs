@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::cutter::Cutter;
 use super::super::error::StreamError;
 use super::super::recover;
-use super::super::report::StreamEvent;
+use super::super::report::{StreamEvent, beating};
 use super::super::ship::Parcel;
 use super::super::upstream::Dump;
 use super::{BATCH, Follower, SLOWER};
@@ -172,13 +172,13 @@ impl Follower {
     /// at the end of a run with `once`.
     pub(super) fn silence_if_due(&mut self) -> Option<Draft> {
         let reached = self.horizon.reached();
-        if self.sent > self.shipped
-            || reached.is_none()
-            || reached <= self.report.complete_to && self.report.segments > 0
-        {
+        if self.sent > self.shipped || reached.is_none() {
             return None;
         }
-        let due = self.options.once
+        // A standby takes the segment for a sign of life too, even if the source's clock went
+        // back.
+        let is_news = reached > self.report.complete_to;
+        let due = self.options.once && is_news
             || self.report.segments == 0
             || self.last_put.elapsed() >= self.options.idle_interval;
         due.then(|| self.cutter.silence()).flatten()
@@ -199,7 +199,7 @@ impl Follower {
             packing: std::mem::take(&mut self.packing),
             complete_to,
         };
-        if self.shipper.send(parcel).await {
+        if beating(&self.observer, self.shipper.send(parcel)).await {
             return Ok(());
         }
         self.shipper.join().await?;

@@ -117,7 +117,7 @@ impl Follower {
         self.shipper.join().await?;
         if self.options.once
             && !self.cancel.is_cancelled()
-            && let Some(event) = self.housekeeping.last_pass().await?
+            && let Some(event) = beating(&self.observer, self.housekeeping.last_pass()).await?
         {
             (self.observer)(event);
         }
