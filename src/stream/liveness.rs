@@ -18,6 +18,7 @@ use super::upstream::Upstream;
 use crate::archive::identity::Claim;
 use crate::archive::layout::Epoch;
 use crate::archive::repository::Repository;
+use crate::archive::segment::SegmentIndex;
 use crate::clock::Clock;
 
 /// How often a standby looks.
@@ -47,11 +48,11 @@ pub(super) async fn wait_for_turn(
         };
         let claim = repository.claim(epoch).await?;
         let segment = repository.newest_segment(claim.branch, epoch).await?;
-        let sign = (epoch, segment.as_ref().map(|(sequence, _)| *sequence));
+        let sign = (epoch, segment.as_ref().map(|index| index.last_sequence));
         if watch.as_ref().is_none_or(|watch| watch.sign != sign) {
             let changed = Instant::now();
-            let seen = match segment {
-                Some((_, written)) => written.max(claim.claimed),
+            let seen = match &segment {
+                Some(index) => index.written.max(claim.claimed),
                 None => claim.claimed,
             };
             if options.standby {
@@ -90,11 +91,15 @@ pub(super) async fn wait_for_turn(
             true => watch.changed.elapsed(),
             false => watch.age + watch.changed.elapsed(),
         };
-        let gone = silent >= options.takeover_after
-            || match options.standby {
-                true => watch.connected.elapsed() >= RECONNECT_GRACE,
-                false => !registered,
-            };
+        let unconnected = match options.standby {
+            true => watch.connected.elapsed() >= RECONNECT_GRACE,
+            false => !registered,
+        };
+        let gone = unconnected
+            || silent >= options.takeover_after
+                && (!registered
+                    || silent >= options.idle_interval * 3 / 2
+                    || has_more(upstream, &watch.claim, segment.as_ref()).await);
         if gone {
             return Ok(true);
         }
@@ -115,6 +120,21 @@ pub(super) async fn wait_for_turn(
             () = cancel.cancelled() => return Ok(false),
         }
     }
+}
+
+/// Whether the source has something to archive: without that, one that is connected and silent
+/// is merely idle.
+async fn has_more(
+    upstream: &mut dyn Upstream,
+    claim: &Claim,
+    segment: Option<&SegmentIndex>,
+) -> bool {
+    let held = segment.map_or_else(|| claim.start.clone(), SegmentIndex::after);
+    let history = async { upstream.find().await?.history().await };
+    // If nobody answers there is nothing to take over for.
+    history
+        .await
+        .is_ok_and(|history| !history.executed.is_subset(&held))
 }
 
 /// The other streamer, as far as it was seen.

@@ -236,7 +236,28 @@ async fn one_gtid_with_two_contents_is_refused() -> Result<()> {
     refused.is(23);
     ensure!(refused.err.contains(&printed(&double)), "{}", refused.err);
     // And the true one is followed as before.
-    write(&one).await?;
+    let later = write(&one).await?;
     once(&place, &[one.url()], &[]).await?;
+
+    // Who means the other one says so, by everything that differs or is not there.
+    let servers = [other.url()];
+    let lost = double.union(&later);
+    let refused = place.run(&servers, &["--json", "stream", "--once"]).await?;
+    refused.is(23);
+    ensure!(refused.err.contains(&printed(&later)), "{}", refused.err);
+    let flags = ["--json", "stream", "--once", "--new-branch"];
+    let refused = place
+        .run(&servers, &[&flags[..], &[&printed(&later)]].concat())
+        .await?;
+    refused.is(23);
+    ensure!(refused.err.contains(&printed(&lost)), "{}", refused.err);
+    once(&place, &servers, &["--new-branch", &printed(&lost)]).await?;
+    let branches = place.repository.branches().await?;
+    let branch = branches.last().context("a branch")?;
+    ensure!(branch.branch.0 == 2 && branch.lost == lost, "{branch:?}");
+    let end = place.chain().await?.end().unwrap_or_default();
+    ensure!(end == gtid_executed(&other).await?, "{end:#}");
+    once(&place, &servers, &["--new-branch", &printed(&lost)]).await?;
+    ensure!(place.repository.newest_branch().await?.0 == 2);
     Ok(())
 }

@@ -9,7 +9,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::{ArchiveError, READERS, Repository};
@@ -67,7 +66,7 @@ impl Repository {
         }
     }
 
-    /// The last sequence number that was put under a claim, and when that was written.
+    /// The index of the last segment that was put under a claim.
     ///
     /// # Errors
     ///
@@ -76,7 +75,7 @@ impl Repository {
         &self,
         branch: BranchNumber,
         epoch: Epoch,
-    ) -> Result<Option<(u64, DateTime<Utc>)>, ArchiveError> {
+    ) -> Result<Option<SegmentIndex>, ArchiveError> {
         let prefix = layout::log_of_epoch(branch, epoch);
         for _ in 0..LISTINGS {
             let objects = list_all(&*self.storage, &prefix, None).await?;
@@ -88,7 +87,7 @@ impl Repository {
                 return Ok(None);
             };
             match self.index(&name, size).await {
-                Ok(index) => return Ok(Some((name.last, index.written))),
+                Ok(index) => return Ok(Some(index)),
                 // Compacted meanwhile.
                 Err(ArchiveError::Storage(StorageError::NotFound { .. })) => {}
                 Err(error) => return Err(error),

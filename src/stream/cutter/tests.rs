@@ -377,3 +377,33 @@ fn blocks_that_leave_early_change_nothing() {
         }
     }
 }
+
+/// A commit that waits for its segment does not wait for a large transaction behind it.
+#[test]
+fn what_is_whole_can_be_cut_off_while_another_one_has_begun() {
+    let source = one_source(
+        Checksum::Crc32,
+        vec![rows(11, &[30]), rows(12, &[400; 10]), rows(13, &[30])],
+    );
+    let mut run = Run::new(1 << 20);
+    let events = run.turn_to(&source);
+    let (begun, rest) = events.split_at(events.len() - 8);
+    for event in begun {
+        run.feed(event).expect("a valid event");
+    }
+    assert!(run.cutter.is_inside());
+    let cut = run.cutter.cut().expect("a whole one");
+    assert_eq!(cut.transactions(), 1);
+    run.drafts.push(cut);
+    assert!(run.cutter.cut().is_none(), "nothing else is whole");
+    for event in rest {
+        run.feed(event).expect("a valid event");
+    }
+    run.drafts.extend(run.cutter.cut());
+    let segments = store(std::mem::take(&mut run.drafts));
+    let transactions: Vec<_> = segments
+        .iter()
+        .map(|(stored, _)| stored.index.transactions)
+        .collect();
+    assert_eq!(transactions, [1, 2]);
+}
