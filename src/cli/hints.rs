@@ -70,6 +70,14 @@ fn of_restore(error: &RestoreError) -> Option<String> {
         RestoreError::Plan(PlanError::UnknownSnapshot { .. }) => {
             "quillback status --json, which lists the snapshots".to_owned()
         }
+        RestoreError::Damaged { .. } => {
+            "that object from a copy of the archive or an older version in the bucket; else a \
+             target before the damage, or a snapshot behind it (quillback status)"
+                .to_owned()
+        }
+        RestoreError::UnknownBranch(_) => {
+            "quillback status, which lists the branches".to_owned()
+        }
         RestoreError::Unfinished { source, .. } => {
             let again = "an emptied server (or a new one), and the same command again";
             return Some(match of_restore(source) {

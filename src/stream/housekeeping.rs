@@ -32,7 +32,12 @@ pub(super) struct Housekeeping {
     next: Instant,
     pause: Duration,
     cancel: CancellationToken,
+    /// The last failure that was told, and when.
+    told: Option<(String, Instant)>,
 }
+
+/// The same failure is not told again sooner.
+const REPEAT: Duration = Duration::from_secs(3600);
 
 impl Housekeeping {
     /// Compacts what is older than `age`; nothing without one.
@@ -60,6 +65,7 @@ impl Housekeeping {
             next: Instant::now() + pause,
             pause,
             cancel: CancellationToken::new(),
+            told: None,
         }
     }
 
@@ -88,7 +94,26 @@ impl Housekeeping {
         self.running = None;
         self.compactor = Some(compactor);
         self.next = Instant::now() + self.pause;
-        told(outcome)
+        match outcome {
+            Ok(report) if report.made == 0 => Ok(None),
+            Ok(report) => Ok(Some(StreamEvent::Compacted {
+                replaced: report.replaced,
+                made: report.made,
+                segments: report.segments,
+            })),
+            Err(error @ StreamError::Fenced { .. }) => Err(error),
+            Err(error) => Ok(self.put_off(&error)),
+        }
+    }
+
+    fn put_off(&mut self, error: &StreamError) -> Option<StreamEvent> {
+        let message = format!("compaction is put off: {}", with_causes(error));
+        let is_old = |(told, at): &(String, Instant)| *told == message && at.elapsed() < REPEAT;
+        if self.told.as_ref().is_some_and(is_old) {
+            return None;
+        }
+        self.told = Some((message.clone(), Instant::now()));
+        Some(StreamEvent::Warning { message })
     }
 
     /// Runs one pass now, if compaction is wanted at all.
@@ -115,20 +140,5 @@ impl Drop for Housekeeping {
         if let Some(running) = &self.running {
             running.abort();
         }
-    }
-}
-
-fn told(outcome: Result<CompactReport, StreamError>) -> Result<Option<StreamEvent>, StreamError> {
-    match outcome {
-        Ok(report) if report.made == 0 => Ok(None),
-        Ok(report) => Ok(Some(StreamEvent::Compacted {
-            replaced: report.replaced,
-            made: report.made,
-            segments: report.segments,
-        })),
-        Err(error @ StreamError::Fenced { .. }) => Err(error),
-        Err(error) => Ok(Some(StreamEvent::Warning {
-            message: format!("compaction is put off: {}", with_causes(&error)),
-        })),
     }
 }
