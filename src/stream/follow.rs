@@ -339,10 +339,10 @@ impl Follower {
             replica_uuid: self.replica_uuid,
             semi_sync: self.options.semi_sync != SemiSync::Off,
         };
-        let (_, purged) = source.history().await?;
+        let (_, purged) = beating(&self.observer, source.history()).await?;
         let mut witness = Witness::new(&info.name, self.cutter.latest(), &purged);
         let asked = have.subtract(&witness.asks_for());
-        let mut dump = source.dump(wish, &asked).await?;
+        let mut dump = beating(&self.observer, source.dump(wish, &asked)).await?;
         witness.expect(dump.checksum());
         self.witness = Some(witness);
         self.options.fail_points.pass(FailPoint::Following);

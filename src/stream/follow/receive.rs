@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::cutter::Cutter;
 use super::super::error::StreamError;
 use super::super::recover;
-use super::super::report::StreamEvent;
+use super::super::report::{StreamEvent, beating};
 use super::super::ship::Parcel;
 use super::super::upstream::Dump;
 use super::{BATCH, Follower, SLOWER};
@@ -199,7 +199,7 @@ impl Follower {
             packing: std::mem::take(&mut self.packing),
             complete_to,
         };
-        if self.shipper.send(parcel).await {
+        if beating(&self.observer, self.shipper.send(parcel)).await {
             return Ok(());
         }
         self.shipper.join().await?;
