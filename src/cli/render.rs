@@ -30,6 +30,15 @@ pub(super) fn talk(text: &str) {
     write(&mut std::io::stderr().lock(), &format!("{text}\n"));
 }
 
+/// The same over a line of progress that a terminal may show.
+pub(super) fn talk_over(text: &str) {
+    let over = match std::io::stderr().is_terminal() {
+        true => "\r\x1b[K",
+        false => "",
+    };
+    talk(&format!("{over}{text}"));
+}
+
 /// A reader that went away (`| head`) is no failure of ours.
 fn write(to: &mut impl std::io::Write, text: &str) {
     let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());

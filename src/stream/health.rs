@@ -41,7 +41,7 @@ pub enum Doing {
         /// The other's host.
         host: String,
     },
-    /// It has the archive and follows nobody yet: it archives what an earlier run has left.
+    /// It has the archive and follows nobody yet; what an earlier run has left is archived first.
     Claimed,
     /// It follows a server.
     Following {
@@ -415,7 +415,7 @@ impl State {
         match &self.doing {
             Doing::Starting => return Err("starting: nothing is followed yet".to_owned()),
             Doing::Claimed => {
-                return Err("claimed: archiving what an earlier run has left".to_owned());
+                return Err("claimed: what an earlier run has left is archived first".to_owned());
             }
             Doing::Stopping => return Err("stopping".to_owned()),
             Doing::Interrupted { reason } => return Err(format!("interrupted: {reason}")),

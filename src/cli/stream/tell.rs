@@ -63,13 +63,13 @@ pub(super) fn line(summary: &Summary) -> String {
         Doing::StandingBy { epoch, host } => {
             return format!("standing by: epoch {epoch} on {host} has the archive");
         }
-        Doing::Claimed => vec!["archiving what an earlier run has left".to_owned()],
+        Doing::Claimed => vec!["has the archive and follows nobody yet".to_owned()],
         Doing::Following { server, .. } => vec![server.clone()],
         Doing::Interrupted { .. } => vec!["no source".to_owned()],
         Doing::Stopping => vec!["stopping".to_owned()],
     };
     if let Some(seconds) = summary.store_failing_seconds {
-        parts.push(format!("THE STORE FAILS since {}", render::span(seconds)));
+        parts.push(format!("THE STORE FAILS for {}", render::span(seconds)));
     }
     if summary.spooled_bytes > 0 {
         let spooled = render::bytes(summary.spooled_bytes);
@@ -116,7 +116,11 @@ fn words(event: &StreamEvent) -> Option<String> {
                 true => String::new(),
                 false => format!("; recorded as lost: {accepted_gap:#}"),
             };
-            format!("epoch {epoch} is ours, going on from {start:#}{lost}")
+            let from = match start.is_empty() {
+                true => "before the first transaction".to_owned(),
+                false => format!("{start:#}"),
+            };
+            format!("epoch {epoch} is ours, going on from {from}{lost}")
         }
         StreamEvent::Standby {
             epoch,
@@ -204,7 +208,7 @@ mod tests {
         summary.transactions_per_second = 0.25;
         assert_eq!(
             line(&summary),
-            "db1:3306, THE STORE FAILS since 1m 30s, 1.0 GiB in the spool, 0.2 tx/s, 3.1 MB/s, \
+            "db1:3306, THE STORE FAILS for 1m 30s, 1.0 GiB in the spool, 0.2 tx/s, 3.1 MB/s, \
              lag 1.2 s, 1,234 segments (5.0 MiB), complete to 1970-01-01 00:00:00Z"
         );
     }
