@@ -223,10 +223,13 @@ pub(super) async fn run(context: &Context, arguments: StreamArguments) -> anyhow
     // An address that cannot be had is told before anything is begun.
     let outside = match arguments.dry_run {
         true => None,
-        false => Some(Outside::open(arguments.metrics_listen.as_deref(), &health).await?),
+        false => {
+            let listen = arguments.metrics_listen.as_deref();
+            Some(Outside::open(context, listen, &health).await?)
+        }
     };
     let repository = context.repository().await?;
-    let Some(outside) = outside else {
+    let Some(mut outside) = outside else {
         let plan = stream::plan(&repository, servers, &options, &*context.clock).await?;
         if context.json {
             render::data(&json!({ "plan": plan }));
@@ -243,7 +246,7 @@ pub(super) async fn run(context: &Context, arguments: StreamArguments) -> anyhow
         storage::probe_conditional_writes(&**repository.storage()).await?;
     }
     let cancel = context.cancel_on_signal()?;
-    let outside = outside.start(context, &repository, &cancel)?;
+    outside.watch(context, &repository, &cancel);
     let teller = Arc::new(Teller::new(context, Arc::clone(&health)));
     let observer: stream::Observer = {
         let (teller, manager) = (Arc::clone(&teller), outside.manager());

@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -26,86 +25,76 @@ const ARCHIVE_INTERVAL: Duration = Duration::from_secs(60);
 /// How often the service manager is told how it goes, while nothing changes.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The doors, not yet open.
+/// What answers and tells.
 pub(super) struct Outside {
-    listener: Option<TcpListener>,
-    health: Arc<Health>,
-    manager: Arc<Manager>,
-}
-
-impl Outside {
-    /// Takes the address to listen on, if there is one, and finds the service manager by the
-    /// environment.
-    pub(super) async fn open(listen: Option<&str>, health: &Arc<Health>) -> anyhow::Result<Self> {
-        let listener = match listen {
-            None => None,
-            Some(address) => Some(Endpoint::bind(address).await.map_err(|error| {
-                UsageError::new(
-                    format!("cannot listen on {address:?} for metrics: {error}"),
-                    "--metrics-listen 127.0.0.1:9187, or 0.0.0.0:9187 for all interfaces: \
-                     an address of this host with a port that is free",
-                )
-            })?),
-        };
-        Ok(Self {
-            listener,
-            health: Arc::clone(health),
-            manager: Arc::new(Manager::from_environment(Arc::clone(health))),
-        })
-    }
-
-    /// Begins to answer.
-    pub(super) fn start(
-        self,
-        context: &Context,
-        repository: &Repository,
-        cancel: &CancellationToken,
-    ) -> anyhow::Result<Running> {
-        let stop = CancellationToken::new();
-        let mut tasks = vec![tokio::spawn(say_stopping(
-            Arc::clone(&self.health),
-            Arc::clone(&self.manager),
-            cancel.clone(),
-            stop.clone(),
-        ))];
-        let endpoint = match self.listener {
-            None => None,
-            Some(listener) => {
-                let endpoint = Endpoint::start(listener, Arc::clone(&self.health) as Arc<_>)?;
-                context.talk(&format!("metrics: http://{}/metrics", endpoint.address()));
-                tasks.push(tokio::spawn(watch_archive(
-                    repository.clone(),
-                    Arc::clone(&context.clock),
-                    self.health,
-                    stop.clone(),
-                )));
-                Some(endpoint)
-            }
-        };
-        Ok(Running {
-            endpoint,
-            manager: self.manager,
-            tasks,
-            stop,
-        })
-    }
-}
-
-/// The doors, open.
-pub(super) struct Running {
     endpoint: Option<Endpoint>,
+    health: Arc<Health>,
     manager: Arc<Manager>,
     tasks: Vec<JoinHandle<()>>,
     stop: CancellationToken,
 }
 
-impl Running {
+impl Outside {
+    /// Begins to answer at the address, if there is one, and finds the service manager by the
+    /// environment.
+    pub(super) async fn open(
+        context: &Context,
+        listen: Option<&str>,
+        health: &Arc<Health>,
+    ) -> anyhow::Result<Self> {
+        let endpoint = match listen {
+            None => None,
+            Some(address) => {
+                let listener = Endpoint::bind(address).await.map_err(|error| {
+                    UsageError::new(
+                        format!("cannot listen on {address:?} for metrics: {error}"),
+                        "--metrics-listen 127.0.0.1:9187, or 0.0.0.0:9187 for all interfaces: an \
+                         address of this host with a port that is free",
+                    )
+                })?;
+                let endpoint = Endpoint::start(listener, Arc::clone(health) as Arc<_>)?;
+                context.talk(&format!("metrics: http://{}/metrics", endpoint.address()));
+                Some(endpoint)
+            }
+        };
+        Ok(Self {
+            endpoint,
+            health: Arc::clone(health),
+            manager: Arc::new(Manager::from_environment(Arc::clone(health))),
+            tasks: Vec::new(),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    /// Looks at the archive for the metrics, and says when the run is told to end.
+    pub(super) fn watch(
+        &mut self,
+        context: &Context,
+        repository: &Repository,
+        cancel: &CancellationToken,
+    ) {
+        self.tasks.push(tokio::spawn(say_stopping(
+            Arc::clone(&self.health),
+            Arc::clone(&self.manager),
+            cancel.clone(),
+            self.stop.clone(),
+        )));
+        if self.endpoint.is_some() {
+            self.tasks.push(tokio::spawn(watch_archive(
+                repository.clone(),
+                Arc::clone(&context.clock),
+                Arc::clone(&self.health),
+                self.stop.clone(),
+            )));
+        }
+    }
+
     /// Who tells the service manager.
     pub(super) fn manager(&self) -> Arc<Manager> {
         Arc::clone(&self.manager)
     }
 
-    /// Closes them.
+    /// Ends all of it.
     pub(super) async fn stop(self) {
         self.manager.stopping();
         self.stop.cancel();
