@@ -14,6 +14,10 @@ use crate::snapshot::SnapshotError;
 use crate::storage::StorageError;
 use crate::stream::StreamError;
 
+/// Where the log itself is broken.
+const DAMAGED: &str = "quillback status, which shows every problem; what is broken or gone may still be \
+     in a copy of the archive or an older version in the bucket";
+
 /// The hint for an error, by its outermost part that has one.
 pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(hint_of)
@@ -74,6 +78,7 @@ fn of_restore(error: &RestoreError) -> Option<String> {
         RestoreError::Plan(PlanError::UnknownSnapshot { .. }) => {
             "quillback status --json, which lists the snapshots".to_owned()
         }
+        RestoreError::Damaged { .. } => DAMAGED.to_owned(),
         RestoreError::Unfinished { source, .. } => {
             let again = "an emptied server (or a new one), and the same command again";
             return Some(match of_restore(source) {
@@ -185,7 +190,7 @@ fn of_stream(error: &StreamError) -> Option<String> {
         StreamError::Segment(_) => {
             "another host: what was compressed did not come back as it was, or could not be made"
         }
-        StreamError::Damaged { .. } => "quillback status, which shows every problem",
+        StreamError::Damaged { .. } => DAMAGED,
         StreamError::Unsuitable { .. } => {
             "that setting in the server's my.cnf and a restart of it, or another --server"
         }
