@@ -294,3 +294,44 @@ fn of_class(class: Class) -> Option<String> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint_for(error: impl Into<anyhow::Error>) -> String {
+        hint(&error.into()).expect("a hint")
+    }
+
+    #[test]
+    fn a_refusal_names_the_word_that_lifts_it() {
+        let unfenced = StorageError::UnconditionalWrites {
+            url: "s3://b".to_owned(),
+            evidence: "it was overwritten".to_owned(),
+        };
+        assert!(hint_for(unfenced).contains("--single-writer (init, stream)"));
+        let deaf = WireError::SemiSync {
+            address: "db1:3306".to_owned(),
+            reason: "the plugin is not there".to_owned(),
+        };
+        assert!(hint_for(StreamError::Wire(deaf)).contains("without --semi-sync"));
+        let split = PrimaryError::SplitBrain {
+            servers: Vec::new(),
+        };
+        assert!(hint_for(StreamError::from(split)).contains("super_read_only"));
+        let missing: crate::gtid::GtidSet = "3e11fa47-71ca-11e1-9e33-c80aa9429562:5-9"
+            .parse()
+            .expect("a set");
+        let gap = StreamError::Gap {
+            server: "db1:3306".to_owned(),
+            missing: missing.clone(),
+        };
+        assert!(hint_for(gap).contains(&format!("--accept-gap '{missing:#}'")));
+        let fork = StreamError::Fork {
+            server: "db1:3306".to_owned(),
+            missing: missing.clone(),
+        };
+        assert!(hint_for(fork).contains(&format!("--new-branch '{missing:#}'")));
+        assert!(hint_for(StreamError::Stopped).contains("same command again"));
+    }
+}

@@ -53,11 +53,13 @@ impl Page<'_> {
         self.gauge(name, help, seconds)
     }
 
+    /// A family that says something by its labels. OpenMetrics has a type for that, at which
+    /// readers of Prometheus' older text format would stop.
     fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) -> fmt::Result {
-        let mut encoder = self
+        let mut family = self
             .0
-            .encode_descriptor(name, help, None, MetricType::Info)?;
-        encoder.encode_info(&labels)
+            .encode_descriptor(name, help, None, MetricType::Gauge)?;
+        ConstGauge::new(1_u64).encode(family.encode_family(&labels)?)
     }
 }
 
@@ -74,7 +76,7 @@ impl State {
     /// Who it is, and what it has done.
     fn work(&self, page: &mut Page<'_>) -> fmt::Result {
         let version = [("version", env!("CARGO_PKG_VERSION"))];
-        page.info("build", "The program", &version)?;
+        page.info("build_info", "The program", &version)?;
         let mut family = page.0.encode_descriptor(
             "stream_state",
             "What the stream is doing: 1 for that state, 0 for the others",
@@ -87,7 +89,7 @@ impl State {
         }
         if let Doing::Following { server, version } = &self.doing {
             let labels = [("server", server.as_str()), ("version", version.as_str())];
-            page.info("stream_source", "The server that is followed", &labels)?;
+            page.info("stream_source_info", "The server that is followed", &labels)?;
         }
         page.gauge(
             "stream_epoch",
