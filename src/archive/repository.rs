@@ -362,12 +362,31 @@ impl Repository {
     ///
     /// [`ArchiveError`].
     pub async fn snapshots(&self) -> Result<Vec<Manifest>, ArchiveError> {
+        let keys = self.manifests().await?.into_iter();
+        self.get_all(keys).await
+    }
+
+    /// The names of all snapshots, the oldest first; cheap enough to be asked for often.
+    ///
+    /// # Errors
+    ///
+    /// What the listing fails with.
+    pub async fn snapshot_ids(&self) -> Result<Vec<layout::SnapshotId>, ArchiveError> {
+        let keys = self.manifests().await?;
+        let ids = keys
+            .iter()
+            .filter_map(|key| layout::parse_snapshot_manifest(key));
+        Ok(ids.collect())
+    }
+
+    /// The keys of the snapshots' manifests.
+    async fn manifests(&self) -> Result<Vec<String>, ArchiveError> {
         let objects = list_all(&*self.storage, layout::SNAPSHOTS, None).await?;
-        let keys = objects
+        Ok(objects
             .into_iter()
             .map(|object| object.key)
-            .filter(|key| layout::parse_snapshot_manifest(key).is_some());
-        self.get_all(keys).await
+            .filter(|key| layout::parse_snapshot_manifest(key).is_some())
+            .collect())
     }
 
     async fn get_all<T: DeserializeOwned>(

@@ -131,7 +131,7 @@ impl Context {
                 if signals > 1 {
                     std::process::exit(130);
                 }
-                render::talk("stopping; once more to stop at once");
+                render::talk_over("stopping; once more to stop at once");
                 cancel.cancel();
             }
         });

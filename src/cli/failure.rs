@@ -51,6 +51,33 @@ impl Classified for UsageError {
     }
 }
 
+/// A run that was stopped before it had done what it was asked for; the same call may do it later.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct Unfinished {
+    message: String,
+    hint: String,
+}
+
+impl Unfinished {
+    pub(super) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            hint: hint.into(),
+        }
+    }
+
+    pub(super) fn hint(&self) -> &str {
+        &self.hint
+    }
+}
+
+impl Classified for Unfinished {
+    fn class(&self) -> Class {
+        Class::Transient
+    }
+}
+
 /// The class of an error: that of the outermost part that has one.
 pub(super) fn class_of(error: &anyhow::Error) -> Class {
     fn class<E: Classified + Send + Sync + 'static>(
@@ -62,6 +89,7 @@ pub(super) fn class_of(error: &anyhow::Error) -> Class {
         .chain()
         .find_map(|cause| {
             class::<UsageError>(cause)
+                .or_else(|| class::<Unfinished>(cause))
                 .or_else(|| class::<RestoreError>(cause))
                 .or_else(|| class::<StreamError>(cause))
                 .or_else(|| class::<SnapshotError>(cause))

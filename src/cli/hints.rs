@@ -1,9 +1,10 @@
 //! What to try next: the one place that knows the "try:" lines.
 
-use super::failure::UsageError;
+use super::failure::{Unfinished, UsageError};
 use crate::archive::repository::ArchiveError;
 use crate::error::{Class, Classified as _};
 use crate::mysql::error::MysqlError;
+use crate::mysql::primary::PrimaryError;
 use crate::mysql::wire::WireError;
 use crate::restore::RestoreError;
 use crate::restore::plan::PlanError;
@@ -13,6 +14,10 @@ use crate::snapshot::SnapshotError;
 use crate::storage::StorageError;
 use crate::stream::StreamError;
 
+/// Where the log itself is broken.
+const DAMAGED: &str = "quillback status, which shows every problem; what is broken or gone may still be \
+     in a copy of the archive or an older version in the bucket";
+
 /// The hint for an error, by its outermost part that has one.
 pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(hint_of)
@@ -21,6 +26,9 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
 fn hint_of(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(usage) = cause.downcast_ref::<UsageError>() {
         return Some(usage.hint().to_owned());
+    }
+    if let Some(unfinished) = cause.downcast_ref::<Unfinished>() {
+        return Some(unfinished.hint().to_owned());
     }
     if let Some(error) = cause.downcast_ref::<RestoreError>() {
         return of_restore(error);
@@ -41,7 +49,7 @@ fn hint_of(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
         return of_class(error.class());
     }
     if let Some(error) = cause.downcast_ref::<WireError>() {
-        return of_class(error.class());
+        return of_wire(error);
     }
     None
 }
@@ -70,11 +78,7 @@ fn of_restore(error: &RestoreError) -> Option<String> {
         RestoreError::Plan(PlanError::UnknownSnapshot { .. }) => {
             "quillback status --json, which lists the snapshots".to_owned()
         }
-        RestoreError::Damaged { .. } => {
-            "that object from a copy of the archive or an older version in the bucket; else a \
-             target before the damage, or a snapshot behind it (quillback status)"
-                .to_owned()
-        }
+        RestoreError::Damaged { .. } => DAMAGED.to_owned(),
         RestoreError::UnknownBranch(_) => {
             "quillback status, which lists the branches".to_owned()
         }
@@ -136,7 +140,7 @@ fn of_stream(error: &StreamError) -> Option<String> {
     let hint = match error {
         StreamError::Archive(error) => return of_archive(error),
         StreamError::Mysql(error) => return of_class(error.class()),
-        StreamError::Wire(error) => return of_class(error.class()),
+        StreamError::Wire(error) => return of_wire(error),
         StreamError::Fenced { .. } => {
             "nothing, if the other streamer is meant to run; else stop it, then start this one"
         }
@@ -174,16 +178,58 @@ fn of_stream(error: &StreamError) -> Option<String> {
         StreamError::Spool(_) => {
             "--spool-dir with a folder that this user can write and that has room"
         }
-        StreamError::Primary(error) => return of_class(error.class()),
+        StreamError::Primary(PrimaryError::Mysql(error)) => return of_class(error.class()),
+        StreamError::Primary(PrimaryError::NoPrimary { .. }) | StreamError::NoPrimary { .. } => {
+            "again once the cluster has a primary; --server with every member, so that the new one \
+             is found"
+        }
+        StreamError::Primary(PrimaryError::SplitBrain { .. }) => {
+            "SET PERSIST super_read_only = ON on the one that is not the source; or --server with \
+             the servers of one cluster only"
+        }
+        StreamError::Primary(PrimaryError::Ring { .. }) => {
+            "--server with a member of the primary cluster, and a look at the replication channels"
+        }
+        StreamError::Primary(PrimaryError::PrimaryCluster { .. }) => {
+            "again once that server can be reached from here; or --server with a member of the \
+             primary cluster"
+        }
         StreamError::Event { .. } => {
             "another member (--from secondary), and a look at that server's disk and memory"
         }
-        StreamError::Damaged { .. } => {
-            "quillback status, which shows every problem; the object from a copy of the archive or \
-             an older version in the bucket"
+        StreamError::Segment(_) => {
+            "another host: what was compressed did not come back as it was, or could not be made"
         }
+        StreamError::Damaged { .. } => DAMAGED,
         StreamError::NoPrimary { .. } => "again once the cluster has a primary",
-        _ => return None,
+        StreamError::Unsuitable { .. } => {
+            "that setting in the server's my.cnf and a restart of it, or another --server"
+        }
+        StreamError::Stopped | StreamError::Task(_) => {
+            "the same command again: it goes on from what is archived; if it fails again, -vv and a \
+             bug report"
+        }
+    };
+    Some(hint.to_owned())
+}
+
+fn of_wire(error: &WireError) -> Option<String> {
+    let hint = match error {
+        WireError::SemiSync { .. } => {
+            "that statement on every server that may become the primary; or stream without \
+             --semi-sync, which the primary then does not wait for"
+        }
+        WireError::Server { code: 1236, .. } => {
+            "another member (--from secondary), and a look at that server's error log and binlogs"
+        }
+        WireError::Server { code: 1227, .. } => {
+            "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* to that account"
+        }
+        WireError::Malformed { .. } => {
+            "the server's own address, if something stands between; else a bug report with the \
+             server's version"
+        }
+        other => return of_class(other.class()),
     };
     Some(hint.to_owned())
 }
@@ -191,7 +237,7 @@ fn of_stream(error: &StreamError) -> Option<String> {
 fn of_snapshot(error: &SnapshotError) -> Option<String> {
     let hint = match error {
         SnapshotError::Mysql(error) => return of_class(error.class()),
-        SnapshotError::Wire(error) => return of_class(error.class()),
+        SnapshotError::Wire(error) => return of_wire(error),
         SnapshotError::Storage(error) => return of_storage(error),
         SnapshotError::Choose(_) => {
             "again once a secondary has caught up, or --allow-primary if the primary can bear it"
@@ -240,7 +286,8 @@ fn of_storage(error: &StorageError) -> Option<String> {
             "the access rights and the credentials (AWS_ACCESS_KEY_ID, AWS_PROFILE, a role)"
         }
         StorageError::UnconditionalWrites { .. } => {
-            "a store that honours If-None-Match on PUT: AWS S3, MinIO, or a folder"
+            "a store that honours If-None-Match on PUT: AWS S3, MinIO, or a folder; --single-writer \
+             (init, stream) if you see to it yourself that never two streamers run"
         }
         StorageError::Unavailable { .. } => "again later; AWS_ENDPOINT_URL if it is not AWS",
         _ => return None,
@@ -256,5 +303,46 @@ fn of_class(class: Class) -> Option<String> {
         ),
         Class::Transient => Some("again once the server can be reached".to_owned()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint_for(error: impl Into<anyhow::Error>) -> String {
+        hint(&error.into()).expect("a hint")
+    }
+
+    #[test]
+    fn a_refusal_names_the_word_that_lifts_it() {
+        let unfenced = StorageError::UnconditionalWrites {
+            url: "s3://b".to_owned(),
+            evidence: "it was overwritten".to_owned(),
+        };
+        assert!(hint_for(unfenced).contains("--single-writer (init, stream)"));
+        let deaf = WireError::SemiSync {
+            address: "db1:3306".to_owned(),
+            reason: "the plugin is not there".to_owned(),
+        };
+        assert!(hint_for(StreamError::Wire(deaf)).contains("without --semi-sync"));
+        let split = PrimaryError::SplitBrain {
+            servers: Vec::new(),
+        };
+        assert!(hint_for(StreamError::from(split)).contains("super_read_only"));
+        let missing: crate::gtid::GtidSet = "3e11fa47-71ca-11e1-9e33-c80aa9429562:5-9"
+            .parse()
+            .expect("a set");
+        let gap = StreamError::Gap {
+            server: "db1:3306".to_owned(),
+            missing: missing.clone(),
+        };
+        assert!(hint_for(gap).contains(&format!("--accept-gap '{missing:#}'")));
+        let fork = StreamError::Fork {
+            server: "db1:3306".to_owned(),
+            missing: missing.clone(),
+        };
+        assert!(hint_for(fork).contains(&format!("--new-branch '{missing:#}'")));
+        assert!(hint_for(StreamError::Stopped).contains("same command again"));
     }
 }

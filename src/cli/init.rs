@@ -12,6 +12,9 @@ use crate::storage;
 /// The options of `init`.
 #[derive(Debug, Args)]
 pub(super) struct InitArguments {
+    /// Trust that never two streamers write here, on a store that cannot keep them apart.
+    #[arg(long)]
+    single_writer: bool,
     /// Show what would be made, and make nothing.
     #[arg(long)]
     dry_run: bool,
@@ -39,7 +42,13 @@ pub(super) async fn run(context: &Context, arguments: InitArguments) -> anyhow::
         }
         return Ok(Done::Fine);
     }
-    storage::probe_conditional_writes(&*store).await?;
+    if arguments.single_writer {
+        context.talk(
+            "warning: --single-writer: the store is not probed, and each stream needs the flag too",
+        );
+    } else {
+        storage::probe_conditional_writes(&*store).await?;
+    }
     let repository = Repository::init(store, context.clock.now()).await?;
     let identity = repository.identity();
     if context.json {

@@ -30,6 +30,15 @@ pub(super) fn talk(text: &str) {
     write(&mut std::io::stderr().lock(), &format!("{text}\n"));
 }
 
+/// The same over a line of progress that a terminal may show.
+pub(super) fn talk_over(text: &str) {
+    let over = match std::io::stderr().is_terminal() {
+        true => "\r\x1b[K",
+        false => "",
+    };
+    talk(&format!("{over}{text}"));
+}
+
 /// A reader that went away (`| head`) is no failure of ours.
 fn write(to: &mut impl std::io::Write, text: &str) {
     let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
@@ -113,19 +122,28 @@ pub(super) fn phases(phases: &[Phase]) -> String {
     out
 }
 
-/// One line on a terminal that is written over again.
+/// How often progress is told where there is no terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// One line on a terminal that is written over again; elsewhere a line now and then.
 #[derive(Debug)]
 pub(super) struct Progress {
     shown: bool,
+    lines: bool,
     state: Mutex<Option<Instant>>,
+    told: Mutex<Instant>,
 }
 
 impl Progress {
     /// Progress as the user wants it.
     pub(super) fn new(mode: ProgressMode, quiet: bool) -> Self {
+        let wanted = mode == ProgressMode::Auto && !quiet;
+        let terminal = std::io::stderr().is_terminal();
         Self {
-            shown: mode == ProgressMode::Auto && !quiet && std::io::stderr().is_terminal(),
+            shown: wanted && terminal,
+            lines: wanted && !terminal,
             state: Mutex::new(None),
+            told: Mutex::new(Instant::now()),
         }
     }
 
@@ -141,10 +159,26 @@ impl Progress {
         let due = last.is_none_or(|last| last.elapsed() > Duration::from_millis(200));
         if due {
             *last = Some(Instant::now());
+            // Without wrapping: a line that is too long would not be written over.
             write(
                 &mut std::io::stderr().lock(),
-                &format!("\r\x1b[K  {}", line()),
+                &format!("\r\x1b[K\x1b[?7l  {}\x1b[?7h", line()),
             );
+        }
+    }
+
+    /// Where there is no terminal: tells a line if a minute has passed since the last one.
+    pub(super) fn each_minute(&self, line: impl FnOnce() -> String) {
+        if !self.lines {
+            return;
+        }
+        let mut told = self
+            .told
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if told.elapsed() >= LINE_INTERVAL {
+            *told = Instant::now();
+            talk(&line());
         }
     }
 

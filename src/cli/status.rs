@@ -16,11 +16,16 @@ use crate::archive::identity::Branch;
 use crate::archive::layout::{BranchNumber, Epoch, SnapshotId};
 use crate::archive::manifest::Manifest;
 use crate::archive::repository::Repository;
-use crate::error::Class;
+use crate::error::{Class, with_causes};
 use crate::gtid::GtidSet;
 use crate::mysql::discover::{discover, login_for};
 use crate::mysql::facts::ServerFacts;
+use crate::mysql::purge::{Headroom, PurgeFacts};
 use crate::mysql::session::Session;
+use crate::stream::health::ArchiveFacts;
+
+/// Less than this part of the full time is too little while something waits.
+const SMALL_HEADROOM: f64 = 0.2;
 
 /// The options of `status`.
 #[derive(Debug, Args)]
@@ -62,6 +67,13 @@ struct StatusReport {
     /// What the primary has and the archive lacks, where a server was named.
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<ServerLine>,
+    /// For how many seconds, at least, the primary keeps what the archive lacks; null if it purges
+    /// nothing for its age; not there if it could not be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_purge_headroom_seconds: Option<Option<f64>>,
+    /// Up to which moment everything is archived.
+    #[serde(skip)]
+    archived_to: Option<DateTime<Utc>>,
     warnings: Vec<String>,
     exit_code: u8,
 }
@@ -171,6 +183,11 @@ async fn load(
     for snapshot in snapshots.iter().filter(|snapshot| snapshot.of_this_branch) {
         gtid_set.extend_from(&snapshot.gtid_executed);
     }
+    let newest = manifests
+        .iter()
+        .rev()
+        .find(|m| history.admits(&m.gtid_executed, m.started));
+    let archived_to = history.complete_to().max(newest.map(|m| m.started));
     Ok(StatusReport {
         archive: repository.storage().url(),
         restorable: !snapshots.is_empty(),
@@ -192,6 +209,8 @@ async fn load(
         snapshots,
         problems: history.problems,
         server: None,
+        source_purge_headroom_seconds: None,
+        archived_to,
         warnings,
         exit_code: 0,
     })
@@ -246,20 +265,46 @@ async fn compare_with_server(context: &Context, report: &mut StatusReport) {
         let url = login_for(&address, &servers[0], &servers);
         let mut session = Session::connect(&url).await?;
         let facts = ServerFacts::load(&mut session).await?;
+        let purge = PurgeFacts::load(&mut session).await;
         session.close().await;
-        anyhow::Ok((address.to_string(), facts.gtid_executed))
+        anyhow::Ok((address.to_string(), facts.gtid_executed, purge))
     };
-    match asked.await {
-        Ok((server, executed)) => {
-            report.server = Some(ServerLine {
-                server,
-                not_archived: executed.subtract(&report.gtid_set),
-            });
+    let (server, executed, purge) = match asked.await {
+        Ok(answer) => answer,
+        Err(error) => {
+            let warning = format!("no server could be asked: {error:#}");
+            report.warnings.push(warning);
+            return;
         }
-        Err(error) => report
-            .warnings
-            .push(format!("no server could be asked: {error:#}")),
+    };
+    let not_archived = executed.subtract(&report.gtid_set);
+    match purge {
+        Ok(purge) => report.compare_with_purge(&server, &purge, !not_archived.is_empty()),
+        Err(error) => report.warnings.push(format!(
+            "{server} does not tell when it purges its binlog: {}",
+            with_causes(&error)
+        )),
     }
+    report.server = Some(ServerLine {
+        server,
+        not_archived,
+    });
+}
+
+/// What the metrics of a stream tell of its archive.
+pub(super) async fn archive_facts(
+    repository: &Repository,
+    now: DateTime<Utc>,
+) -> anyhow::Result<ArchiveFacts> {
+    let report = load(repository, now, Duration::MAX).await?;
+    let is_gap = |problem: &&Problem| matches!(problem, Problem::Gap { .. });
+    Ok(ArchiveFacts {
+        restorable_from: report.restorable_from,
+        connected: report.snapshots.iter().any(|snapshot| snapshot.connected),
+        last_snapshot: report.snapshots.last().map(|snapshot| snapshot.finished),
+        gaps: report.problems.iter().filter(is_gap).count() as u64,
+        accepted_gaps: report.accepted_gaps.len() as u64,
+    })
 }
 
 impl BranchLine {
@@ -282,6 +327,26 @@ impl BranchLine {
 }
 
 impl StatusReport {
+    /// Notes how long the source keeps what is not archived; without an archive nothing is.
+    fn compare_with_purge(&mut self, server: &str, purge: &PurgeFacts, waiting: bool) {
+        if self.archived_to.is_none() {
+            return;
+        }
+        let headroom = purge.headroom(purge.time, self.archived_to, waiting);
+        self.source_purge_headroom_seconds = Some(match headroom {
+            Headroom::Unlimited => None,
+            Headroom::AtLeast(_) => Some(headroom.seconds()),
+        });
+        let full = purge.expire_seconds.map_or(f64::INFINITY, |s| s as f64);
+        if waiting && headroom.seconds() < full * SMALL_HEADROOM {
+            self.warnings.push(format!(
+                "{server} may purge in {} what is not archived: is quillback stream running? \
+                 SET PERSIST binlog_expire_logs_seconds to more until it has caught up",
+                render::span(headroom.seconds())
+            ));
+        }
+    }
+
     fn class(&self) -> Option<Class> {
         let is_unreadable = |p: &Problem| matches!(p, Problem::Unreadable { .. });
         if self.problems.iter().any(is_unreadable) {
@@ -349,6 +414,15 @@ impl StatusReport {
                     server.server, server.not_archived
                 )
             });
+        }
+        match self.source_purge_headroom_seconds {
+            Some(Some(seconds)) => lines.push(format!(
+                "purge      the server keeps what is not archived for at least {}",
+                render::span(seconds)
+            )),
+            Some(None) => lines
+                .push("purge      the server purges nothing of its binlog for its age".to_owned()),
+            None => {}
         }
         if !self.gtid_set.is_empty() {
             lines.push(format!("gtid set   {:#}", self.gtid_set));

@@ -1,5 +1,8 @@
 //! `quillback stream`: follow the binlog into the archive.
 
+mod outside;
+mod tell;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,16 +12,20 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::context::Context;
-use super::failure::{Done, UsageError};
+use super::failure::{Done, Unfinished, UsageError};
 use super::render;
 use super::sizes::parse_bytes;
 use super::times::parse_span;
 use crate::gtid::GtidSet;
 use crate::observe::fail_point::{FailPoint, FailPoints};
 use crate::storage;
+use crate::stream::health::Health;
 use crate::stream::{
-    self, FollowFrom, SemiSync, SpoolOptions, StreamEvent, StreamOptions, StreamPlan,
+    self, FollowFrom, SemiSync, SpoolOptions, StreamEnd, StreamEvent, StreamOptions, StreamPlan,
+    StreamReport,
 };
+use outside::Outside;
+use tell::Teller;
 
 /// The options of `stream`.
 #[derive(Debug, Args)]
@@ -71,6 +78,10 @@ pub(super) struct StreamArguments {
     /// How many blocks of a segment are packed at the same time.
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=64), default_value_t = 2, value_name = "N")]
     zstd_threads: u8,
+    /// Answer /metrics, /livez and /readyz over HTTP at this address; anybody who reaches it may
+    /// ask.
+    #[arg(long, env = "QUILLBACK_METRICS_LISTEN", value_name = "HOST:PORT")]
+    metrics_listen: Option<String>,
     /// Show what would be followed from where, and change nothing.
     #[arg(long)]
     dry_run: bool,
@@ -207,9 +218,18 @@ fn fail_points() -> anyhow::Result<FailPoints> {
 
 pub(super) async fn run(context: &Context, arguments: StreamArguments) -> anyhow::Result<Done> {
     let servers = context.servers()?;
-    let repository = context.repository().await?;
     let options = arguments.options()?;
-    if arguments.dry_run {
+    let health = Arc::new(Health::new(Arc::clone(&context.clock)));
+    // An address that cannot be had is told before anything is begun.
+    let outside = match arguments.dry_run {
+        true => None,
+        false => {
+            let listen = arguments.metrics_listen.as_deref();
+            Some(Outside::open(context, listen, &health).await?)
+        }
+    };
+    let repository = context.repository().await?;
+    let Some(mut outside) = outside else {
         let plan = stream::plan(&repository, servers, &options, &*context.clock).await?;
         if context.json {
             render::data(&json!({ "plan": plan }));
@@ -217,7 +237,7 @@ pub(super) async fn run(context: &Context, arguments: StreamArguments) -> anyhow
             render::say(&plan_text(&plan, &repository.storage().url()));
         }
         return Ok(Done::Fine);
-    }
+    };
     if arguments.single_writer {
         context.talk(
             "warning: --single-writer: nothing keeps a second streamer out of this archive but you",
@@ -226,39 +246,50 @@ pub(super) async fn run(context: &Context, arguments: StreamArguments) -> anyhow
         storage::probe_conditional_writes(&**repository.storage()).await?;
     }
     let cancel = context.cancel_on_signal()?;
-    let progress = Arc::new(context.progress());
+    outside.watch(context, &repository, &cancel);
+    let teller = Arc::new(Teller::new(context, Arc::clone(&health)));
     let observer: stream::Observer = {
-        let (json, quiet) = (context.json, context.quiet);
-        let progress = Arc::clone(&progress);
-        Arc::new(move |event| {
-            if matches!(event, StreamEvent::Alive) {
-                return;
-            }
-            if json {
-                render::data(&event);
-            }
-            tell(&event, quiet, &progress);
+        let (teller, manager) = (Arc::clone(&teller), outside.manager());
+        Arc::new(move |event: StreamEvent| {
+            health.observe(&event);
+            manager.hear(&event);
+            teller.tell(&event);
         })
     };
     let clock = Arc::clone(&context.clock);
     let outcome = stream::run(repository, servers, options, clock, observer, cancel).await;
-    progress.clear();
+    teller.finish();
+    outside.stop().await;
     let report = outcome?;
     if context.json {
         render::data(&json!({ "event": "done", "report": report }));
     } else {
-        let to = report.complete_to.map_or_else(String::new, |to| {
-            format!(", complete to {}", crate::clock::rfc3339(to))
-        });
-        render::say(&format!(
-            "archived {} in {} ({} of binlog, {} stored){to}",
-            render::plural(report.transactions, "transaction"),
-            render::plural(report.segments, "segment"),
-            render::bytes(report.raw_bytes),
-            render::bytes(report.stored_bytes),
-        ));
+        render::say(&report_text(&report));
+    }
+    if arguments.once && report.ended != StreamEnd::CaughtUp {
+        return Err(Unfinished::new(
+            "stopped before all was archived that the source had when the run began",
+            "stream --once again, which goes on from here",
+        )
+        .into());
     }
     Ok(Done::Fine)
+}
+
+fn report_text(report: &StreamReport) -> String {
+    if report.ended == StreamEnd::Unclaimed {
+        return "stopped before it had the archive: nothing was archived or changed".to_owned();
+    }
+    let to = report.complete_to.map_or_else(String::new, |to| {
+        format!(", complete to {}", crate::clock::rfc3339(to))
+    });
+    format!(
+        "archived {} in {} ({} of binlog, {} stored){to}",
+        render::plural(report.transactions, "transaction"),
+        render::plural(report.segments, "segment"),
+        render::bytes(report.raw_bytes),
+        render::bytes(report.stored_bytes),
+    )
 }
 
 fn plan_text(plan: &StreamPlan, archive: &str) -> String {
@@ -279,104 +310,6 @@ fn plan_text(plan: &StreamPlan, archive: &str) -> String {
         ));
     }
     text
-}
-
-fn tell(event: &StreamEvent, quiet: bool, progress: &render::Progress) {
-    let text = match event {
-        StreamEvent::Warning { message } => {
-            progress.clear();
-            render::talk(&format!("warning: {message}"));
-            return;
-        }
-        _ if quiet => return,
-        StreamEvent::Claimed {
-            epoch,
-            start,
-            accepted_gap,
-            ..
-        } => {
-            let lost = match accepted_gap.is_empty() {
-                true => String::new(),
-                false => format!("; recorded as lost: {accepted_gap:#}"),
-            };
-            format!("epoch {epoch} is ours, going on from {start:#}{lost}")
-        }
-        StreamEvent::Standby {
-            epoch,
-            host,
-            process,
-        } => format!("standing by: process {process} on {host} has the archive (epoch {epoch})"),
-        StreamEvent::Recovered {
-            folder,
-            transactions,
-            complete,
-        } => format!(
-            "archived {} that an earlier run had left in {}{}",
-            render::plural(*transactions, "transaction"),
-            folder.display(),
-            if *complete {
-                ""
-            } else {
-                "; what does not go on from the archive's end stays there"
-            }
-        ),
-        StreamEvent::StoreFailing {
-            reason,
-            retry_seconds,
-            waiting,
-            spooled_bytes,
-        } => format!(
-            "the store fails: {reason}; {} wait, {} of them on disk; trying again in {}",
-            render::plural(*waiting as u64, "segment"),
-            render::bytes(*spooled_bytes),
-            render::span(*retry_seconds)
-        ),
-        StreamEvent::Compacted {
-            replaced,
-            made,
-            segments,
-        } => format!(
-            "compacted {} into {made}; the log has {segments}",
-            render::plural(*replaced, "segment"),
-        ),
-        StreamEvent::Alive | StreamEvent::Spooled { .. } | StreamEvent::PurgeHeadroom { .. } => {
-            return;
-        }
-        StreamEvent::Following {
-            server, version, ..
-        } => format!("following {server} (MySQL {version})"),
-        StreamEvent::Interrupted {
-            reason,
-            retry_seconds,
-        } => format!(
-            "interrupted: {reason}; trying again in {}",
-            render::span(*retry_seconds)
-        ),
-        StreamEvent::Segment {
-            transactions,
-            stored_bytes,
-            lag_seconds,
-            complete_to,
-            ..
-        } => {
-            progress.update(|| {
-                let lag = lag_seconds.map_or_else(String::new, |lag| {
-                    format!(", {} behind its commit", render::span(lag))
-                });
-                let to = complete_to.map_or_else(String::new, |to| {
-                    format!(", complete to {}", render::moment(to))
-                });
-                format!(
-                    "{} in {}{lag}{to}",
-                    render::plural(*transactions, "transaction"),
-                    render::bytes(*stored_bytes)
-                )
-            });
-            return;
-        }
-    };
-    progress.clear();
-    render::talk(&text);
 }
 
 /// This host's name, for the claim; a person reads it, nothing depends on it.

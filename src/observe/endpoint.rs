@@ -22,8 +22,8 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::exposition;
-
+/// The content type of [`Probes::metrics`].
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Askers that are answered at the same time; the others wait.
 const CONNECTIONS: usize = 16;
 /// How long a request may take to come.
@@ -35,7 +35,7 @@ const REQUEST_BYTES: usize = 8 << 10;
 
 /// Who answers.
 pub trait Probes: Send + Sync + 'static {
-    /// The page of `/metrics`, in the text format of [`exposition`].
+    /// The page of `/metrics`, in the text format of OpenMetrics 1.0.
     fn metrics(&self) -> String;
 
     /// Whether the run goes on; else why not. Asked by `/livez`.
@@ -159,7 +159,7 @@ fn answer<B>(request: &Request<B>, probes: &dyn Probes) -> Response<Full<Bytes>>
     };
     let (status, text) = match request.uri().path() {
         "/metrics" => {
-            let kind = HeaderValue::from_static(exposition::CONTENT_TYPE);
+            let kind = HeaderValue::from_static(OPEN_METRICS);
             return respond(StatusCode::OK, kind, probes.metrics());
         }
         "/livez" => word(probes.live()),

@@ -1,7 +1,6 @@
 //! What a run tells about itself: phases, metrics, probes, the service manager, fail points.
 
 pub mod endpoint;
-pub mod exposition;
 pub mod fail_point;
 pub mod phase;
 pub mod service;

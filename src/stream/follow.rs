@@ -414,13 +414,13 @@ impl Follower {
             checked = checked => checked?,
             () = self.cancel.cancelled() => return Ok(Ended::Cancelled),
         }
-        let history = source.history().await?;
+        let history = beating(&self.observer, source.history()).await?;
         // What it has sent and not committed it sends again; asked to leave out what it does not
         // know, it would refuse.
         let again = have.subtract(&history.executed);
         let mut witness = Witness::new(&info.name, self.cutter.latest(), &history.purged, again);
         let asked = have.subtract(&witness.asks_for());
-        let mut dump = source.dump(wish, &asked).await?;
+        let mut dump = beating(&self.observer, source.dump(wish, &asked)).await?;
         witness.expect(dump.checksum());
         self.witness = Some(witness);
         self.options.fail_points.pass(FailPoint::Following);

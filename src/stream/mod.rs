@@ -13,6 +13,7 @@ pub mod compact;
 pub mod cutter;
 mod error;
 pub mod follow;
+pub mod health;
 mod horizon;
 mod housekeeping;
 mod journal;

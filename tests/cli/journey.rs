@@ -123,6 +123,7 @@ async fn walk(shell: &Shell, archive: &str, source: &Server, target: &Server) ->
              snapshots 1, the newest <span> ago (<snapshot>, 2 rows, <size>)\n\
              log 3 transactions in <segments>, <size>, epoch 2\n\
              server <source>: everything is archived\n\
+             purge the server keeps what is not archived for at least 30d 00h\n\
              gtid set <source uuid>:1-6"
         ),
         "",

@@ -9,6 +9,7 @@ mod fail_points;
 mod failover;
 mod failovers;
 mod giant;
+mod observed;
 mod outage;
 mod place;
 mod promotion;
