@@ -19,6 +19,7 @@ mod journal;
 mod liveness;
 mod monitor;
 mod options;
+mod pauses;
 mod purge;
 mod recover;
 mod report;

@@ -137,6 +137,7 @@ pub(super) async fn beating<T>(observer: &Observer, work: impl Future<Output = T
     tokio::pin!(work);
     loop {
         tokio::select! {
+            biased;
             done = &mut work => return done,
             _ = beats.tick() => observer(StreamEvent::Alive),
         }

@@ -11,7 +11,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
@@ -19,19 +18,21 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::error::StreamError;
+use super::pauses::{LONGEST_PAUSE, pauses};
 use super::spool::Spool;
 use crate::archive::hash::Sha256;
 use crate::archive::layout::{Epoch, SegmentName};
 use crate::archive::repository::{ArchiveError, Repository};
 use crate::archive::segment::{Draft, EncodedSegment, PackedBlock, SegmentError, SegmentIndex};
+use crate::archive::work::beside;
 use crate::clock::Clock;
 use crate::error::{Classified as _, with_causes};
 use crate::gtid::GtidSet;
 use crate::observe::fail_point::{FailPoint, FailPoints};
 use crate::storage::StorageError;
 
-/// The longest pause between two tries.
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// The first pause between two tries.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// A smaller draft is packed where it is: a thread would cost more than the work.
 const SMALL: usize = 128 << 10;
 /// Segments that may wait in memory behind the one that is on its way.
@@ -87,6 +88,7 @@ pub(super) struct ShipOptions {
     pub(super) gap: GtidSet,
     pub(super) level: i32,
     pub(super) fail_points: FailPoints,
+    pub(super) jitter_seed: Option<u64>,
 }
 
 /// The sender's side.
@@ -111,7 +113,7 @@ impl Shipper {
         let (sealed, waiting) = mpsc::channel(1);
         let (tell, notes) = mpsc::unbounded_channel();
         let fail_points = options.fail_points.clone();
-        let epoch = options.epoch;
+        let (epoch, jitter_seed) = (options.epoch, options.jitter_seed);
         let packer = Packer {
             options,
             clock: Arc::clone(&clock),
@@ -127,6 +129,7 @@ impl Shipper {
             queue: VecDeque::new(),
             failing: false,
             spool_full: false,
+            jitter_seed,
         };
         Self {
             parcels: Some(parcels),
@@ -280,7 +283,7 @@ impl Packer {
         let (level, written) = (self.options.level, self.clock.now());
         let complete_to = parcel.complete_to;
         let encoded = if blocks || draft.raw_bytes() > SMALL {
-            tokio::task::spawn_blocking(move || draft.encode(level, complete_to, written)).await??
+            beside(move || draft.encode(level, complete_to, written)).await??
         } else {
             draft.encode(level, complete_to, written)?
         };
@@ -304,6 +307,7 @@ struct Uploader {
     failing: bool,
     /// Whether the spool had no room for the last one.
     spool_full: bool,
+    jitter_seed: Option<u64>,
 }
 
 type Putting = JoinHandle<Result<(), StreamError>>;
@@ -314,7 +318,7 @@ impl Uploader {
         mut incoming: mpsc::Receiver<Sealed>,
     ) -> Result<Option<Spool>, StreamError> {
         let mut putting: Option<Putting> = None;
-        let mut pauses = pauses();
+        let mut next_pauses = pauses(FIRST_PAUSE, self.jitter_seed);
         let mut open = true;
         loop {
             if putting.is_none() && !self.queue.is_empty() {
@@ -337,7 +341,7 @@ impl Uploader {
                     putting = None;
                     match done {
                         Ok(()) => {
-                            pauses = self::pauses();
+                            next_pauses = pauses(FIRST_PAUSE, self.jitter_seed);
                             self.failing = false;
                             self.settle_front()?;
                         }
@@ -347,7 +351,7 @@ impl Uploader {
                             if self.cancel.is_cancelled() {
                                 return Err(self.give_up(error));
                             }
-                            let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
+                            let pause = next_pauses.next().unwrap_or(LONGEST_PAUSE);
                             self.say_failing(&error, pause);
                             putting = Some(self.put_front(Some(pause))?);
                         }
@@ -498,15 +502,6 @@ async fn finished(putting: &mut Option<Putting>) -> Result<(), StreamError> {
         Some(task) => task.await?,
         None => std::future::pending().await,
     }
-}
-
-fn pauses() -> ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_jitter()
-        .with_min_delay(Duration::from_millis(200))
-        .with_max_delay(LONGEST_PAUSE)
-        .without_max_times()
-        .build()
 }
 
 /// One try.
