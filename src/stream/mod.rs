@@ -24,6 +24,8 @@ mod purge;
 mod recover;
 mod report;
 mod ship;
+#[cfg(test)]
+mod simulation;
 mod source;
 pub mod spool;
 mod start;
