@@ -98,6 +98,8 @@ pub(super) struct Shipper {
     notes: mpsc::UnboundedReceiver<Note>,
     packer: Option<JoinHandle<Result<(), StreamError>>>,
     uploader: Option<JoinHandle<Result<Option<Spool>, StreamError>>>,
+    /// How the packer ended.
+    packed: Result<(), StreamError>,
 }
 
 impl Shipper {
@@ -136,6 +138,7 @@ impl Shipper {
             notes,
             packer: Some(tokio::spawn(packer.run(incoming, sealed))),
             uploader: Some(tokio::spawn(uploader.run(waiting))),
+            packed: Ok(()),
         }
     }
 
@@ -148,7 +151,7 @@ impl Shipper {
 
     /// Where parcels go in, to wait for room beside the notes.
     pub(super) fn inlet(&self) -> Inlet {
-        Inlet(self.parcels.clone())
+        Inlet(self.parcels.as_ref().map(mpsc::Sender::downgrade))
     }
 
     /// Whether the tasks have ended and were joined.
@@ -182,20 +185,22 @@ impl Shipper {
         self.join().await.map(|_| None)
     }
 
-    /// Waits for the tasks and gives the spool back.
+    /// Waits for the tasks and gives the spool back. Dropping the future loses nothing.
     pub(super) async fn join(&mut self) -> Result<Option<Spool>, StreamError> {
         self.close();
-        let packed = match self.packer.take() {
-            Some(packer) => packer.await?,
-            None => Ok(()),
+        if let Some(packer) = &mut self.packer {
+            let packed = packer.await;
+            self.packer = None;
+            self.packed = packed.map_err(StreamError::from).flatten();
+        }
+        let uploaded = match &mut self.uploader {
+            Some(uploader) => uploader.await,
+            None => return Ok(None),
         };
-        let spool = match self.uploader.take() {
-            Some(uploader) => uploader.await?,
-            None => Ok(None),
-        };
+        self.uploader = None;
         // If the uploader failed, that is why the packer could not go on.
-        let spool = spool?;
-        packed?;
+        let spool = uploaded??;
+        std::mem::replace(&mut self.packed, Ok(()))?;
         Ok(spool)
     }
 }
@@ -211,14 +216,14 @@ impl Drop for Shipper {
     }
 }
 
-/// The shipper's opening. While one is held the shipper does not end.
+/// The shipper's opening, which does not keep it open.
 #[derive(Debug)]
-pub(super) struct Inlet(Option<mpsc::Sender<Parcel>>);
+pub(super) struct Inlet(Option<mpsc::WeakSender<Parcel>>);
 
 impl Inlet {
     /// Waits until a parcel can be sent; for ever if the tasks have ended.
     pub(super) async fn room(&self) {
-        let room = match &self.0 {
+        let room = match self.0.as_ref().and_then(mpsc::WeakSender::upgrade) {
             Some(parcels) => parcels.reserve().await.is_ok(),
             None => false,
         };

@@ -19,6 +19,9 @@ use crate::storage::{MemoryStorage, Storage};
 /// After the last fault everything must be in the archive in so long.
 const CONVERGES: Duration = Duration::from_secs(420);
 
+/// A history that takes longer hangs.
+const LONGEST: Duration = Duration::from_secs(2_000);
+
 /// What a history was.
 #[derive(Debug)]
 pub(super) struct Outcome {
@@ -37,8 +40,10 @@ pub(super) fn run(seed: u64) -> Outcome {
         .expect("a runtime");
     runtime.block_on(async {
         let mut history = History::begin(seed).await;
-        history.live().await;
         let world = Arc::clone(&history.world);
+        if tokio::time::timeout(LONGEST, history.live()).await.is_err() {
+            world.fail("the history does not come to its end");
+        }
         let cluster = history.model.network.cluster();
         Outcome {
             failure: world.failure(),

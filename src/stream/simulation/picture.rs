@@ -1,12 +1,13 @@
 //! What a reader finds in the archive: every byte of the newest history.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use crate::archive::history::Member;
 use crate::archive::layout::BranchNumber;
 use crate::archive::repository::{ArchiveError, Repository};
 use crate::archive::segment::Segment;
+use crate::clock::from_micros;
 use crate::gtid::{Gtid, GtidSet};
 use crate::mysql::binlog::{GtidEvent, RawEvent};
 
@@ -16,6 +17,8 @@ pub(super) struct Read {
     pub(super) source: Uuid,
     pub(super) gtid: Gtid,
     pub(super) bytes: Vec<u8>,
+    /// When it was committed on that source, in microseconds.
+    time: u64,
 }
 
 /// A history of the archive.
@@ -28,7 +31,8 @@ pub(super) struct Picture {
     pub(super) transactions: Vec<Read>,
     pub(super) accepted: GtidSet,
     pub(super) lost: GtidSet,
-    pub(super) complete_to: Option<DateTime<Utc>>,
+    /// Up to which moment the segments so far say that nothing is missing behind them.
+    claim: Option<DateTime<Utc>>,
 }
 
 impl Picture {
@@ -43,7 +47,7 @@ impl Picture {
             transactions: Vec::new(),
             accepted: history.accepted(),
             lost: history.lost.clone(),
-            complete_to: history.complete_to(),
+            claim: None,
         };
         if !picture.problems.is_empty() {
             return Ok(picture);
@@ -74,10 +78,15 @@ impl Picture {
         let mut events = segment.events().map_err(|error| error.to_string())?;
         let mut number = 0;
         let mut given = GtidSet::new();
+        let claim = self.claim;
+        let mut late = None;
         let mut complete = |read: Option<Read>, all: &mut Vec<Read>| {
             if let Some(read) = read {
                 given.insert(&read.gtid);
                 if member.gives(&read.gtid) {
+                    if claim.is_some_and(|claim| from_micros(read.time) <= Some(claim)) {
+                        late.get_or_insert_with(|| read.gtid.clone());
+                    }
                     all.push(read);
                 }
             }
@@ -93,10 +102,12 @@ impl Picture {
             if event.kind().is_gtid() {
                 complete(open.take(), &mut self.transactions);
                 let first = GtidEvent::parse(&event, index.checksum);
+                let first = first.map_err(|error| error.to_string())?;
                 *open = Some(Read {
                     source,
-                    gtid: first.map_err(|error| error.to_string())?.gtid,
+                    gtid: first.gtid,
                     bytes: bytes.to_vec(),
+                    time: first.immediate_commit_micros,
                 });
             } else {
                 let open = open.as_mut().ok_or("an event outside of a transaction")?;
@@ -112,6 +123,13 @@ impl Picture {
                 index.added
             ));
         }
+        if let Some(gtid) = late {
+            return Err(format!(
+                "{gtid} was committed before {claim:?}, up to which nothing was missing without it"
+            ));
+        }
+        let before_last = member.last_commit.map(|t| t - TimeDelta::microseconds(1));
+        self.claim = claim.max(member.complete_to).max(before_last);
         Ok(())
     }
 
