@@ -262,6 +262,80 @@ pub async fn gtid_executed(session: &mut Session) -> Result<GtidSet, MysqlError>
         .map_err(|_| MysqlError::protocol("gtid_executed is malformed").at(session.address()))
 }
 
+/// `gtid_purged` alone.
+///
+/// # Errors
+///
+/// What the question fails with.
+pub async fn gtid_purged(session: &mut Session) -> Result<GtidSet, MysqlError> {
+    let text: String = session.query_one("SELECT @@GLOBAL.gtid_purged").await?;
+    text.parse()
+        .map_err(|_| MysqlError::protocol("gtid_purged is malformed").at(session.address()))
+}
+
+const ER_TABLEACCESS_DENIED: u16 = 1142;
+
+/// Transactions of a server that have a GTID and are not in `gtid_executed`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// Being executed or committed: with semi-synchronous replication and `AFTER_SYNC`, one that
+    /// was sent already and waits for its acknowledgement is among them.
+    pub owned: GtidSet,
+    /// Received from another server and not applied.
+    pub queued: GtidSet,
+}
+
+/// Asks which transactions are on their way into `gtid_executed`. Whoever asks for that
+/// afterwards finds each of them in one of the two. Without SELECT on
+/// `performance_schema.replication_connection_status` nothing is known to be queued.
+///
+/// # Errors
+///
+/// What the question fails with.
+pub async fn pending(session: &mut Session) -> Result<Pending, MysqlError> {
+    let received: Result<Vec<String>, _> = session
+        .query(
+            "SELECT RECEIVED_TRANSACTION_SET \
+             FROM performance_schema.replication_connection_status",
+        )
+        .await;
+    let received = match received {
+        Err(error) if error.code() == Some(ER_TABLEACCESS_DENIED) => Vec::new(),
+        received => received?,
+    };
+    let (owned, executed): (String, String) = session
+        .query_one("SELECT @@GLOBAL.gtid_owned, @@GLOBAL.gtid_executed")
+        .await?;
+    let bad = |what: &str, session: &Session| {
+        MysqlError::protocol(format!("{what} is malformed")).at(session.address())
+    };
+    let owned = parse_owned(&owned).ok_or_else(|| bad("gtid_owned", session))?;
+    let executed: GtidSet = executed
+        .parse()
+        .map_err(|_| bad("gtid_executed", session))?;
+    let mut queued = GtidSet::new();
+    for received in received {
+        let received: GtidSet = received
+            .parse()
+            .map_err(|_| bad("RECEIVED_TRANSACTION_SET", session))?;
+        queued.extend_from(&received);
+    }
+    Ok(Pending {
+        queued: queued.subtract(&executed),
+        owned,
+    })
+}
+
+/// `gtid_owned` is a GTID set with `#` and the owner's thread behind each number.
+fn parse_owned(text: &str) -> Option<GtidSet> {
+    let mut parts = text.split('#');
+    let mut set = parts.next()?.to_owned();
+    for part in parts {
+        set.push_str(part.trim_start_matches(|c: char| c.is_ascii_digit()));
+    }
+    set.parse().ok()
+}
+
 /// Every schema that is not the server's own, in the order of their names.
 ///
 /// # Errors
@@ -309,5 +383,28 @@ impl Variables {
         self.0
             .get(name)
             .map_or(default, |value| matches!(value.as_str(), "ON" | "1"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owners_of_gtids_are_left_out() {
+        const A: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+        const B: &str = "4e11fa47-71ca-11e1-9e33-c80aa9429562";
+        for (text, set) in [
+            (String::new(), String::new()),
+            (format!("{A}:5#12"), format!("{A}:5")),
+            (
+                format!("{A}:5#12:7#13#14,\n{B}:tag:1#9"),
+                format!("{A}:5:7,{B}:tag:1"),
+            ),
+        ] {
+            let set: GtidSet = set.parse().expect("a set");
+            assert_eq!(parse_owned(&text), Some(set), "{text}");
+        }
+        assert_eq!(parse_owned("x#1"), None);
     }
 }

@@ -113,7 +113,13 @@ pub async fn run_from(
         observer: &observer,
         cancel: &cancel,
     };
-    let Some(begun) = beating(&observer, begin(&environment, upstream, replica_uuid)).await? else {
+    let beginning = beating(&observer, begin(&environment, upstream, replica_uuid));
+    let begun = tokio::select! {
+        biased;
+        begun = beginning => begun?,
+        () = cancel.cancelled() => None,
+    };
+    let Some(begun) = begun else {
         return Ok(StreamReport::default());
     };
     let Begun {
@@ -142,6 +148,7 @@ pub async fn run_from(
         continues: claimed.continues,
         gap: accepted_gap,
         level: options.level,
+        segment_bytes: options.segment_bytes,
         fail_points: options.fail_points.clone(),
         jitter_seed: options.jitter_seed,
     };
@@ -297,11 +304,12 @@ impl Follower {
             if !self.pause(wait).await? {
                 return Ok(StreamEnd::Stopped);
             }
-            next = beating(
-                &self.observer,
-                next_source(upstream, &received, &*self.clock),
-            )
-            .await;
+            let finding = next_source(upstream, &received, &*self.clock);
+            next = tokio::select! {
+                biased;
+                found = beating(&self.observer, finding) => found,
+                () = self.cancel.cancelled() => return Ok(StreamEnd::Stopped),
+            };
         }
     }
 
@@ -334,8 +342,11 @@ impl Follower {
             replica_uuid: self.replica_uuid,
             semi_sync: self.options.semi_sync != SemiSync::Off,
         };
-        let (_, purged) = source.history().await?;
-        let mut witness = Witness::new(&info.name, self.cutter.latest(), &purged);
+        let history = source.history().await?;
+        // What it has sent and not committed it sends again; asked to leave out what it does not
+        // know, it would refuse.
+        let again = have.subtract(&history.executed);
+        let mut witness = Witness::new(&info.name, self.cutter.latest(), &history.purged, again);
         let asked = have.subtract(&witness.asks_for());
         let mut dump = source.dump(wish, &asked).await?;
         witness.expect(dump.checksum());

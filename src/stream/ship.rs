@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +37,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const SMALL: usize = 128 << 10;
 /// Segments that may wait in memory behind the one that is on its way.
 const WAITING: usize = 1;
+/// What is on its way may hold so much memory, in relation to a full segment.
+const IN_MEMORY: (usize, usize) = (3, 2);
+/// Bytes that a permit stands for.
+const PERMIT_BYTES: usize = 4 << 10;
 
 /// A block that is being packed.
 pub(super) type Packing = JoinHandle<Result<PackedBlock, SegmentError>>;
@@ -87,14 +91,70 @@ pub(super) struct ShipOptions {
     /// What was accepted as lost before the first segment.
     pub(super) gap: GtidSet,
     pub(super) level: i32,
+    /// Bytes of a full segment.
+    pub(super) segment_bytes: usize,
     pub(super) fail_points: FailPoints,
     pub(super) jitter_seed: Option<u64>,
+}
+
+/// The memory that segments on their way may hold.
+#[derive(Debug, Clone)]
+struct Memory {
+    permits: Arc<Semaphore>,
+    all: u32,
+    /// What a full segment takes.
+    full: u32,
+}
+
+impl Memory {
+    fn new(segment_bytes: usize) -> Self {
+        let (times, of) = IN_MEMORY;
+        let full = permits(segment_bytes);
+        let all = permits(segment_bytes.saturating_mul(times) / of);
+        Self {
+            permits: Arc::new(Semaphore::new(all as usize)),
+            all,
+            full,
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.permits.available_permits() >= self.full as usize
+    }
+
+    /// Waits until there is room for a full segment.
+    async fn room(&self) -> bool {
+        self.permits.acquire_many(self.full).await.is_ok()
+    }
+
+    /// Takes what so many bytes need, or all of it if they need more. Never closed.
+    async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let needed = permits(bytes).min(self.all);
+        Arc::clone(&self.permits)
+            .acquire_many_owned(needed)
+            .await
+            .ok()
+    }
+}
+
+/// Gives back what `bytes` bytes do not need.
+fn shrink(held: &mut Option<OwnedSemaphorePermit>, bytes: usize) {
+    if let Some(held) = held {
+        let more = held.num_permits().saturating_sub(permits(bytes) as usize);
+        drop(held.split(more));
+    }
+}
+
+fn permits(bytes: usize) -> u32 {
+    let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX);
+    permits.clamp(1, u32::MAX >> 4)
 }
 
 /// The sender's side.
 #[derive(Debug)]
 pub(super) struct Shipper {
-    parcels: Option<mpsc::Sender<Parcel>>,
+    parcels: Option<mpsc::Sender<(Parcel, Option<OwnedSemaphorePermit>)>>,
+    memory: Memory,
     notes: mpsc::UnboundedReceiver<Note>,
     packer: Option<JoinHandle<Result<(), StreamError>>>,
     uploader: Option<JoinHandle<Result<Option<Spool>, StreamError>>>,
@@ -116,6 +176,7 @@ impl Shipper {
         let (tell, notes) = mpsc::unbounded_channel();
         let fail_points = options.fail_points.clone();
         let (epoch, jitter_seed) = (options.epoch, options.jitter_seed);
+        let memory = Memory::new(options.segment_bytes);
         let packer = Packer {
             options,
             clock: Arc::clone(&clock),
@@ -135,6 +196,7 @@ impl Shipper {
         };
         Self {
             parcels: Some(parcels),
+            memory,
             notes,
             packer: Some(tokio::spawn(packer.run(incoming, sealed))),
             uploader: Some(tokio::spawn(uploader.run(waiting))),
@@ -147,11 +209,15 @@ impl Shipper {
         self.parcels
             .as_ref()
             .is_some_and(|parcels| parcels.capacity() > 0)
+            && self.memory.has_room()
     }
 
     /// Where parcels go in, to wait for room beside the notes.
     pub(super) fn inlet(&self) -> Inlet {
-        Inlet(self.parcels.as_ref().map(mpsc::Sender::downgrade))
+        Inlet {
+            parcels: self.parcels.as_ref().map(mpsc::Sender::downgrade),
+            memory: self.memory.clone(),
+        }
     }
 
     /// Whether the tasks have ended and were joined.
@@ -162,10 +228,11 @@ impl Shipper {
     /// Sends a parcel, waiting for room; `false` if the tasks have ended, which
     /// [`Shipper::next_note`] then tells why.
     pub(super) async fn send(&self, parcel: Parcel) -> bool {
-        match &self.parcels {
-            Some(parcels) => parcels.send(parcel).await.is_ok(),
-            None => false,
-        }
+        let Some(parcels) = &self.parcels else {
+            return false;
+        };
+        let held = self.memory.take(parcel.draft.raw_bytes()).await;
+        parcels.send((parcel, held)).await.is_ok()
     }
 
     /// Says that no parcel comes any more: what is on its way is sent, then the tasks end.
@@ -218,13 +285,17 @@ impl Drop for Shipper {
 
 /// The shipper's opening, which does not keep it open.
 #[derive(Debug)]
-pub(super) struct Inlet(Option<mpsc::WeakSender<Parcel>>);
+pub(super) struct Inlet {
+    parcels: Option<mpsc::WeakSender<(Parcel, Option<OwnedSemaphorePermit>)>>,
+    memory: Memory,
+}
 
 impl Inlet {
     /// Waits until a parcel can be sent; for ever if the tasks have ended.
     pub(super) async fn room(&self) {
-        let room = match self.0.as_ref().and_then(mpsc::WeakSender::upgrade) {
-            Some(parcels) => parcels.reserve().await.is_ok(),
+        let parcels = self.parcels.as_ref().and_then(mpsc::WeakSender::upgrade);
+        let room = match parcels {
+            Some(parcels) => self.memory.room().await && parcels.reserve().await.is_ok(),
             None => false,
         };
         if !room {
@@ -242,6 +313,8 @@ struct Sealed {
     bytes: u64,
     /// In memory, unless it is in the spool only.
     body: Option<Bytes>,
+    /// The memory that the body holds.
+    held: Option<OwnedSemaphorePermit>,
     spooled: bool,
 }
 
@@ -254,11 +327,12 @@ struct Packer {
 impl Packer {
     async fn run(
         mut self,
-        mut incoming: mpsc::Receiver<Parcel>,
+        mut incoming: mpsc::Receiver<(Parcel, Option<OwnedSemaphorePermit>)>,
         outgoing: mpsc::Sender<Sealed>,
     ) -> Result<(), StreamError> {
-        while let Some(parcel) = incoming.recv().await {
+        while let Some((parcel, mut held)) = incoming.recv().await {
             let encoded = self.pack(parcel).await?;
+            shrink(&mut held, encoded.bytes.len());
             self.options.fail_points.pass(FailPoint::Encoded);
             let sealed = Sealed {
                 bytes: encoded.bytes.len() as u64,
@@ -266,6 +340,7 @@ impl Packer {
                 index: encoded.index,
                 sha256: encoded.sha256,
                 body: Some(Bytes::from(encoded.bytes)),
+                held,
                 spooled: false,
             };
             if outgoing.send(sealed).await.is_err() {
@@ -400,6 +475,7 @@ impl Uploader {
             // The front one stays in memory as well, for it is being put.
             if place > 0 {
                 sealed.body = None;
+                sealed.held = None;
             }
             self.fail_points.pass(FailPoint::Spooled);
             let _ = self.tell.send(Note::Spooled {

@@ -9,11 +9,11 @@ use uuid::Uuid;
 use super::cutter::SourcePosition;
 use super::error::StreamError;
 use super::options::FollowFrom;
-use super::upstream::{Answer, Dump, DumpWish, Source, SourceInfo, Upstream};
+use super::upstream::{Answer, Dump, DumpWish, History, Source, SourceInfo, Upstream};
 use crate::gtid::GtidSet;
 use crate::mysql::binlog::Checksum;
 use crate::mysql::discover::{discover, login_for};
-use crate::mysql::facts::{ServerFacts, binlog_status};
+use crate::mysql::facts::{ServerFacts, binlog_status, gtid_executed, gtid_purged, pending};
 use crate::mysql::host_port::HostPort;
 use crate::mysql::primary::find_primary;
 use crate::mysql::purge::{PurgeFacts, members_that_still_have};
@@ -274,11 +274,16 @@ impl Source for Server {
         &self.info
     }
 
-    async fn history(&mut self) -> Result<(GtidSet, GtidSet), StreamError> {
-        // One after the other: what is purged meanwhile shows in the second.
-        let facts = ServerFacts::load(&mut self.session).await?;
-        let purged = ServerFacts::load(&mut self.session).await?.gtid_purged;
-        Ok((facts.gtid_executed, purged))
+    async fn history(&mut self) -> Result<History, StreamError> {
+        // One after the other: what moves on meanwhile shows in the next.
+        let pending = pending(&mut self.session).await?;
+        let executed = gtid_executed(&mut self.session).await?;
+        let purged = gtid_purged(&mut self.session).await?;
+        Ok(History {
+            pending,
+            executed,
+            purged,
+        })
     }
 
     async fn dump(&mut self, wish: DumpWish, have: &GtidSet) -> Result<Box<dyn Dump>, StreamError> {

@@ -24,7 +24,7 @@ use crate::observe::fail_point::FailPoint;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// How long a new primary may need to apply what its group has already agreed on.
+/// How long a new primary may need to receive what its group has already agreed on.
 const APPLY_GRACE: Duration = Duration::from_secs(60);
 
 /// What is known before the claim.
@@ -71,7 +71,7 @@ impl Start {
                 start.since = snapshot.started;
                 snapshot.gtid_executed.clone()
             }
-            (None, None) => start.source.history().await?.0,
+            (None, None) => start.source.history().await?.executed,
         };
         let chain = repository.chain(branch).await?;
         // Behind this point nothing but parts of an unfinished transaction may stand.
@@ -191,8 +191,9 @@ fn covers(flag: &'static str, named: &GtidSet, needed: &GtidSet) -> Result<(), S
 
 /// Fails if the source lacks something of `have`.
 ///
-/// A primary that was just elected may still be applying what the old one sent: it is given time
-/// for that.
+/// What the source is about to commit it does not lack: with `AFTER_SYNC` it may have sent a
+/// transaction before, and wait for the acknowledgement. A primary that was just elected may still
+/// be applying what the old one sent: it is given the time that this takes.
 async fn check_fork(
     source: &mut dyn Source,
     have: &GtidSet,
@@ -201,12 +202,16 @@ async fn check_fork(
     let mut waited = Duration::ZERO;
     let step = Duration::from_millis(500);
     loop {
-        let (executed, _) = source.history().await?;
-        let missing = have.subtract(&executed);
+        let history = source.history().await?;
+        let missing = have
+            .subtract(&history.executed)
+            .subtract(&history.pending.owned);
         if missing.is_empty() {
             return Ok(());
         }
-        if !source.info().may_lag || waited >= APPLY_GRACE {
+        if missing.is_subset(&history.pending.queued) {
+            waited = Duration::ZERO;
+        } else if !source.info().may_lag || waited >= APPLY_GRACE {
             return Err(StreamError::Fork {
                 server: source.info().name.clone(),
                 missing,
@@ -219,8 +224,7 @@ async fn check_fork(
 
 /// Fails if the source has purged something that is not in `held`.
 async fn check_gap(source: &mut dyn Source, held: &GtidSet) -> Result<(), StreamError> {
-    let (_, purged) = source.history().await?;
-    let missing = purged.subtract(held);
+    let missing = source.history().await?.purged.subtract(held);
     if missing.is_empty() {
         return Ok(());
     }

@@ -8,6 +8,7 @@ use super::cutter::SourcePosition;
 use super::error::StreamError;
 use crate::gtid::GtidSet;
 use crate::mysql::binlog::Checksum;
+use crate::mysql::facts::Pending;
 use crate::mysql::purge::PurgeFacts;
 use crate::mysql::wire::DumpPacket;
 
@@ -43,6 +44,17 @@ pub struct Answer {
     pub purge: Option<PurgeFacts>,
 }
 
+/// What a server has of the transactions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct History {
+    /// On their way into `executed`; asked for before it.
+    pub pending: Pending,
+    /// `gtid_executed`.
+    pub executed: GtidSet,
+    /// `gtid_purged`; asked for last.
+    pub purged: GtidSet,
+}
+
 /// How a dump is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DumpWish {
@@ -74,8 +86,8 @@ pub trait Source: Send {
     /// Who it is.
     fn info(&self) -> &SourceInfo;
 
-    /// What it has executed, and then what it has purged.
-    async fn history(&mut self) -> Result<(GtidSet, GtidSet), StreamError>;
+    /// What it is about to execute, what it has executed, and then what it has purged.
+    async fn history(&mut self) -> Result<History, StreamError>;
 
     /// Asks for everything that is not in `have`.
     async fn dump(&mut self, wish: DumpWish, have: &GtidSet) -> Result<Box<dyn Dump>, StreamError>;

@@ -6,6 +6,7 @@
 //! and dropped: where one history has left the other, that last one differs.
 
 use std::collections::BTreeMap;
+use std::iter::once;
 
 use chrono::TimeDelta;
 
@@ -26,6 +27,8 @@ const RECENT: TimeDelta = TimeDelta::minutes(10);
 pub(super) struct Witness {
     server: String,
     archived: BTreeMap<Gtid, IndexedTransaction>,
+    /// Others that come again, and are dropped as well.
+    again: GtidSet,
     splitter: Splitter,
     checksum: Checksum,
     open: Option<Open>,
@@ -37,15 +40,18 @@ struct Open {
     first: GtidEvent,
     server_id: u32,
     summary: SummaryBuilder,
-    archived: IndexedTransaction,
+    /// What it is compared with, if it is.
+    archived: Option<IndexedTransaction>,
 }
 
 impl Witness {
-    /// Compares the `latest` transactions of the archive that the source has not purged.
+    /// Compares the `latest` transactions of the archive that the source has not purged, and
+    /// drops those of `again` too.
     pub(super) fn new(
         server: &str,
         latest: &BTreeMap<Tsid, IndexedTransaction>,
         purged: &GtidSet,
+        again: GtidSet,
     ) -> Self {
         let newest = latest.values().map(|line| line.time).max();
         let archived = latest
@@ -57,6 +63,7 @@ impl Witness {
         Self {
             server: server.to_owned(),
             archived,
+            again,
             splitter: Splitter::default(),
             checksum: Checksum::Crc32,
             open: None,
@@ -65,7 +72,9 @@ impl Witness {
 
     /// What the source is to be asked for once more.
     pub(super) fn asks_for(&self) -> GtidSet {
-        self.archived.keys().cloned().collect()
+        let mut asked: GtidSet = self.archived.keys().cloned().collect();
+        asked.extend_from(&self.again);
+        asked
     }
 
     /// Says which checksum the events have.
@@ -75,7 +84,7 @@ impl Witness {
 
     /// Whether nothing is left to compare.
     pub(super) fn is_done(&self) -> bool {
-        self.archived.is_empty() && self.open.is_none()
+        self.archived.is_empty() && self.again.is_empty() && self.open.is_none()
     }
 
     /// Looks at an event; `true` if it belongs to a transaction that the archive holds, and is to
@@ -102,7 +111,12 @@ impl Witness {
         match piece {
             Piece::File => Ok(false),
             Piece::First(first) => {
-                self.open = self.archived.remove(&first.gtid).map(|archived| Open {
+                let archived = self.archived.remove(&first.gtid);
+                let again = self.again.contains(&first.gtid);
+                if again {
+                    self.again = self.again.subtract(&once(first.gtid.clone()).collect());
+                }
+                self.open = (again || archived.is_some()).then(|| Open {
                     summary: SummaryBuilder::begin(&first),
                     server_id: event.header().server_id,
                     first,
@@ -129,7 +143,9 @@ impl Witness {
         let Some(open) = self.open.take() else {
             return Ok(());
         };
-        let old = open.archived;
+        let Some(old) = open.archived else {
+            return Ok(());
+        };
         let received = open.summary.finish();
         let original = old.original_time.map_or(0, |time| {
             u64::try_from(time.timestamp_micros()).unwrap_or(0)
@@ -217,7 +233,7 @@ mod tests {
     #[test]
     fn the_same_transaction_is_dropped_and_nothing_else() {
         let latest = latest(line(2, NOW, "shop.page"));
-        let mut witness = Witness::new("db1:3306", &latest, &GtidSet::new());
+        let mut witness = Witness::new("db1:3306", &latest, &GtidSet::new(), GtidSet::new());
         assert_eq!(witness.asks_for().to_string(), format!("{UUID}:2"));
         let mut dropped = 0;
         for bytes in sent(NOW, "shop.page") {
@@ -228,10 +244,24 @@ mod tests {
     }
 
     #[test]
+    fn what_was_sent_before_its_commit_is_dropped_when_it_comes_again() {
+        let latest = latest(line(3, NOW, "shop.page"));
+        let again = format!("{UUID}:2-3").parse().expect("a set");
+        let mut witness = Witness::new("db1:3306", &latest, &GtidSet::new(), again);
+        assert_eq!(witness.asks_for().to_string(), format!("{UUID}:2-3"));
+        let mut dropped = 0;
+        for bytes in sent(NOW, "shop.page") {
+            dropped += u32::from(witness.takes(&bytes).expect("the same"));
+        }
+        assert!(witness.is_done());
+        assert_eq!(dropped, 10, "all five events of both");
+    }
+
+    #[test]
     fn another_transaction_under_the_same_gtid_stops_the_stream() {
         let latest = latest(line(2, NOW, "shop.page"));
         for (micros, table) in [(NOW + 77, "shop.page"), (NOW, "shop.user")] {
-            let mut witness = Witness::new("db1:3306", &latest, &GtidSet::new());
+            let mut witness = Witness::new("db1:3306", &latest, &GtidSet::new(), GtidSet::new());
             let stopped = sent(micros, table)
                 .iter()
                 .find_map(|bytes| witness.takes(bytes).err());
@@ -246,13 +276,13 @@ mod tests {
     fn what_is_purged_or_old_is_not_asked_for() {
         let mut latest = latest(line(2, NOW, "a.t"));
         let purged = format!("{UUID}:1-2").parse().expect("a set");
-        assert!(Witness::new("x", &latest, &purged).is_done());
+        assert!(Witness::new("x", &latest, &purged, GtidSet::new()).is_done());
         let mut newer = line(3, NOW + 601_000_000, "a.t");
         newer.gtid = "ffffffff-71ca-11e1-9e33-c80aa9429562:9"
             .parse()
             .expect("a GTID");
         latest.insert(newer.gtid.tsid.clone(), newer.clone());
-        let witness = Witness::new("x", &latest, &GtidSet::new());
+        let witness = Witness::new("x", &latest, &GtidSet::new(), GtidSet::new());
         assert_eq!(witness.asks_for().to_string(), newer.gtid.to_string());
     }
 }

@@ -209,24 +209,34 @@ impl Blocks {
         }
     }
 
-    /// Packs what is left and returns all frames, one behind the other, with the length and the
-    /// digest of the raw bytes.
-    pub(super) fn finish(mut self, level: i32) -> Result<(Vec<u8>, u64, Sha256), SegmentError> {
+    /// Packs what is left.
+    pub(super) fn finish(mut self, level: i32) -> Result<Packed, SegmentError> {
         while let Some(raw) = self.take_front() {
             let packed = pack(&raw, level)?;
             give_back(raw);
             self.sealed.push(Sealed::Packed(packed));
         }
-        let mut body = Vec::new();
-        for sealed in self.sealed {
-            match sealed {
-                Sealed::Packed(packed) if body.is_empty() => body = packed,
-                Sealed::Packed(packed) => body.extend_from_slice(&packed),
-                Sealed::Away(_) => return Err(SegmentError::Unfilled),
-            }
-        }
-        Ok((body, self.sealed_bytes as u64, self.hasher.finish()))
+        let frames = self.sealed.into_iter().map(|sealed| match sealed {
+            Sealed::Packed(packed) => Ok(packed),
+            Sealed::Away(_) => Err(SegmentError::Unfilled),
+        });
+        Ok(Packed {
+            frames: frames.collect::<Result<_, _>>()?,
+            raw_bytes: self.sealed_bytes as u64,
+            raw_sha256: self.hasher.finish(),
+        })
     }
+}
+
+/// All of the content, packed.
+#[derive(Debug)]
+pub(super) struct Packed {
+    /// The frames in their order.
+    pub(super) frames: Vec<Vec<u8>>,
+    /// The length of what they unfold to.
+    pub(super) raw_bytes: u64,
+    /// Its digest.
+    pub(super) raw_sha256: Sha256,
 }
 
 #[cfg(test)]
@@ -270,9 +280,10 @@ mod tests {
         for block in away.into_iter().rev() {
             blocks.fill(block);
         }
-        let (body, length, digest) = blocks.finish(1).expect("finishes");
-        assert_eq!(unpacked(&body), raw);
-        assert_eq!((length, digest), (raw.len() as u64, sha256(&raw)));
+        let packed = blocks.finish(1).expect("finishes");
+        assert_eq!(unpacked(&packed.frames.concat()), raw);
+        assert_eq!(packed.raw_bytes, raw.len() as u64);
+        assert_eq!(packed.raw_sha256, sha256(&raw));
     }
 
     #[test]
@@ -305,7 +316,8 @@ mod tests {
             assert_eq!(blocks.raw_bytes(), at);
             blocks.push(b"more");
             sealed.into_iter().for_each(|block| blocks.fill(block));
-            let (body, ..) = blocks.finish(1).expect("finishes");
+            let packed = blocks.finish(1).expect("finishes");
+            let body = packed.frames.concat();
             assert_eq!(unpacked(&body), [&raw[..at], b"more"].concat());
         }
     }

@@ -10,7 +10,7 @@ use super::{
     DETAILS_MAGIC, FORMAT, INDEX_LIMIT, INDEX_MAGIC, IndexedTransaction, Part, SIGNATURE,
     SegmentError, SegmentIndex, SegmentSource,
 };
-use crate::archive::hash::{Sha256, sha256};
+use crate::archive::hash::{Sha256, Sha256Writer, sha256};
 use crate::archive::layout::{BranchNumber, Epoch, SegmentName};
 use crate::gtid::GtidSet;
 use crate::mysql::binlog::{Checksum, EventBuilder, MAGIC};
@@ -245,12 +245,18 @@ impl Draft {
         complete_to: Option<DateTime<Utc>>,
         written: DateTime<Utc>,
     ) -> Result<EncodedSegment, SegmentError> {
-        let (mut body, raw_bytes, raw_sha256) = std::mem::take(&mut self.blocks).finish(level)?;
+        let mut packed = std::mem::take(&mut self.blocks).finish(level)?;
         let details = skippable(
             DETAILS_MAGIC,
             &pack(&std::mem::take(&mut self.lines), level)?,
         );
-        body.extend_from_slice(&details);
+        let (details_bytes, details_sha256) = (details.len() as u64, sha256(&details));
+        packed.frames.push(details);
+        let mut hasher = Sha256Writer::default();
+        for frame in &packed.frames {
+            hasher.update(frame);
+        }
+        let body_bytes = packed.frames.iter().map(Vec::len).sum();
         let compacted = self.stands_to.is_some();
         let index = SegmentIndex {
             format: FORMAT,
@@ -279,16 +285,20 @@ impl Draft {
             tables: self.tables.into_iter().collect(),
             tables_incomplete: self.tables_incomplete,
             statements: self.statements,
-            raw_bytes,
-            raw_sha256,
-            body_bytes: body.len() as u64,
-            body_sha256: sha256(&body),
-            details_bytes: details.len() as u64,
-            details_sha256: sha256(&details),
+            raw_bytes: packed.raw_bytes,
+            raw_sha256: packed.raw_sha256,
+            body_bytes: body_bytes as u64,
+            body_sha256: hasher.finish(),
+            details_bytes,
+            details_sha256,
             written,
         };
         let mut bytes = index_frame(&index)?;
-        bytes.extend_from_slice(&body);
+        bytes.reserve_exact(body_bytes);
+        for frame in packed.frames {
+            // Each is given back at once, so that memory never holds the segment twice.
+            bytes.extend_from_slice(&frame);
+        }
         let sha256 = sha256(&bytes);
         Ok(EncodedSegment {
             name: SegmentName {

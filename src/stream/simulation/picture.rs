@@ -1,6 +1,6 @@
 //! What a reader finds in the archive: every byte of the newest history.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::archive::history::Member;
@@ -78,13 +78,15 @@ impl Picture {
         let mut events = segment.events().map_err(|error| error.to_string())?;
         let mut number = 0;
         let mut given = GtidSet::new();
-        let claim = self.claim;
+        let mut claim = self.claim;
         let mut late = None;
         let mut complete = |read: Option<Read>, all: &mut Vec<Read>| {
             if let Some(read) = read {
                 given.insert(&read.gtid);
                 if member.gives(&read.gtid) {
-                    if claim.is_some_and(|claim| from_micros(read.time) <= Some(claim)) {
+                    // What is asked for at an earlier moment ends before this one, whatever
+                    // comes behind it.
+                    if claim.take() >= from_micros(read.time) {
                         late.get_or_insert_with(|| read.gtid.clone());
                     }
                     all.push(read);
@@ -125,11 +127,11 @@ impl Picture {
         }
         if let Some(gtid) = late {
             return Err(format!(
-                "{gtid} was committed before {claim:?}, up to which nothing was missing without it"
+                "{gtid} was committed before {:?}, up to which nothing was missing without it",
+                self.claim
             ));
         }
-        let before_last = member.last_commit.map(|t| t - TimeDelta::microseconds(1));
-        self.claim = claim.max(member.complete_to).max(before_last);
+        self.claim = claim.max(member.complete_to);
         Ok(())
     }
 

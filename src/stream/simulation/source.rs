@@ -13,10 +13,11 @@ use super::cluster::{Cluster, Server};
 use super::world::{Gate, Life, World};
 use crate::gtid::GtidSet;
 use crate::mysql::binlog::{Checksum, EventBuilder};
+use crate::mysql::facts::Pending;
 use crate::mysql::wire::{DumpPacket, WireError};
 use crate::stream::StreamError;
 use crate::stream::cutter::SourcePosition;
-use crate::stream::upstream::{Answer, Dump, DumpWish, Source, SourceInfo, Upstream};
+use crate::stream::upstream::{Answer, Dump, DumpWish, History, Source, SourceInfo, Upstream};
 
 /// How often a dump says that there is nothing new.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -184,10 +185,22 @@ impl Source for Connection {
         &self.info
     }
 
-    async fn history(&mut self) -> Result<(GtidSet, GtidSet), StreamError> {
+    async fn history(&mut self) -> Result<History, StreamError> {
+        let queued = {
+            let cluster = self.network.cluster();
+            let all = &cluster.lineage[cluster.servers[self.server].applied..];
+            all.iter().map(|t| t.gtid.clone()).collect()
+        };
         let executed = self.ask_server(|server| server.executed.clone()).await?;
         let purged = self.ask_server(|server| server.purged.clone()).await?;
-        Ok((executed, purged))
+        Ok(History {
+            pending: Pending {
+                queued,
+                ..Pending::default()
+            },
+            executed,
+            purged,
+        })
     }
 
     async fn dump(&mut self, wish: DumpWish, have: &GtidSet) -> Result<Box<dyn Dump>, StreamError> {
