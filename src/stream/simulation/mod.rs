@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 use history::{Outcome, run};
 
 /// How many histories each run of the tests makes.
-const HISTORIES: u64 = 150;
+const HISTORIES: u64 = 100;
 /// The last lines of a failure's record that are shown.
 const SHOWN: usize = 200;
 
