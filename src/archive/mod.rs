@@ -21,6 +21,7 @@ pub mod repository;
 pub mod rows;
 pub mod script;
 pub mod segment;
+pub(crate) mod work;
 
 #[cfg(test)]
 pub(crate) mod testing;

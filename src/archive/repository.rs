@@ -21,6 +21,7 @@ use super::identity::{ARCHIVE_FORMAT, Branch, Claim, Identity};
 use super::layout::{self, BranchNumber, Epoch, SegmentName};
 use super::manifest::Manifest;
 use super::segment::{IndexedTransaction, Segment, SegmentError, read_details};
+use super::work::beside;
 use crate::error::{Class, Classified};
 use crate::gtid::GtidSet;
 use crate::storage::{Storage, StorageError, list_all};
@@ -310,7 +311,7 @@ impl Repository {
     pub async fn read_segment(&self, stored: &StoredSegment) -> Result<Segment, ArchiveError> {
         let key = stored.name.key();
         let object = self.storage.get(&key).await?;
-        let opened = tokio::task::spawn_blocking(move || Segment::open(&object))
+        let opened = beside(move || Segment::open(&object))
             .await
             .map_err(|error| StorageError::Unavailable {
                 action: "hashing",

@@ -201,7 +201,6 @@ fn of_stream(error: &StreamError) -> Option<String> {
             "another host: what was compressed did not come back as it was, or could not be made"
         }
         StreamError::Damaged { .. } => DAMAGED,
-        StreamError::NoPrimary { .. } => "again once the cluster has a primary",
         StreamError::Unsuitable { .. } => {
             "that setting in the server's my.cnf and a restart of it, or another --server"
         }

@@ -11,7 +11,6 @@ mod settle;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBuilder};
 use chrono::{DateTime, Utc};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -26,6 +25,7 @@ use super::housekeeping::Housekeeping;
 use super::monitor::Monitor;
 use super::options::{SemiSync, StreamOptions};
 use super::parting;
+use super::pauses::{LONGEST_PAUSE, pauses};
 use super::purge::PurgeWatch;
 use super::report::{
     Observer, StreamEnd, StreamEvent, StreamPlan, StreamReport, beating, heartbeats,
@@ -46,8 +46,8 @@ use crate::observe::fail_point::FailPoint;
 
 /// A source that refuses the dump is asked again so often, in case the reason shows meanwhile.
 const REFUSALS: u32 = 4;
-/// The longest pause between two tries to reach a source.
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// The first pause between two tries to reach a source.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// With `once`, a run gives up when nothing has come for so long since its source was lost.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Events that are taken before the loop looks up.
@@ -168,6 +168,7 @@ pub async fn run_from(
         level: options.level,
         segment_bytes: options.segment_bytes,
         fail_points: options.fail_points.clone(),
+        jitter_seed: options.jitter_seed,
     };
     let acknowledgements = Acknowledgements::new(options.semi_sync, spool.as_ref(), epoch);
     let shipper = Shipper::start(
@@ -272,14 +273,8 @@ impl Follower {
         upstream: &mut dyn Upstream,
         first: Box<dyn Source>,
     ) -> Result<StreamEnd, StreamError> {
-        let pauses = || {
-            ExponentialBuilder::default()
-                .with_jitter()
-                .with_min_delay(Duration::from_millis(100))
-                .with_max_delay(LONGEST_PAUSE)
-                .without_max_times()
-                .build()
-        };
+        let jitter_seed = self.options.jitter_seed;
+        let pauses = || pauses(FIRST_PAUSE, jitter_seed);
         let mut pause = pauses();
         let mut refusals = 0;
         let mut next = Ok(first);

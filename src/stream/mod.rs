@@ -21,10 +21,13 @@ mod liveness;
 mod monitor;
 mod options;
 mod parting;
+mod pauses;
 mod purge;
 mod recover;
 mod report;
 mod ship;
+#[cfg(test)]
+mod simulation;
 mod source;
 pub mod spool;
 mod start;

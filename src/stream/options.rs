@@ -65,6 +65,8 @@ pub struct StreamOptions {
     pub compact_after: Option<Duration>,
     /// Where tests make the run die.
     pub fail_points: FailPoints,
+    /// What the random part of pauses is made from; none: from the machine.
+    pub jitter_seed: Option<u64>,
 }
 
 impl Default for StreamOptions {
@@ -86,6 +88,7 @@ impl Default for StreamOptions {
             spool: None,
             compact_after: Some(Duration::from_secs(600)),
             fail_points: FailPoints::default(),
+            jitter_seed: None,
         }
     }
 }

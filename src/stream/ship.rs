@@ -11,7 +11,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -19,19 +18,21 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::error::StreamError;
+use super::pauses::{LONGEST_PAUSE, pauses};
 use super::spool::Spool;
 use crate::archive::hash::Sha256;
 use crate::archive::layout::{Epoch, SegmentName};
 use crate::archive::repository::{ArchiveError, Repository};
 use crate::archive::segment::{Draft, EncodedSegment, PackedBlock, SegmentError, SegmentIndex};
+use crate::archive::work::beside;
 use crate::clock::Clock;
 use crate::error::{Classified as _, with_causes};
 use crate::gtid::GtidSet;
 use crate::observe::fail_point::{FailPoint, FailPoints};
 use crate::storage::StorageError;
 
-/// The longest pause between two tries.
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// The first pause between two tries.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// A smaller draft is packed where it is: a thread would cost more than the work.
 const SMALL: usize = 128 << 10;
 /// Segments that may wait in memory behind the one that is on its way.
@@ -93,6 +94,7 @@ pub(super) struct ShipOptions {
     /// Bytes of a full segment.
     pub(super) segment_bytes: usize,
     pub(super) fail_points: FailPoints,
+    pub(super) jitter_seed: Option<u64>,
 }
 
 /// The memory that segments on their way may hold.
@@ -156,6 +158,8 @@ pub(super) struct Shipper {
     notes: mpsc::UnboundedReceiver<Note>,
     packer: Option<JoinHandle<Result<(), StreamError>>>,
     uploader: Option<JoinHandle<Result<Option<Spool>, StreamError>>>,
+    /// How the packer ended.
+    packed: Result<(), StreamError>,
 }
 
 impl Shipper {
@@ -171,7 +175,7 @@ impl Shipper {
         let (sealed, waiting) = mpsc::channel(1);
         let (tell, notes) = mpsc::unbounded_channel();
         let fail_points = options.fail_points.clone();
-        let epoch = options.epoch;
+        let (epoch, jitter_seed) = (options.epoch, options.jitter_seed);
         let memory = Memory::new(options.segment_bytes);
         let packer = Packer {
             options,
@@ -188,6 +192,7 @@ impl Shipper {
             queue: VecDeque::new(),
             failing: false,
             spool_full: false,
+            jitter_seed,
         };
         Self {
             parcels: Some(parcels),
@@ -195,6 +200,7 @@ impl Shipper {
             notes,
             packer: Some(tokio::spawn(packer.run(incoming, sealed))),
             uploader: Some(tokio::spawn(uploader.run(waiting))),
+            packed: Ok(()),
         }
     }
 
@@ -209,7 +215,7 @@ impl Shipper {
     /// Where parcels go in, to wait for room beside the notes.
     pub(super) fn inlet(&self) -> Inlet {
         Inlet {
-            parcels: self.parcels.clone(),
+            parcels: self.parcels.as_ref().map(mpsc::Sender::downgrade),
             memory: self.memory.clone(),
         }
     }
@@ -246,20 +252,22 @@ impl Shipper {
         self.join().await.map(|_| None)
     }
 
-    /// Waits for the tasks and gives the spool back.
+    /// Waits for the tasks and gives the spool back. Dropping the future loses nothing.
     pub(super) async fn join(&mut self) -> Result<Option<Spool>, StreamError> {
         self.close();
-        let packed = match self.packer.take() {
-            Some(packer) => packer.await?,
-            None => Ok(()),
+        if let Some(packer) = &mut self.packer {
+            let packed = packer.await;
+            self.packer = None;
+            self.packed = packed.map_err(StreamError::from).flatten();
+        }
+        let uploaded = match &mut self.uploader {
+            Some(uploader) => uploader.await,
+            None => return Ok(None),
         };
-        let spool = match self.uploader.take() {
-            Some(uploader) => uploader.await?,
-            None => Ok(None),
-        };
+        self.uploader = None;
         // If the uploader failed, that is why the packer could not go on.
-        let spool = spool?;
-        packed?;
+        let spool = uploaded??;
+        std::mem::replace(&mut self.packed, Ok(()))?;
         Ok(spool)
     }
 }
@@ -275,17 +283,18 @@ impl Drop for Shipper {
     }
 }
 
-/// The shipper's opening. While one is held the shipper does not end.
+/// The shipper's opening, which does not keep it open.
 #[derive(Debug)]
 pub(super) struct Inlet {
-    parcels: Option<mpsc::Sender<(Parcel, Option<OwnedSemaphorePermit>)>>,
+    parcels: Option<mpsc::WeakSender<(Parcel, Option<OwnedSemaphorePermit>)>>,
     memory: Memory,
 }
 
 impl Inlet {
     /// Waits until a parcel can be sent; for ever if the tasks have ended.
     pub(super) async fn room(&self) {
-        let room = match &self.parcels {
+        let parcels = self.parcels.as_ref().and_then(mpsc::WeakSender::upgrade);
+        let room = match parcels {
             Some(parcels) => self.memory.room().await && parcels.reserve().await.is_ok(),
             None => false,
         };
@@ -354,7 +363,7 @@ impl Packer {
         let (level, written) = (self.options.level, self.clock.now());
         let complete_to = parcel.complete_to;
         let encoded = if blocks || draft.raw_bytes() > SMALL {
-            tokio::task::spawn_blocking(move || draft.encode(level, complete_to, written)).await??
+            beside(move || draft.encode(level, complete_to, written)).await??
         } else {
             draft.encode(level, complete_to, written)?
         };
@@ -378,6 +387,7 @@ struct Uploader {
     failing: bool,
     /// Whether the spool had no room for the last one.
     spool_full: bool,
+    jitter_seed: Option<u64>,
 }
 
 type Putting = JoinHandle<Result<(), StreamError>>;
@@ -388,7 +398,7 @@ impl Uploader {
         mut incoming: mpsc::Receiver<Sealed>,
     ) -> Result<Option<Spool>, StreamError> {
         let mut putting: Option<Putting> = None;
-        let mut pauses = pauses();
+        let mut next_pauses = pauses(FIRST_PAUSE, self.jitter_seed);
         let mut open = true;
         loop {
             if putting.is_none() && !self.queue.is_empty() {
@@ -411,7 +421,7 @@ impl Uploader {
                     putting = None;
                     match done {
                         Ok(()) => {
-                            pauses = self::pauses();
+                            next_pauses = pauses(FIRST_PAUSE, self.jitter_seed);
                             self.failing = false;
                             self.settle_front()?;
                         }
@@ -421,7 +431,7 @@ impl Uploader {
                             if self.cancel.is_cancelled() {
                                 return Err(self.give_up(error));
                             }
-                            let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
+                            let pause = next_pauses.next().unwrap_or(LONGEST_PAUSE);
                             self.say_failing(&error, pause);
                             putting = Some(self.put_front(Some(pause))?);
                         }
@@ -573,15 +583,6 @@ async fn finished(putting: &mut Option<Putting>) -> Result<(), StreamError> {
         Some(task) => task.await?,
         None => std::future::pending().await,
     }
-}
-
-fn pauses() -> ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_jitter()
-        .with_min_delay(Duration::from_millis(200))
-        .with_max_delay(LONGEST_PAUSE)
-        .without_max_times()
-        .build()
 }
 
 /// One try.

@@ -11,6 +11,7 @@ use crate::archive::layout::{BranchNumber, Epoch};
 use crate::archive::merge::Merger;
 use crate::archive::repository::{ArchiveError, LogReader, Repository};
 use crate::archive::segment::{EncodedSegment, SegmentError};
+use crate::archive::work::beside;
 use crate::clock::Clock;
 use crate::observe::fail_point::{FailPoint, FailPoints};
 use crate::stream::error::StreamError;
@@ -179,7 +180,7 @@ impl Compactor {
                     return Err(error.into());
                 }
             };
-            let added = tokio::task::spawn_blocking(move || {
+            let added = beside(move || {
                 let added = merger.add(&segment);
                 (merger, added)
             });
@@ -187,7 +188,7 @@ impl Compactor {
             added.1.map_err(|error| damaged(source, error))?;
             merger = added.0;
         }
-        let made = tokio::task::spawn_blocking(move || merger.finish()).await??;
+        let made = beside(move || merger.finish()).await??;
         Ok(Some(made))
     }
 
