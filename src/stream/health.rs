@@ -9,7 +9,7 @@ mod metrics;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::time::Instant;
 
@@ -294,7 +294,9 @@ impl State {
                 self.raw_bytes += raw_bytes;
                 self.stored_bytes += stored_bytes;
                 self.last_commit = self.last_commit.max(*last_commit);
-                self.complete_to = self.complete_to.max(*complete_to);
+                // As the archive's own reader has it: a transaction vouches for what was before.
+                let vouched = last_commit.map(|commit| commit - TimeDelta::microseconds(1));
+                self.complete_to = self.complete_to.max(*complete_to).max(vouched);
                 self.durable = Some((self.alive, now));
                 self.spooled_bytes = *spooled_bytes;
                 self.store_failing = None;

@@ -172,6 +172,50 @@ async fn the_numbers_under_load_are_those_of_the_archive() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_restorable_span_is_that_of_status() -> Result<()> {
+    let place = Place::folder().await?;
+    let server = Server::start().await?;
+    server.exec("CREATE DATABASE d").await?;
+    let servers = [server.url()];
+    place
+        .run(&servers, &["snapshot", "--allow-primary"])
+        .await?
+        .is(0);
+    let eye = Eye::new()?;
+    let streamer = eye.stream(&place, &server.url(), &FLUSH)?;
+    streamer.following().await?;
+    server.exec("CREATE DATABASE e").await?;
+    place
+        .wait_holds(&streamer, &gtid_executed(&server).await?)
+        .await?;
+    until("the span to be told", LIMIT, async || {
+        let metrics = eye.metrics().await?;
+        let ended = place.run(&[], &["--json", "status"]).await?;
+        let status: serde_json::Value = serde_json::from_str(&ended.out)?;
+        let moment = |name: &str| -> Result<f64> {
+            let text = status[name].as_str().context("a moment")?;
+            let moment: chrono::DateTime<chrono::Utc> = text.parse()?;
+            Ok(moment.timestamp_micros() as f64 / 1e6)
+        };
+        for (name, expected) in [
+            ("restorable_from_timestamp_seconds", "restorable_from"),
+            ("restorable_to_timestamp_seconds", "restorable_to"),
+            ("snapshot_last_success_timestamp_seconds", "restorable_from"),
+        ] {
+            let (told, expected) = (number(&metrics, name)?, moment(expected)?);
+            ensure!(
+                (told - expected).abs() < 1e-3,
+                "{name} is {told}, not {expected}"
+            );
+        }
+        Ok(Some(()))
+    })
+    .await?;
+    streamer.stop().await?.is(0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_that_is_gone_makes_it_unready_but_not_dead() -> Result<()> {
     let place = Place::folder().await?;
     let server = Server::start().await?;
