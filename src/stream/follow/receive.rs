@@ -52,7 +52,7 @@ impl Follower {
         self.options.fail_points.pass(FailPoint::Recovered);
         let folder = left.folder.clone();
         if complete {
-            left.remove()?;
+            left.remove(&[left.segments.as_slice(), &left.journals].concat())?;
         }
         (self.observer)(StreamEvent::Recovered {
             folder,
