@@ -6,6 +6,7 @@
 //! next one; what ends the stream is told after everything that was received whole is archived.
 
 mod receive;
+mod recovery;
 mod settle;
 
 use std::sync::Arc;
@@ -65,7 +66,7 @@ pub async fn plan(
     clock: &dyn Clock,
 ) -> Result<StreamPlan, StreamError> {
     let mut upstream = real(servers, options);
-    let start = Start::find(repository, &mut upstream, options, clock, &GtidSet::new()).await?;
+    let start = Start::find(repository, &mut upstream, options, clock, &[]).await?;
     start.plan(repository).await
 }
 
@@ -151,7 +152,8 @@ pub async fn run_from(
         segment_bytes: options.segment_bytes,
         fail_points: options.fail_points.clone(),
     };
-    let acknowledgements = Acknowledgements::new(options.semi_sync, spool.as_ref(), epoch);
+    let acknowledgements =
+        Acknowledgements::new(options.semi_sync, spool.as_ref(), (start.branch, epoch));
     let shipper = Shipper::start(
         repository.clone(),
         Arc::clone(&clock),
@@ -160,7 +162,7 @@ pub async fn run_from(
         cancel.clone(),
     );
     let housekeeping = Housekeeping::new(
-        repository,
+        repository.clone(),
         (start.branch, epoch),
         options.compact_after,
         Arc::clone(&clock),
@@ -197,7 +199,9 @@ pub async fn run_from(
     };
     let outcome = async {
         for left in leftovers {
-            follower.recover(left).await?;
+            if !follower.recover(left, &repository).await? {
+                return Ok(StreamEnd::Stopped);
+            }
         }
         follower.follow_all(upstream, start.source).await
     }
@@ -378,7 +382,9 @@ impl Follower {
         let mut heard = Instant::now();
         let mut waited = 0;
         loop {
-            let reading = self.shipper.has_room();
+            let has_room = self.shipper.has_room();
+            let inside = self.cutter.is_inside();
+            let reading = has_room && self.acknowledgements.has_room(inside);
             if !reading {
                 // A source that we do not listen to has not fallen silent.
                 heard = Instant::now();
@@ -392,7 +398,7 @@ impl Follower {
                     }
                     return Ok(Ended::Cancelled);
                 }
-                () = inlet.room(), if !reading => {}
+                () = inlet.room(), if !has_room => {}
                 told = self.housekeeping.pass() => {
                     if let Some(event) = told? {
                         (self.observer)(event);

@@ -44,13 +44,13 @@ pub(super) struct Start {
 }
 
 impl Start {
-    /// Looks at the archive and the source; `on_disk` is what an earlier run has left here.
+    /// Looks at the archive and the source; `leftovers` are what earlier runs have left here.
     pub(super) async fn find(
         repository: &Repository,
         upstream: &mut dyn Upstream,
         options: &StreamOptions,
         clock: &dyn Clock,
-        on_disk: &GtidSet,
+        leftovers: &[Leftovers],
     ) -> Result<Self, StreamError> {
         let (branch, origin) = newest_history(repository).await?;
         let source = upstream.find().await?;
@@ -80,16 +80,19 @@ impl Start {
             .map_or_else(|| start.origin.clone(), |stored| stored.index.after());
         start.complete_to = chain.complete_to();
         start.since = start.complete_to.unwrap_or(start.since);
-        start.decide(upstream, options, clock, on_disk).await?;
+        start
+            .decide(repository, upstream, options, clock, leftovers)
+            .await?;
         Ok(start)
     }
 
     async fn decide(
         &mut self,
+        repository: &Repository,
         upstream: &mut dyn Upstream,
         options: &StreamOptions,
         clock: &dyn Clock,
-        on_disk: &GtidSet,
+        leftovers: &[Leftovers],
     ) -> Result<(), StreamError> {
         match check_fork(&mut *self.source, &self.have, clock).await {
             Ok(()) => {}
@@ -103,7 +106,12 @@ impl Start {
             }
             Err(error) => return Err(error),
         }
-        let held = self.have.union(on_disk);
+        // What lies here of the history that is left is not put into the new one.
+        let on_disk = match self.left_behind {
+            Some(_) => GtidSet::new(),
+            None => survey(repository, self.branch, &self.have, leftovers).await?,
+        };
+        let held = self.have.union(&on_disk);
         match check_gap(&mut *self.source, &held).await {
             Ok(()) => Ok(()),
             Err(StreamError::Gap { server, missing }) => {
@@ -293,8 +301,7 @@ pub(super) async fn begin(
         return Ok(None);
     }
     let (spool, leftovers) = open_spool(environment)?;
-    let on_disk = survey(&leftovers)?;
-    let mut start = Start::find(repository, upstream, options, *clock, &on_disk).await?;
+    let mut start = Start::find(repository, upstream, options, *clock, &leftovers).await?;
     start.make_branch(repository, options, clock.now()).await?;
     let claimant = Claimant {
         source: start.source.info().uuid,
