@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -13,9 +14,9 @@ use super::cutter::SourcePosition;
 use super::error::StreamError;
 use super::journal::Journal;
 use super::options::SemiSync;
-use super::spool::{Spool, SpoolError};
+use super::spool::{Room, Spool, SpoolError};
 use super::upstream::Dump;
-use crate::archive::layout::Epoch;
+use crate::archive::layout::{BranchNumber, Epoch};
 use crate::gtid::GtidSet;
 use crate::mysql::binlog::Checksum;
 use crate::observe::fail_point::{FailPoint, FailPoints};
@@ -28,21 +29,21 @@ pub(super) struct Acknowledgements {
     wanted: Option<SourcePosition>,
     /// With the number of the parcel that makes it durable.
     on_their_way: VecDeque<(u64, SourcePosition)>,
-    folder: Option<PathBuf>,
+    spool: Option<(PathBuf, Arc<Room>)>,
     journal: Option<Journal>,
-    /// Journals of different claims do not share numbers.
-    first_number: u64,
+    /// What the journals' names carry.
+    claim: (BranchNumber, Epoch),
 }
 
 impl Acknowledgements {
-    pub(super) fn new(mode: SemiSync, spool: Option<&Spool>, epoch: Epoch) -> Self {
+    pub(super) fn new(mode: SemiSync, spool: Option<&Spool>, claim: (BranchNumber, Epoch)) -> Self {
         Self {
             mode,
             wanted: None,
             on_their_way: VecDeque::new(),
-            folder: spool.map(|spool| spool.folder().to_owned()),
+            spool: spool.map(|spool| (spool.folder().to_owned(), Arc::clone(spool.room()))),
             journal: None,
-            first_number: epoch.0.saturating_mul(1_000_000),
+            claim,
         }
     }
 
@@ -58,15 +59,16 @@ impl Acknowledgements {
         if self.mode != SemiSync::Spool {
             return Ok(());
         }
-        match (&mut self.journal, &self.folder) {
+        match (&mut self.journal, &self.spool) {
             (Some(journal), _) => journal
                 .turn_to(source, checksum, received)
-                .map_err(|error| failed(self.folder.as_ref(), error)),
-            (None, Some(folder)) => {
-                self.journal = Some(Journal::new(folder, source, checksum, self.first_number));
+                .map_err(|error| failed(&self.spool, error)),
+            (None, Some((folder, room))) => {
+                let room = Arc::clone(room);
+                self.journal = Some(Journal::new(folder, room, self.claim, source, checksum));
                 Ok(())
             }
-            (None, None) => Err(failed(None, io::Error::other("there is no spool"))),
+            (None, None) => Err(failed(&None, io::Error::other("there is no spool"))),
         }
     }
 
@@ -74,18 +76,29 @@ impl Acknowledgements {
         self.journal.is_some()
     }
 
-    /// Writes an event that comes next to the journal.
+    /// Whether the journal has room for another transaction. One that has begun goes on beyond
+    /// it: nothing is let go before its end.
+    pub(super) fn has_room(&self, inside: bool) -> bool {
+        inside || self.journal.as_ref().is_none_or(Journal::has_room)
+    }
+
+    /// What ends a run that is stopped while the disk is full.
+    pub(super) fn disk_is_full(&self) -> StreamError {
+        failed(&self.spool, io::ErrorKind::StorageFull.into())
+    }
+
+    /// Writes an event that comes next to the journal; `false` if the disk is full.
     pub(super) fn journal(
         &mut self,
         event: &[u8],
         inside: bool,
         received: &GtidSet,
-    ) -> Result<(), StreamError> {
+    ) -> Result<bool, StreamError> {
         match &mut self.journal {
-            None => Ok(()),
+            None => Ok(true),
             Some(journal) => journal
                 .append(event, inside, received)
-                .map_err(|error| failed(self.folder.as_ref(), error)),
+                .map_err(|error| failed(&self.spool, error)),
         }
     }
 
@@ -137,21 +150,30 @@ impl Acknowledgements {
         let Some(position) = self.wanted.take() else {
             return Ok(false);
         };
-        journal
-            .sync()
-            .map_err(|error| failed(self.folder.as_ref(), error))?;
+        if let Some(file) = journal.unsynced() {
+            tokio::task::spawn_blocking(move || file.sync_data())
+                .await?
+                .map_err(|error| failed(&self.spool, error))?;
+            // Nothing was appended meanwhile: the stream waits here.
+            journal.synced();
+        }
         fail_points.pass(FailPoint::Journaled);
         dump.acknowledge(&position).await?;
         Ok(true)
     }
 
     /// Lets go of what the journal holds and that is `safe` elsewhere.
-    pub(super) fn forget(&mut self, safe: &GtidSet, received: &GtidSet) -> Result<(), StreamError> {
+    pub(super) fn forget(
+        &mut self,
+        safe: &GtidSet,
+        received: &GtidSet,
+        inside: bool,
+    ) -> Result<(), StreamError> {
         match &mut self.journal {
             None => Ok(()),
             Some(journal) => journal
-                .forget(safe, received)
-                .map_err(|error| failed(self.folder.as_ref(), error)),
+                .forget(safe, received, inside)
+                .map_err(|error| failed(&self.spool, error)),
         }
     }
 
@@ -164,15 +186,16 @@ impl Acknowledgements {
         match self.journal.take() {
             Some(journal) if received.is_subset(archived) => journal
                 .remove_all(received)
-                .map_err(|error| failed(self.folder.as_ref(), error)),
+                .map_err(|error| failed(&self.spool, error)),
             _ => Ok(()),
         }
     }
 }
 
-fn failed(folder: Option<&PathBuf>, source: io::Error) -> StreamError {
+fn failed(spool: &Option<(PathBuf, Arc<Room>)>, source: io::Error) -> StreamError {
+    let folder = spool.as_ref().map(|(folder, _)| folder.clone());
     SpoolError {
-        path: folder.cloned().unwrap_or_default(),
+        path: folder.unwrap_or_default(),
         source,
     }
     .into()

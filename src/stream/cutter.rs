@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::archive::layout::{BranchNumber, Epoch};
 use crate::archive::segment::{Block, Draft, IndexedTransaction, Part};
 use crate::clock::from_micros;
-use crate::gtid::{GtidSet, Tsid};
+use crate::gtid::{Gtid, GtidSet, Tsid};
 use crate::mysql::binlog::{
     Checksum, EventError, EventKind, GtidEvent, HEADER_LENGTH, Piece, RawEvent, Splitter,
     SummaryBuilder,
@@ -127,6 +127,19 @@ impl Cutter {
             Some(draft) => self.before.union(draft.added()),
             None => self.before.clone(),
         }
+    }
+
+    /// Whether a transaction went in whole or was there before.
+    #[must_use]
+    pub fn holds(&self, gtid: &Gtid) -> bool {
+        let in_draft = |draft: &Draft| draft.added().contains(gtid);
+        self.before.contains(gtid) || self.draft.as_ref().is_some_and(in_draft)
+    }
+
+    /// The history that is written to.
+    #[must_use]
+    pub const fn branch(&self) -> BranchNumber {
+        self.branch
     }
 
     /// Where the stream stands in the source's binlog.
@@ -255,8 +268,7 @@ impl Cutter {
     }
 
     fn begin(&mut self, event: &RawEvent<'_>, first: GtidEvent) -> Result<(), EventError> {
-        let in_draft = |draft: &Draft| draft.added().contains(&first.gtid);
-        if self.before.contains(&first.gtid) || self.draft.as_ref().is_some_and(in_draft) {
+        if self.holds(&first.gtid) {
             return Err(EventError::Order(format!(
                 "transaction {} comes a second time",
                 first.gtid

@@ -6,6 +6,7 @@
 //! next one; what ends the stream is told after everything that was received whole is archived.
 
 mod receive;
+mod recovery;
 mod settle;
 
 use std::sync::Arc;
@@ -72,7 +73,7 @@ pub async fn plan(
         &mut upstream,
         options,
         clock,
-        &GtidSet::new(),
+        &[],
         Uuid::new_v4(),
     )
     .await?;
@@ -170,7 +171,8 @@ pub async fn run_from(
         fail_points: options.fail_points.clone(),
         jitter_seed: options.jitter_seed,
     };
-    let acknowledgements = Acknowledgements::new(options.semi_sync, spool.as_ref(), epoch);
+    let acknowledgements =
+        Acknowledgements::new(options.semi_sync, spool.as_ref(), (start.branch, epoch));
     let shipper = Shipper::start(
         repository.clone(),
         Arc::clone(&clock),
@@ -217,7 +219,9 @@ pub async fn run_from(
     };
     let outcome = async {
         for left in leftovers {
-            follower.recover(left).await?;
+            if !follower.recover(left).await? {
+                return Ok(StreamEnd::Stopped);
+            }
         }
         follower.follow_all(upstream, start.source).await
     }
@@ -440,7 +444,9 @@ impl Follower {
         let mut heard = Instant::now();
         let mut waited = 0;
         loop {
-            let reading = self.shipper.has_room();
+            let has_room = self.shipper.has_room();
+            let inside = self.cutter.is_inside();
+            let reading = has_room && self.acknowledgements.has_room(inside);
             if !reading {
                 // A source that we do not listen to has not fallen silent.
                 heard = Instant::now();
@@ -454,7 +460,7 @@ impl Follower {
                     }
                     return Ok(Ended::Cancelled);
                 }
-                () = inlet.room(), if !reading => {}
+                () = inlet.room(), if !has_room => {}
                 told = self.housekeeping.pass() => {
                     if let Some(event) = told? {
                         (self.observer)(event);

@@ -2,19 +2,22 @@
 //!
 //! With `--semi-sync spool` a transaction is acknowledged to its source as soon as its events are
 //! in the journal and synced; the segment that holds it may follow later. A journal file is what
-//! the source sent, event behind event, begun by the ROTATE and FORMAT_DESCRIPTION that were in
-//! force and by a PREVIOUS_GTIDS of what had been received before. Its name carries the source.
+//! the source sent, event behind event, begun by a ROTATE, the FORMAT_DESCRIPTION that was in
+//! force and a PREVIOUS_GTIDS of what had been received before. Its name carries the history, the
+//! claim and the source.
 //!
-//! The invariant: a file is removed only when every transaction that was completed in it is in
-//! the archive or in a segment of the spool.
+//! The invariant: a file is removed only when every transaction that began in it is in the
+//! archive or in segments of the spool, or will come again.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::spool::sync_folder;
+use super::spool::{Room, is_full, sync_folder};
+use crate::archive::layout::{BranchNumber, Epoch};
 use crate::gtid::GtidSet;
 use crate::mysql::binlog::{Checksum, EventBuilder, EventKind, HEADER_LENGTH, RawEvent};
 
@@ -22,15 +25,67 @@ use crate::mysql::binlog::{Checksum, EventBuilder, EventKind, HEADER_LENGTH, Raw
 const FILE_BYTES: u64 = 64 << 20;
 /// The largest event of a source (`max_allowed_packet` plus what a header needs).
 const EVENT_LIMIT: usize = (1 << 30) + (1 << 20);
+/// What a GTID event never is larger than.
+const GTID_LIMIT: usize = 4096;
+
+/// What a journal's file name tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct JournalName {
+    /// The history that its transactions belong to.
+    pub(super) branch: BranchNumber,
+    /// The claim under which it was written.
+    pub(super) epoch: Epoch,
+    /// Its place among those of the claim.
+    pub(super) number: u64,
+    /// Where the events came from.
+    pub(super) source: Uuid,
+    /// What stands behind each of them.
+    pub(super) checksum: Checksum,
+}
+
+impl JournalName {
+    fn file(&self) -> String {
+        let crc = match self.checksum {
+            Checksum::Crc32 => "crc32",
+            Checksum::None => "none",
+        };
+        let (branch, epoch) = (self.branch.0, self.epoch.0);
+        let (number, source) = (self.number, self.source);
+        format!("{branch:04}-{epoch:08}-{number:012}-{source}-{crc}.journal")
+    }
+
+    /// Reads a file's name; `None` if it is not one of these.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        let name = path.file_stem()?.to_str()?;
+        let mut parts = name.splitn(4, '-');
+        let branch = BranchNumber(parts.next()?.parse().ok()?);
+        let epoch = Epoch(parts.next()?.parse().ok()?);
+        let number = parts.next()?.parse().ok()?;
+        let (source, crc) = parts.next()?.rsplit_once('-')?;
+        let checksum = match crc {
+            "crc32" => Checksum::Crc32,
+            "none" => Checksum::None,
+            _ => return None,
+        };
+        Some(Self {
+            branch,
+            epoch,
+            number,
+            source: source.parse().ok()?,
+            checksum,
+        })
+    }
+}
 
 /// Writes events as they come.
 #[derive(Debug)]
 pub(super) struct Journal {
     folder: PathBuf,
-    number: u64,
-    source: Uuid,
-    checksum: Checksum,
-    rotate: Vec<u8>,
+    room: Arc<Room>,
+    /// Of the present file, or of the next one before it is begun.
+    name: JournalName,
+    /// The source's binlog file, and where it was entered.
+    rotate: Option<(u64, String)>,
     format: Vec<u8>,
     current: Option<Current>,
     closed: Vec<Closed>,
@@ -39,26 +94,40 @@ pub(super) struct Journal {
 #[derive(Debug)]
 struct Current {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
     bytes: u64,
     dirty: bool,
+    /// Whether an event is written behind `bytes` in part, for want of room on the disk.
+    torn: bool,
 }
 
 #[derive(Debug)]
 struct Closed {
     path: PathBuf,
+    bytes: u64,
     /// What had been received when it was closed.
     received: GtidSet,
 }
 
 impl Journal {
-    pub(super) fn new(folder: &Path, source: Uuid, checksum: Checksum, number: u64) -> Self {
+    pub(super) fn new(
+        folder: &Path,
+        room: Arc<Room>,
+        (branch, epoch): (BranchNumber, Epoch),
+        source: Uuid,
+        checksum: Checksum,
+    ) -> Self {
         Self {
             folder: folder.to_owned(),
-            number,
-            source,
-            checksum,
-            rotate: Vec::new(),
+            room,
+            name: JournalName {
+                branch,
+                epoch,
+                number: 0,
+                source,
+                checksum,
+            },
+            rotate: None,
             format: Vec::new(),
             current: None,
             closed: Vec::new(),
@@ -73,35 +142,47 @@ impl Journal {
         received: &GtidSet,
     ) -> io::Result<()> {
         self.close(received)?;
-        self.source = source;
-        self.checksum = checksum;
-        self.rotate.clear();
+        self.name.source = source;
+        self.name.checksum = checksum;
+        self.rotate = None;
         self.format.clear();
         Ok(())
     }
 
-    /// Appends an event that the cutter has taken; `received` is the set before it.
+    /// Whether another transaction may begin.
+    pub(super) fn has_room(&self) -> bool {
+        self.room.has(1)
+    }
+
+    /// Appends an event that the cutter takes next; `received` is the set before it. `false` if
+    /// the disk is full: then nothing of it counts, and it may be tried again.
     pub(super) fn append(
         &mut self,
         event: &[u8],
         inside: bool,
         received: &GtidSet,
-    ) -> io::Result<()> {
-        match RawEvent::new(event).map(|event| event.kind()) {
+    ) -> io::Result<bool> {
+        let parsed = RawEvent::new(event);
+        match parsed.as_ref().map(RawEvent::kind) {
+            // Inside a transaction the cutter refuses them.
+            Ok(kind) if kind.is_file_event() && inside => return Ok(true),
             Ok(EventKind::ROTATE) => {
-                self.rotate = event.to_vec();
-                return self.close(received);
+                let checksum = self.name.checksum;
+                if let Ok(target) = parsed.and_then(|event| event.rotate_target(checksum)) {
+                    self.rotate = Some(target);
+                }
+                self.close(received)?;
+                return Ok(true);
             }
             Ok(EventKind::FORMAT_DESCRIPTION) => {
+                self.close(received)?;
                 self.format = event.to_vec();
-                if let Ok(event) = RawEvent::new(event)
-                    && let Ok(checksum) = event.announced_checksum()
-                {
-                    self.checksum = checksum;
+                if let Ok(checksum) = parsed.and_then(|event| event.announced_checksum()) {
+                    self.name.checksum = checksum;
                 }
-                return self.close(received);
+                return Ok(true);
             }
-            Ok(kind) if kind.is_file_event() => return Ok(()),
+            Ok(kind) if kind.is_file_event() => return Ok(true),
             _ => {}
         }
         let full = self
@@ -111,80 +192,102 @@ impl Journal {
         if full && !inside {
             self.close(received)?;
         }
-        let current = self.current(received)?;
-        current.file.write_all(event)?;
-        current.bytes += event.len() as u64;
-        current.dirty = true;
-        Ok(())
+        if self.current.is_none() && !self.begin(received)? {
+            return Ok(false);
+        }
+        match &mut self.current {
+            Some(current) => current.append(event, &self.room),
+            None => Err(io::Error::other("no journal file")),
+        }
     }
 
-    fn current(&mut self, received: &GtidSet) -> io::Result<&mut Current> {
-        if self.current.is_none() {
-            self.number += 1;
-            let crc = match self.checksum {
-                Checksum::Crc32 => "crc32",
-                Checksum::None => "none",
-            };
-            let name = format!("{:012}-{}-{crc}.journal", self.number, self.source);
-            let path = self.folder.join(name);
-            let mut file = File::create_new(&path)?;
-            let mut head = self.rotate.clone();
-            head.extend_from_slice(&self.format);
-            let before = EventBuilder::new(self.checksum, 1).previous_gtids(received, 1, 4);
-            head.extend_from_slice(&before);
+    /// Begins a file; `false` if the disk is full.
+    fn begin(&mut self, received: &GtidSet) -> io::Result<bool> {
+        self.name.number += 1;
+        let path = self.folder.join(self.name.file());
+        // Made here, so that each fits the checksum in the file's name, however it came.
+        let builder = EventBuilder::new(self.name.checksum, 1);
+        let mut head = match &self.rotate {
+            Some((position, file)) => builder.rotate(file, *position, 0),
+            None => Vec::new(),
+        };
+        head.extend_from_slice(&self.format);
+        head.extend_from_slice(&builder.previous_gtids(received, 1, 4));
+        let written = File::create_new(&path).and_then(|mut file| {
             file.write_all(&head)?;
             sync_folder(&self.folder)?;
-            self.current = Some(Current {
-                path,
-                file,
-                bytes: head.len() as u64,
-                dirty: true,
-            });
+            Ok(file)
+        });
+        match written {
+            Ok(file) => {
+                let bytes = head.len() as u64;
+                self.room.count(bytes);
+                self.current = Some(Current {
+                    path,
+                    file: Arc::new(file),
+                    bytes,
+                    dirty: true,
+                    torn: false,
+                });
+                Ok(true)
+            }
+            Err(error) if is_full(&error) => {
+                let _ = fs::remove_file(&path);
+                Ok(false)
+            }
+            Err(error) => Err(error),
         }
-        self.current
-            .as_mut()
-            .ok_or_else(|| io::Error::other("no journal file"))
     }
 
-    /// Makes durable what was appended.
-    pub(super) fn sync(&mut self) -> io::Result<()> {
-        match &mut self.current {
-            Some(current) if current.dirty => {
-                current.file.sync_data()?;
-                current.dirty = false;
-                Ok(())
-            }
-            _ => Ok(()),
+    /// The file that holds what is not known to be on disk.
+    pub(super) fn unsynced(&self) -> Option<Arc<File>> {
+        let current = self.current.as_ref().filter(|current| current.dirty)?;
+        Some(Arc::clone(&current.file))
+    }
+
+    /// Notes that [`Journal::unsynced`] was synced, and nothing was appended since.
+    pub(super) const fn synced(&mut self) {
+        if let Some(current) = &mut self.current {
+            current.dirty = false;
         }
     }
 
     fn close(&mut self, received: &GtidSet) -> io::Result<()> {
-        self.sync()?;
+        if let Some(current) = &mut self.current {
+            current.mend()?;
+            if current.dirty {
+                current.file.sync_data()?;
+                current.dirty = false;
+            }
+        }
         if let Some(current) = self.current.take() {
             self.closed.push(Closed {
                 path: current.path,
+                bytes: current.bytes,
                 received: received.clone(),
             });
         }
         Ok(())
     }
 
-    /// Removes the files whose transactions are all safe elsewhere.
-    pub(super) fn forget(&mut self, safe: &GtidSet, received: &GtidSet) -> io::Result<()> {
-        let all = received.is_subset(safe);
+    /// Removes the files whose transactions are all safe elsewhere. While one is `inside`, its
+    /// beginning is in the current file, and `received` does not name it.
+    pub(super) fn forget(
+        &mut self,
+        safe: &GtidSet,
+        received: &GtidSet,
+        inside: bool,
+    ) -> io::Result<()> {
         // A current file is closed once nothing of it is open, so that it does not stay for ever.
-        if all
-            && self
-                .current
-                .as_ref()
-                .is_some_and(|file| file.bytes >= FILE_BYTES / 64)
-        {
+        let closes = |file: &Current| file.bytes >= FILE_BYTES / 64 || !self.room.has(1);
+        if !inside && received.is_subset(safe) && self.current.as_ref().is_some_and(closes) {
             self.close(received)?;
         }
         let mut kept = Vec::new();
         for file in self.closed.drain(..) {
             if file.received.is_subset(safe) {
                 fs::remove_file(&file.path)?;
+                self.room.give_back(file.bytes);
             } else {
                 kept.push(file);
             }
@@ -198,63 +301,142 @@ impl Journal {
         self.close(received)?;
         for file in &self.closed {
             fs::remove_file(&file.path)?;
+            self.room.give_back(file.bytes);
         }
         Ok(())
     }
 }
 
+impl Current {
+    fn append(&mut self, event: &[u8], room: &Room) -> io::Result<bool> {
+        self.mend()?;
+        match (&*self.file).write_all(event) {
+            Ok(()) => {
+                let bytes = event.len() as u64;
+                self.bytes += bytes;
+                self.dirty = true;
+                room.count(bytes);
+                Ok(true)
+            }
+            Err(error) if is_full(&error) => {
+                self.torn = true;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes away what was written of an event in part.
+    fn mend(&mut self) -> io::Result<()> {
+        if self.torn {
+            self.file.set_len(self.bytes)?;
+            (&*self.file).seek(SeekFrom::Start(self.bytes))?;
+            self.torn = false;
+        }
+        Ok(())
+    }
+}
+
+/// What comes next in a journal.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// An event; whether its bytes are those that were sent is for the caller to check.
+    Event(Vec<u8>),
+    /// The file ends behind an event.
+    End,
+    /// The file ends within an event, as a crash leaves it.
+    Torn,
+    /// What is there is no event.
+    Broken(&'static str),
+}
+
 /// A journal that a dead run has left.
 #[derive(Debug)]
 pub(super) struct JournalReader {
-    pub(super) source: Uuid,
-    pub(super) checksum: Checksum,
     file: io::BufReader<File>,
+    /// Where the next event begins.
+    at: u64,
+    size: u64,
+    /// Where the last event ended in the source's file, as far as it told.
+    source_at: Option<u32>,
 }
 
 impl JournalReader {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let name = path
-            .file_stem()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        let parsed = name.split_once('-').and_then(|(_, rest)| {
-            let (source, crc) = rest.rsplit_once('-')?;
-            let checksum = match crc {
-                "crc32" => Checksum::Crc32,
-                "none" => Checksum::None,
-                _ => return None,
-            };
-            Some((source.parse().ok()?, checksum))
-        });
-        let (source, checksum) =
-            parsed.ok_or_else(|| io::Error::other("the file's name is no journal's"))?;
+        let file = File::open(path)?;
         Ok(Self {
-            source,
-            checksum,
-            file: io::BufReader::new(File::open(path)?),
+            size: file.metadata()?.len(),
+            file: io::BufReader::with_capacity(1 << 20, file),
+            at: 0,
+            source_at: None,
         })
     }
 
-    /// The next event, or `None` where the file ends or was torn by the crash.
-    pub(super) fn next_event(&mut self) -> io::Result<Option<Vec<u8>>> {
+    /// Where the next event begins.
+    pub(super) const fn position(&self) -> u64 {
+        self.at
+    }
+
+    pub(super) fn next_event(&mut self) -> io::Result<Next> {
+        let left = self.size - self.at;
+        if left == 0 {
+            return Ok(Next::End);
+        }
+        if left < HEADER_LENGTH as u64 {
+            return Ok(Next::Torn);
+        }
         let mut event = vec![0; HEADER_LENGTH];
-        if !fill(&mut self.file, &mut event)? {
-            return Ok(None);
+        self.file.read_exact(&mut event)?;
+        let field = |at: usize| {
+            u32::from_le_bytes([event[at], event[at + 1], event[at + 2], event[at + 3]])
+        };
+        let (length, end, kind) = (field(9), field(13), EventKind(event[4]));
+        if !(HEADER_LENGTH..=EVENT_LIMIT).contains(&(length as usize)) {
+            if self.is_zero_from(self.at)? {
+                return Ok(Next::Torn);
+            }
+            return Ok(Next::Broken("an event of an impossible length"));
         }
-        let length = u32::from_le_bytes([event[9], event[10], event[11], event[12]]) as usize;
-        if !(HEADER_LENGTH..=EVENT_LIMIT).contains(&length) {
-            return Ok(None);
+        // Events of a transaction stand behind one another in the source's file. A length that
+        // reaches beyond the end is a torn event's only if it is the one that was written.
+        let starts_at = end.wrapping_sub(length);
+        let fits = match kind.is_gtid() {
+            true => length as usize <= GTID_LIMIT,
+            false => self.source_at.is_none_or(|at| at == starts_at),
+        };
+        if u64::from(length) > left {
+            return Ok(match fits {
+                true => Next::Torn,
+                false => Next::Broken("an event that reaches beyond the end"),
+            });
         }
-        let rest = (length - HEADER_LENGTH) as u64;
-        let read = (&mut self.file).take(rest).read_to_end(&mut event)?;
-        Ok((read as u64 == rest).then_some(event))
+        let rest = u64::from(length) - HEADER_LENGTH as u64;
+        (&mut self.file).take(rest).read_to_end(&mut event)?;
+        self.at += u64::from(length);
+        self.source_at = (!kind.is_file_event()).then_some(end);
+        Ok(Next::Event(event))
+    }
+
+    /// Whether the event that was read last ends in zeros and nothing else is behind it: the
+    /// machine went down before the disk had that part of the file.
+    pub(super) fn is_torn_behind(&mut self, event: &[u8]) -> io::Result<bool> {
+        const CRC: usize = 4;
+        let ends_in_zeros = event.ends_with(&[0; CRC]);
+        Ok(ends_in_zeros && self.is_zero_from(self.at)?)
+    }
+
+    fn is_zero_from(&mut self, at: u64) -> io::Result<bool> {
+        self.file.seek(SeekFrom::Start(at))?;
+        let mut buffer = [0; 1 << 16];
+        loop {
+            match self.file.read(&mut buffer)? {
+                0 => return Ok(true),
+                read if buffer[..read].iter().all(|byte| *byte == 0) => {}
+                _ => return Ok(false),
+            }
+        }
     }
 }
 
-fn fill(file: &mut impl io::Read, bytes: &mut [u8]) -> io::Result<bool> {
-    match file.read_exact(bytes) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error),
-    }
-}
+#[cfg(test)]
+mod tests;

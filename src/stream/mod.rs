@@ -18,6 +18,7 @@ mod horizon;
 mod housekeeping;
 mod journal;
 mod liveness;
+mod memory;
 mod monitor;
 mod options;
 mod parting;

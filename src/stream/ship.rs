@@ -2,8 +2,9 @@
 //!
 //! Two tasks stand behind each other. The packer finishes drafts and links each to the one
 //! before; the uploader puts them, one at a time and in order, and looks for a newer claim after
-//! each. While the store is slow or away, what waits goes to the spool; when that is full too, the
-//! tasks take nothing more, and the stream stops reading from its source. The invariants: what
+//! each. While the store is away, or so slow that memory has no room left, what waits goes to the
+//! spool; when that is full too, the tasks take nothing more, and the stream stops reading from
+//! its source. The invariants: what
 //! counts in the archive is always a beginning of what was cut; a segment is said to be durable
 //! only when no newer claim was there afterwards.
 
@@ -13,11 +14,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::error::StreamError;
+use super::memory::{Held, Memory, shrink};
 use super::pauses::{LONGEST_PAUSE, pauses};
 use super::spool::Spool;
 use crate::archive::hash::Sha256;
@@ -37,10 +40,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const SMALL: usize = 128 << 10;
 /// Segments that may wait in memory behind the one that is on its way.
 const WAITING: usize = 1;
-/// What is on its way may hold so much memory, in relation to a full segment.
-const IN_MEMORY: (usize, usize) = (3, 2);
-/// Bytes that a permit stands for.
-const PERMIT_BYTES: usize = 4 << 10;
+/// A store that keeps memory without room for so long is slow, and what waits for it goes to disk.
+const SLOW: Duration = Duration::from_secs(2);
 
 /// A block that is being packed.
 pub(super) type Packing = JoinHandle<Result<PackedBlock, SegmentError>>;
@@ -97,67 +98,14 @@ pub(super) struct ShipOptions {
     pub(super) jitter_seed: Option<u64>,
 }
 
-/// The memory that segments on their way may hold.
-#[derive(Debug, Clone)]
-struct Memory {
-    permits: Arc<Semaphore>,
-    all: u32,
-    /// What a full segment takes.
-    full: u32,
-}
-
-impl Memory {
-    fn new(segment_bytes: usize) -> Self {
-        let (times, of) = IN_MEMORY;
-        let full = permits(segment_bytes);
-        let all = permits(segment_bytes.saturating_mul(times) / of);
-        Self {
-            permits: Arc::new(Semaphore::new(all as usize)),
-            all,
-            full,
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        self.permits.available_permits() >= self.full as usize
-    }
-
-    /// Waits until there is room for a full segment.
-    async fn room(&self) -> bool {
-        self.permits.acquire_many(self.full).await.is_ok()
-    }
-
-    /// Takes what so many bytes need, or all of it if they need more. Never closed.
-    async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let needed = permits(bytes).min(self.all);
-        Arc::clone(&self.permits)
-            .acquire_many_owned(needed)
-            .await
-            .ok()
-    }
-}
-
-/// Gives back what `bytes` bytes do not need.
-fn shrink(held: &mut Option<OwnedSemaphorePermit>, bytes: usize) {
-    if let Some(held) = held {
-        let more = held.num_permits().saturating_sub(permits(bytes) as usize);
-        drop(held.split(more));
-    }
-}
-
-fn permits(bytes: usize) -> u32 {
-    let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX);
-    permits.clamp(1, u32::MAX >> 4)
-}
-
 /// The sender's side.
 #[derive(Debug)]
 pub(super) struct Shipper {
-    parcels: Option<mpsc::Sender<(Parcel, Option<OwnedSemaphorePermit>)>>,
+    parcels: Option<mpsc::Sender<(Parcel, Option<Held>)>>,
     memory: Memory,
     notes: mpsc::UnboundedReceiver<Note>,
     packer: Option<JoinHandle<Result<(), StreamError>>>,
-    uploader: Option<JoinHandle<Result<Option<Spool>, StreamError>>>,
+    uploader: Option<JoinHandle<Result<(), StreamError>>>,
     /// How the packer ended.
     packed: Result<(), StreamError>,
 }
@@ -187,12 +135,14 @@ impl Shipper {
             epoch,
             cancel,
             fail_points,
-            spool,
+            spool: spool.map(Arc::new),
+            memory: memory.clone(),
             tell,
             queue: VecDeque::new(),
             failing: false,
             spool_full: false,
             jitter_seed,
+            put_began: Instant::now(),
         };
         Self {
             parcels: Some(parcels),
@@ -249,11 +199,11 @@ impl Shipper {
         if let Some(note) = self.notes.recv().await {
             return Ok(Some(note));
         }
-        self.join().await.map(|_| None)
+        self.join().await.map(|()| None)
     }
 
-    /// Waits for the tasks and gives the spool back. Dropping the future loses nothing.
-    pub(super) async fn join(&mut self) -> Result<Option<Spool>, StreamError> {
+    /// Waits for the tasks. Dropping the future loses nothing.
+    pub(super) async fn join(&mut self) -> Result<(), StreamError> {
         self.close();
         if let Some(packer) = &mut self.packer {
             let packed = packer.await;
@@ -262,13 +212,12 @@ impl Shipper {
         }
         let uploaded = match &mut self.uploader {
             Some(uploader) => uploader.await,
-            None => return Ok(None),
+            None => return Ok(()),
         };
         self.uploader = None;
         // If the uploader failed, that is why the packer could not go on.
-        let spool = uploaded??;
-        std::mem::replace(&mut self.packed, Ok(()))?;
-        Ok(spool)
+        uploaded??;
+        std::mem::replace(&mut self.packed, Ok(()))
     }
 }
 
@@ -286,7 +235,7 @@ impl Drop for Shipper {
 /// The shipper's opening, which does not keep it open.
 #[derive(Debug)]
 pub(super) struct Inlet {
-    parcels: Option<mpsc::WeakSender<(Parcel, Option<OwnedSemaphorePermit>)>>,
+    parcels: Option<mpsc::WeakSender<(Parcel, Option<Held>)>>,
     memory: Memory,
 }
 
@@ -311,10 +260,10 @@ struct Sealed {
     index: SegmentIndex,
     sha256: Sha256,
     bytes: u64,
-    /// In memory, unless it is in the spool only.
+    /// In memory, unless it is in the spool.
     body: Option<Bytes>,
     /// The memory that the body holds.
-    held: Option<OwnedSemaphorePermit>,
+    held: Option<Held>,
     spooled: bool,
 }
 
@@ -327,10 +276,19 @@ struct Packer {
 impl Packer {
     async fn run(
         mut self,
-        mut incoming: mpsc::Receiver<(Parcel, Option<OwnedSemaphorePermit>)>,
+        mut incoming: mpsc::Receiver<(Parcel, Option<Held>)>,
         outgoing: mpsc::Sender<Sealed>,
     ) -> Result<(), StreamError> {
-        while let Some((parcel, mut held)) = incoming.recv().await {
+        loop {
+            let received = tokio::select! {
+                biased;
+                received = incoming.recv() => received,
+                // The uploader has ended, and says why.
+                () = outgoing.closed() => None,
+            };
+            let Some((parcel, mut held)) = received else {
+                break;
+            };
             let encoded = self.pack(parcel).await?;
             shrink(&mut held, encoded.bytes.len());
             self.options.fail_points.pass(FailPoint::Encoded);
@@ -379,7 +337,8 @@ struct Uploader {
     epoch: Epoch,
     cancel: CancellationToken,
     fail_points: FailPoints,
-    spool: Option<Spool>,
+    spool: Option<Arc<Spool>>,
+    memory: Memory,
     tell: mpsc::UnboundedSender<Note>,
     /// In order; the front one is on its way.
     queue: VecDeque<Sealed>,
@@ -388,15 +347,14 @@ struct Uploader {
     /// Whether the spool had no room for the last one.
     spool_full: bool,
     jitter_seed: Option<u64>,
+    /// When the present try began.
+    put_began: Instant,
 }
 
 type Putting = JoinHandle<Result<(), StreamError>>;
 
 impl Uploader {
-    async fn run(
-        mut self,
-        mut incoming: mpsc::Receiver<Sealed>,
-    ) -> Result<Option<Spool>, StreamError> {
+    async fn run(mut self, mut incoming: mpsc::Receiver<Sealed>) -> Result<(), StreamError> {
         let mut putting: Option<Putting> = None;
         let mut next_pauses = pauses(FIRST_PAUSE, self.jitter_seed);
         let mut open = true;
@@ -405,15 +363,17 @@ impl Uploader {
                 putting = Some(self.put_front(None)?);
             }
             if !open && putting.is_none() {
-                return Ok(self.spool);
+                return Ok(());
             }
             let takes = open && self.takes_more();
+            let waits = putting.is_some() && self.waits_for_memory();
+            let slow_at = self.put_began + SLOW;
             tokio::select! {
                 biased;
                 sealed = incoming.recv(), if takes => match sealed {
                     Some(sealed) => {
                         self.queue.push_back(sealed);
-                        self.spool_waiting()?;
+                        self.spool_waiting().await?;
                     }
                     None => open = false,
                 },
@@ -427,7 +387,7 @@ impl Uploader {
                         }
                         Err(error) if error.class().is_transient() => {
                             self.failing = true;
-                            self.spool_waiting()?;
+                            self.spool_waiting().await?;
                             if self.cancel.is_cancelled() {
                                 return Err(self.give_up(error));
                             }
@@ -438,43 +398,57 @@ impl Uploader {
                         Err(error) => return Err(error),
                     }
                 }
+                () = tokio::time::sleep_until(slow_at), if waits => self.spool_waiting().await?,
             }
         }
+    }
+
+    /// Whether memory has no room and the spool could give it some.
+    fn waits_for_memory(&self) -> bool {
+        let has_unspooled = || {
+            self.queue
+                .iter()
+                .any(|sealed| !sealed.spooled && sealed.body.is_some())
+        };
+        self.spool.is_some() && !self.spool_full && !self.memory.has_room() && has_unspooled()
     }
 
     /// Whether another segment can be held: in memory, or because the last one went to disk.
     fn takes_more(&self) -> bool {
-        let in_memory = self
-            .queue
-            .iter()
-            .filter(|sealed| sealed.body.is_some())
-            .count();
+        // The front one is held in memory while it is put, wherever else it is.
+        let waiting = self.queue.iter().skip(1);
+        let in_memory = waiting.filter(|sealed| sealed.body.is_some()).count();
         let disk = self.spool.is_some() && !self.spool_full;
-        // The one on its way is held in memory too.
-        in_memory <= WAITING || disk
+        in_memory < WAITING || disk
     }
 
-    /// Writes to the spool what has to wait, when the store fails or more waits than memory shall
-    /// hold. Then everything goes there, from the front one on: what a crash leaves has no hole.
-    fn spool_waiting(&mut self) -> Result<(), StreamError> {
-        let Some(spool) = &mut self.spool else {
+    /// Writes to the spool what has to wait, when the store fails, when more waits than memory
+    /// shall hold, or when the store is too slow for what memory holds. Then everything goes
+    /// there, from the front one on: what a crash leaves has no hole.
+    async fn spool_waiting(&mut self) -> Result<(), StreamError> {
+        let Some(spool) = &self.spool else {
             return Ok(());
         };
-        if !self.failing && self.queue.len() <= 1 + WAITING {
+        let slow = || self.put_began.elapsed() >= SLOW && self.waits_for_memory();
+        if !self.failing && self.queue.len() <= 1 + WAITING && !slow() {
             return Ok(());
         }
         for (place, sealed) in self.queue.iter_mut().enumerate() {
-            let Some(body) = sealed.body.as_ref().filter(|_| !sealed.spooled) else {
+            let Some(body) = sealed.body.clone().filter(|_| !sealed.spooled) else {
                 continue;
             };
-            if !spool.write(&sealed.name, body)? {
-                self.spool_full = true;
+            let (disk, name) = (Arc::clone(spool), sealed.name.clone());
+            let written = tokio::task::spawn_blocking(move || disk.write(&name, &body)).await??;
+            self.spool_full = !written;
+            if !written {
                 break;
             }
             sealed.spooled = true;
-            // The front one stays in memory as well, for it is being put.
-            if place > 0 {
-                sealed.body = None;
+            sealed.body = None;
+            if place == 0 {
+                // It is being put: the memory is still held, and is let go a step later.
+                self.memory.keep_for_put(&mut sealed.held);
+            } else {
                 sealed.held = None;
             }
             self.fail_points.pass(FailPoint::Spooled);
@@ -492,17 +466,16 @@ impl Uploader {
             return Ok(tokio::spawn(async { Ok(()) }));
         };
         let body = match (&front.body, &self.spool) {
-            (Some(body), _) => body.clone(),
+            (Some(body), _) => Body::Memory(body.clone()),
             (None, Some(spool)) => {
-                let body = spool.read(&front.name)?;
-                if crate::archive::hash::sha256(&body) != front.sha256 {
-                    return Err(SegmentError::NotTheSame.into());
+                if front.held.is_none() {
+                    front.held = self.memory.take_for_put(front.bytes as usize);
                 }
-                front.body = Some(body.clone());
-                body
+                Body::Disk(Arc::clone(spool), front.sha256)
             }
             (None, None) => return Err(SegmentError::Unfilled.into()),
         };
+        self.put_began = Instant::now();
         let put = Put {
             repository: self.repository.clone(),
             name: front.name.clone(),
@@ -530,7 +503,7 @@ impl Uploader {
         };
         self.fail_points.pass(FailPoint::Durable);
         if front.spooled
-            && let Some(spool) = &mut self.spool
+            && let Some(spool) = &self.spool
         {
             spool.remove(&front.name, front.bytes)?;
             self.spool_full = false;
@@ -541,7 +514,7 @@ impl Uploader {
             index: front.index,
             stored_bytes: front.bytes,
             durable: self.clock.now(),
-            spooled_bytes: self.spool.as_ref().map_or(0, Spool::used),
+            spooled_bytes: self.spool.as_ref().map_or(0, |spool| spool.used()),
         };
         // Nobody listens only when the stream ends.
         let _ = self.tell.send(Note::Shipped(Box::new(shipped)));
@@ -559,7 +532,7 @@ impl Uploader {
             reason,
             retry,
             waiting: self.queue.len(),
-            spooled_bytes: self.spool.as_ref().map_or(0, Spool::used),
+            spooled_bytes: self.spool.as_ref().map_or(0, |spool| spool.used()),
         });
     }
 
@@ -585,12 +558,37 @@ async fn finished(putting: &mut Option<Putting>) -> Result<(), StreamError> {
     }
 }
 
+/// Where a segment's bytes are.
+#[derive(Debug)]
+enum Body {
+    Memory(Bytes),
+    /// In the spool, with this digest.
+    Disk(Arc<Spool>, Sha256),
+}
+
+impl Body {
+    async fn read(self, name: SegmentName) -> Result<Bytes, StreamError> {
+        let (spool, sha256) = match self {
+            Self::Memory(body) => return Ok(body),
+            Self::Disk(spool, sha256) => (spool, sha256),
+        };
+        tokio::task::spawn_blocking(move || {
+            let body = spool.read(&name)?;
+            if crate::archive::hash::sha256(&body) != sha256 {
+                return Err(SegmentError::NotTheSame.into());
+            }
+            Ok(body)
+        })
+        .await?
+    }
+}
+
 /// One try.
 #[derive(Debug)]
 struct Put {
     repository: Repository,
     name: SegmentName,
-    body: Bytes,
+    body: Body,
     epoch: Epoch,
     fail_points: FailPoints,
 }
@@ -598,7 +596,8 @@ struct Put {
 impl Put {
     async fn run(self) -> Result<(), StreamError> {
         self.fail_points.pass(FailPoint::BeforePut);
-        self.repository.put_segment(&self.name, self.body).await?;
+        let body = self.body.read(self.name.clone()).await?;
+        self.repository.put_segment(&self.name, body).await?;
         self.fail_points.pass(FailPoint::AfterPut);
         check_fence(&self.repository, self.epoch).await
     }
@@ -620,3 +619,6 @@ impl From<StorageError> for StreamError {
         Self::Archive(ArchiveError::Storage(error))
     }
 }
+
+#[cfg(test)]
+mod tests;

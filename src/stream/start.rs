@@ -50,13 +50,13 @@ pub(super) struct Start {
 }
 
 impl Start {
-    /// Looks at the archive and the source; `on_disk` is what an earlier run has left here.
+    /// Looks at the archive and the source; `leftovers` are what earlier runs have left here.
     pub(super) async fn find(
         repository: &Repository,
         upstream: &mut dyn Upstream,
         options: &StreamOptions,
         clock: &dyn Clock,
-        on_disk: &GtidSet,
+        leftovers: &[Leftovers],
         replica_uuid: Uuid,
     ) -> Result<Self, StreamError> {
         let (branch, origin) = newest_history(repository).await?;
@@ -88,7 +88,14 @@ impl Start {
         start.complete_to = chain.complete_to();
         start.since = start.complete_to.unwrap_or(start.since);
         start
-            .decide(repository, upstream, options, clock, on_disk, replica_uuid)
+            .decide(
+                repository,
+                upstream,
+                options,
+                clock,
+                leftovers,
+                replica_uuid,
+            )
             .await?;
         Ok(start)
     }
@@ -99,10 +106,11 @@ impl Start {
         upstream: &mut dyn Upstream,
         options: &StreamOptions,
         clock: &dyn Clock,
-        on_disk: &GtidSet,
+        leftovers: &[Leftovers],
         replica_uuid: Uuid,
     ) -> Result<(), StreamError> {
-        let mut held = self.have.union(on_disk);
+        let on_disk = survey(repository, self.branch, &self.have, leftovers).await?;
+        let mut held = self.have.union(&on_disk);
         let missing = match check_fork(&mut *self.source, &held, clock).await {
             Ok(()) => GtidSet::new(),
             Err(StreamError::Fork { server, missing }) if options.new_branch.is_none() => {
@@ -118,7 +126,8 @@ impl Start {
             if !lost.is_empty() {
                 covers("--new-branch", named, &lost)?;
                 self.have = self.have.subtract(&lost);
-                held = held.subtract(&lost);
+                // What lies here of the history that is left is not put into the new one.
+                held = self.have.clone();
                 self.left_behind = Some(lost);
             }
         }
@@ -347,13 +356,12 @@ async fn take_turn(
         return Ok(Turn::Cancelled);
     }
     let (spool, leftovers) = open_spool(environment)?;
-    let on_disk = survey(&leftovers)?;
     let mut start = Start::find(
         repository,
         upstream,
         options,
         *clock,
-        &on_disk,
+        &leftovers,
         replica_uuid,
     )
     .await?;

@@ -136,3 +136,66 @@ async fn what_was_committed_is_in_the_spool_when_the_source_dies() -> Result<()>
     check_by_hand(&place.repository).await?;
     Ok(())
 }
+
+/// A spool that is full makes the source wait, and nothing else: once the store is back, it goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_wait_while_the_spool_is_full() -> Result<()> {
+    let minio = Minio::start().await?;
+    let endpoint = minio.endpoint();
+    let target = endpoint.strip_prefix("http://").context("an endpoint")?;
+    let proxy = Proxy::start(target).await?;
+    let place = Place::bucket(&minio, &proxy.url(&endpoint)).await?;
+    let server = source().await?;
+    let servers = [server.url()];
+    let spool = place.path("spool").display().to_string();
+    let stream = [
+        "--flush-interval",
+        "50ms",
+        "--semi-sync",
+        "spool",
+        "--spool-size",
+        "300KiB",
+        "--spool-dir",
+        &spool,
+    ];
+    let streamer = place.stream(&servers, &stream)?;
+    acknowledging(&server, &streamer).await?;
+    let mut ledger = Ledger::start_with(fixed(&server.url()), writers()).await?;
+    for round in 0..2 {
+        ledger.wait_acknowledged(50, LIMIT).await?;
+        proxy.cut().await;
+        let more = ledger
+            .wait_acknowledged(20_000, std::time::Duration::from_secs(20))
+            .await;
+        ensure!(more.is_err(), "nothing waited in round {round}");
+        proxy.restore().await;
+        ledger
+            .wait_acknowledged(500, LIMIT)
+            .await
+            .with_context(|| format!("round {round}: {}", streamer.stderr()))?;
+    }
+    ledger.stop().await;
+    place
+        .wait_holds(&streamer, &crate::gtid_executed(&server).await?)
+        .await?;
+    audit(&place.repository, &ledger).await?;
+    streamer.stop().await?.is(0);
+    let left: u64 = walk(&place.path("spool"))?;
+    ensure!(left == 0, "{left} bytes are left in the spool");
+    check_by_hand(&place.repository).await?;
+    Ok(())
+}
+
+/// Bytes of the files below a folder.
+fn walk(folder: &std::path::Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += match metadata.is_dir() {
+            true => walk(&entry.path())?,
+            false => metadata.len(),
+        };
+    }
+    Ok(bytes)
+}

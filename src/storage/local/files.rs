@@ -28,6 +28,9 @@ pub(super) struct Root {
     /// The folder was seen, so it is never made anew.
     seen: AtomicBool,
     swept: Once,
+    /// Folders that were synced.
+    #[cfg(test)]
+    synced: std::sync::atomic::AtomicUsize,
 }
 
 impl Root {
@@ -37,6 +40,8 @@ impl Root {
             path,
             seen: AtomicBool::new(seen),
             swept: Once::new(),
+            #[cfg(test)]
+            synced: std::sync::atomic::AtomicUsize::new(0),
         }
     }
 
@@ -142,6 +147,8 @@ impl Root {
             match linked {
                 Ok(()) => break,
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    // It may be our own, linked by a try that could not sync the folders then.
+                    self.sync_object(&target, folder).map_err(failure)?;
                     return Err(StorageError::AlreadyExists {
                         key: key.to_owned(),
                     });
@@ -162,9 +169,28 @@ impl Root {
                 Err(error) => return Err(failure(error)),
             }
         }
-        // Others may have made the folders a moment ago, so all of them are synced each time.
+        self.sync_folders(folder).map_err(failure)
+    }
+
+    /// Makes an object durable that somebody else, or an earlier try, has linked.
+    fn sync_object(&self, target: &Path, folder: &Path) -> io::Result<()> {
+        let synced = File::open(target)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| self.sync_folders(folder));
+        match synced {
+            // Deleted meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            synced => synced,
+        }
+    }
+
+    /// Syncs a folder and those above it. Others may have made them a moment ago, so all of them
+    /// are synced each time.
+    fn sync_folders(&self, folder: &Path) -> io::Result<()> {
         for folder in folder.ancestors() {
-            sync_folder(folder).map_err(failure)?;
+            #[cfg(test)]
+            self.synced.fetch_add(1, Ordering::Relaxed);
+            sync_folder(folder)?;
             if folder == self.path {
                 break;
             }
@@ -293,5 +319,33 @@ fn sweep(folder: &Path, new: &Path) {
         if abandoned {
             let _ = fs::remove_file(&path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    /// A try that failed after its link may have left an object that no disk holds yet: the next
+    /// one, which finds it, is what says that it is there.
+    #[test]
+    fn what_is_there_already_is_synced_before_that_is_said() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = Root::new(folder.path().to_owned());
+        let put = || {
+            let (temporary, mut file) = root.temporary("log/a")?;
+            file.write_all(b"a").expect("writes");
+            root.publish("log/a", temporary, &file)
+        };
+        put().expect("puts");
+        let before = root.synced.load(Ordering::Relaxed);
+        let again = put();
+        assert!(
+            matches!(again, Err(StorageError::AlreadyExists { .. })),
+            "{again:?}"
+        );
+        assert_eq!(root.synced.load(Ordering::Relaxed), 2 * before);
     }
 }

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use super::super::cutter::Cutter;
 use super::super::error::StreamError;
-use super::super::recover;
-use super::super::report::{StreamEvent, beating};
+use super::super::report::beating;
 use super::super::ship::Parcel;
 use super::super::upstream::Dump;
 use super::{BATCH, Follower, SLOWER};
@@ -15,53 +13,6 @@ use crate::mysql::wire::DumpPacket;
 use crate::observe::fail_point::FailPoint;
 
 impl Follower {
-    /// Archives what an earlier run has left on disk.
-    pub(super) async fn recover(
-        &mut self,
-        left: super::super::spool::Leftovers,
-    ) -> Result<(), StreamError> {
-        let before = self.report.transactions;
-        let (drafts, mut incoming) = tokio::sync::mpsc::channel::<Draft>(1);
-        let placeholder = Cutter::new(
-            crate::archive::layout::BranchNumber(self.report.branch),
-            crate::archive::layout::Epoch(self.report.epoch),
-            GtidSet::new(),
-            0,
-        );
-        let mut cutter = std::mem::replace(&mut self.cutter, placeholder);
-        let replaying = tokio::task::spawn_blocking(move || {
-            let complete = recover::replay(&left, &mut cutter, &mut |draft| {
-                // A run that ends meanwhile takes no more drafts.
-                let _ = drafts.blocking_send(draft);
-            });
-            (complete, cutter, left)
-        });
-        let mut failed = Ok(());
-        while let Some(draft) = incoming.recv().await {
-            if failed.is_ok() {
-                failed = self.send(draft).await;
-            }
-        }
-        let (complete, cutter, left) = replaying.await?;
-        self.cutter = cutter;
-        failed?;
-        let complete = complete?;
-        while self.shipped < self.sent {
-            self.wait_for_note().await?;
-        }
-        self.options.fail_points.pass(FailPoint::Recovered);
-        let folder = left.folder.clone();
-        if complete {
-            left.remove()?;
-        }
-        (self.observer)(StreamEvent::Recovered {
-            folder,
-            transactions: self.report.transactions - before,
-            complete,
-        });
-        Ok(())
-    }
-
     /// Whether it is time to cut, after so many intervals.
     pub(super) fn is_due(&self, waited: u32) -> bool {
         match self.sent - self.shipped {
@@ -116,7 +67,13 @@ impl Follower {
                 true => GtidSet::new(),
                 false => self.cutter.received(),
             };
-            self.acknowledgements.journal(event, inside, &received)?;
+            let mut told = false;
+            while !self.acknowledgements.journal(event, inside, &received)? {
+                if !std::mem::replace(&mut told, true) {
+                    self.warn("the spool's disk is full; the stream waits for room".to_owned());
+                }
+                self.wait_for_disk().await?;
+            }
         }
         let taken = self.cutter.take(event);
         if acknowledge {

@@ -1,9 +1,11 @@
 //! What became of drafts that were handed over, and the end of a run.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::super::error::StreamError;
-use super::super::report::{StreamEvent, beating};
+use super::super::report::{HEARTBEAT, StreamEvent, beating};
 use super::super::ship::{Note, Shipped};
 use super::Follower;
 use crate::mysql::purge::PurgeFacts;
@@ -95,7 +97,24 @@ impl Follower {
             return Ok(());
         }
         let received = self.cutter.received();
-        self.acknowledgements.forget(&self.safe, &received)
+        let inside = self.cutter.is_inside();
+        self.acknowledgements.forget(&self.safe, &received, inside)
+    }
+
+    /// Waits a moment while the spool's disk is full; what becomes safe meanwhile makes room.
+    pub(super) async fn wait_for_disk(&mut self) -> Result<(), StreamError> {
+        if self.cancel.is_cancelled() {
+            return Err(self.acknowledgements.disk_is_full());
+        }
+        let clock = Arc::clone(&self.clock);
+        (self.observer)(StreamEvent::Alive);
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => {}
+            note = self.shipper.next_note() => self.settle(note?)?,
+            () = clock.sleep(HEARTBEAT) => {}
+        }
+        Ok(())
     }
 
     pub(super) fn warn(&self, message: String) {
