@@ -185,6 +185,17 @@ async fn a_streamers_privileges_are_enough() -> Result<()> {
         assert_eq!(facts.expire_seconds, expected, "{statement}");
     }
 
+    // Somebody works on it, and lets only administrators in: that passes.
+    server.exec("SET GLOBAL offline_mode=ON").await?;
+    let error = find_primary(std::slice::from_ref(&url)).await.err();
+    let error = error.context("the server is offline")?;
+    assert_eq!(error.class(), Class::Transient, "{error}");
+    let error = connect(&url).await.err().context("the same by packets")?;
+    assert_eq!(error.server_code(), Some(3032), "{error}");
+    assert_eq!(error.class(), Class::Transient, "{error}");
+    server.exec("SET GLOBAL offline_mode=OFF").await?;
+    let mut session = Session::connect(&url).await?;
+
     // A dump shows in the list under its UUID, and goes with its connection.
     let version = ServerFacts::load(&mut session).await?.version;
     assert_eq!(registered_dumps(&mut session, &version).await?, []);
