@@ -293,7 +293,8 @@ impl Source for Server {
             read_timeout: Some(SILENCE),
             ..WireOptions::default()
         };
-        let connection = WireConnection::connect(&self.url, &options).await?;
+        let mut connection = WireConnection::connect(&self.url, &options).await?;
+        self.require_same(&mut connection).await?;
         let options = DumpOptions {
             // Above the ids that people give; what keeps dumps apart is the UUID.
             server_id: 0xF000_0000 | (wish.replica_uuid.as_fields().0 & 0x0FFF_FFFF),
@@ -323,6 +324,20 @@ impl Source for Server {
 }
 
 impl Server {
+    /// Fails if a connection has led to another server than the one that was checked.
+    async fn require_same(&self, connection: &mut WireConnection) -> Result<(), StreamError> {
+        let found = connection.query_text("SELECT @@GLOBAL.server_uuid").await?;
+        let found = found.unwrap_or_default();
+        if Uuid::try_parse(&found) == Ok(self.info.uuid) {
+            return Ok(());
+        }
+        Err(StreamError::Moved {
+            server: self.info.name.clone(),
+            expected: self.info.uuid,
+            found,
+        })
+    }
+
     /// The server's time, and then the end of its binlog.
     async fn horizon(&mut self) -> Result<(DateTime<Utc>, SourcePosition), StreamError> {
         let unsuitable = |reason| StreamError::Unsuitable {

@@ -1,0 +1,96 @@
+//! Real servers as the sources of a stream: what they answer beside the dump, and for whom.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context as _, Result};
+use quillback::error::{Class, Classified as _};
+use quillback::gtid::GtidSet;
+use quillback::mysql::ServerUrl;
+use quillback::stream::upstream::{DumpWish, Upstream as _};
+use quillback::stream::{FollowFrom, Servers, StreamError};
+use quillback_harness::Server;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::support::url;
+
+fn wish() -> DumpWish {
+    DumpWish {
+        replica_uuid: Uuid::new_v4(),
+        semi_sync: false,
+    }
+}
+
+/// An address behind which there is now this server and now that one.
+struct Service {
+    address: SocketAddr,
+    target: Arc<Mutex<String>>,
+    _tasks: JoinSet<()>,
+}
+
+impl Service {
+    async fn start(target: &Server) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let target = Arc::new(Mutex::new(target.address()));
+        let mut tasks = JoinSet::new();
+        let behind = Arc::clone(&target);
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((mut client, _)) = listener.accept().await {
+                let target = behind.lock().expect("nobody panics with it").clone();
+                connections.spawn(async move {
+                    if let Ok(mut server) = TcpStream::connect(target).await {
+                        let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                    }
+                });
+            }
+        });
+        Ok(Self {
+            address,
+            target,
+            _tasks: tasks,
+        })
+    }
+
+    fn turn_to(&self, target: &Server) {
+        *self.target.lock().expect("nobody panics with it") = target.address();
+    }
+
+    fn url(&self, server: &Server) -> Result<ServerUrl> {
+        let direct = server.url();
+        Ok(direct
+            .replace(&server.address(), &self.address.to_string())
+            .parse()?)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dump_comes_from_the_server_that_was_checked() -> Result<()> {
+    let (one, other) = (Server::start().await?, Server::start().await?);
+    let service = Service::start(&one).await?;
+    let mut servers = Servers::new(vec![service.url(&one)?], FollowFrom::Primary, false);
+    let mut source = servers.find().await?;
+    assert_eq!(source.info().uuid.to_string(), one.uuid().await?);
+    source.dump(wish(), &GtidSet::new()).await?;
+    // The next connection leads elsewhere.
+    service.turn_to(&other);
+    let refused = source.dump(wish(), &GtidSet::new()).await.err();
+    let refused = refused.context("the other server's binlog was taken for the first one's")?;
+    assert_eq!(refused.class(), Class::Transient, "{refused}");
+    let StreamError::Moved {
+        expected, found, ..
+    } = refused
+    else {
+        panic!("{refused}");
+    };
+    assert_eq!(expected.to_string(), one.uuid().await?);
+    assert_eq!(found, other.uuid().await?);
+    // Looked for anew, the other one is as good.
+    let mut source = servers.find().await?;
+    source.dump(wish(), &GtidSet::new()).await?;
+    assert_ne!(url(&one).address().to_string(), source.info().name);
+    Ok(())
+}
