@@ -16,7 +16,7 @@ use crate::mysql::discover::{discover, login_for};
 use crate::mysql::facts::{ServerFacts, binlog_status, gtid_executed, gtid_purged, pending};
 use crate::mysql::host_port::HostPort;
 use crate::mysql::primary::find_primary;
-use crate::mysql::purge::{PurgeFacts, members_that_still_have};
+use crate::mysql::purge::{self, PurgeFacts, Survey};
 use crate::mysql::replicas::registered_dumps;
 use crate::mysql::role::{RoleNow, role_now};
 use crate::mysql::semi_sync::SemiSyncStatus;
@@ -192,8 +192,17 @@ impl Upstream for Servers {
     async fn find_holder(
         &mut self,
         missing: &GtidSet,
+        held: &GtidSet,
+        source: &mut dyn Source,
     ) -> Result<Option<Box<dyn Source>>, StreamError> {
-        let found = members_that_still_have(&self.servers, missing).await;
+        let survey = Survey::of(&self.servers).await;
+        // Asked for last, so that what is on its way to the others is no stranger.
+        let executed = source.history().await?.executed;
+        let found = survey.holders(purge::Wanted {
+            missing,
+            held,
+            executed: &executed,
+        });
         let Some(address) = found.holders.first() else {
             return Ok(None);
         };

@@ -70,10 +70,13 @@ pub trait Upstream: Send {
     /// Finds the server to follow now.
     async fn find(&mut self) -> Result<Box<dyn Source>, StreamError>;
 
-    /// Finds another server that still has all of `missing`.
+    /// Finds another server that still has all of `missing`, lacks nothing else that is not in
+    /// `held`, and has nothing that `source` does not have.
     async fn find_holder(
         &mut self,
         missing: &GtidSet,
+        held: &GtidSet,
+        source: &mut dyn Source,
     ) -> Result<Option<Box<dyn Source>>, StreamError>;
 
     /// Whether a streamer is registered under this UUID at any of the servers that answer.

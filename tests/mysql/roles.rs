@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use quillback::error::{Class, Classified as _};
 use quillback::gtid::GtidSet;
 use quillback::mysql::primary::{FoundPrimary, PrimaryError, find_primary};
-use quillback::mysql::purge::{PurgeFacts, members_that_still_have};
+use quillback::mysql::purge::{PurgeFacts, Survey, Wanted};
 use quillback::mysql::replicas::registered_dumps;
 use quillback::mysql::role::{RoleNow, role_now};
 use quillback::mysql::topology::{MemberState, TopologyKind};
@@ -255,7 +255,13 @@ async fn members_of_a_group_know_their_roles_and_what_they_still_have() -> Resul
         .parse()?;
     assert!(!purged.is_empty());
     let urls: Vec<ServerUrl> = trio.members().iter().map(url).collect();
-    let found = members_that_still_have(&urls, &purged).await;
+    let executed: GtidSet = primary.gtid_executed().await?.parse()?;
+    let survey = Survey::of(&urls).await;
+    let found = survey.holders(Wanted {
+        missing: &purged,
+        held: &GtidSet::new(),
+        executed: &executed,
+    });
     let mut holders: Vec<_> = found.holders.iter().map(ToString::to_string).collect();
     holders.sort();
     let mut expected = [first.address(), second.address()];
@@ -264,7 +270,11 @@ async fn members_of_a_group_know_their_roles_and_what_they_still_have() -> Resul
     assert_eq!(found.others.len(), 1);
     assert!(found.others[0].1.contains("has purged"), "{found:?}");
     let never: GtidSet = format!("{}:1-3", Uuid::new_v4()).parse()?;
-    let found = members_that_still_have(&urls, &never).await;
+    let found = survey.holders(Wanted {
+        missing: &never,
+        held: &GtidSet::new(),
+        executed: &executed,
+    });
     assert_eq!(found.holders, []);
 
     second.exec("STOP GROUP_REPLICATION").await?;

@@ -7,9 +7,9 @@ use anyhow::{Context as _, Result};
 use quillback::error::{Class, Classified as _};
 use quillback::gtid::GtidSet;
 use quillback::mysql::ServerUrl;
-use quillback::stream::upstream::{DumpWish, Upstream as _};
+use quillback::stream::upstream::{DumpWish, Source, Upstream as _};
 use quillback::stream::{FollowFrom, Servers, StreamError};
-use quillback_harness::Server;
+use quillback_harness::{Replicas, Server};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -92,5 +92,56 @@ async fn a_dump_comes_from_the_server_that_was_checked() -> Result<()> {
     let mut source = servers.find().await?;
     source.dump(wish(), &GtidSet::new()).await?;
     assert_ne!(url(&one).address().to_string(), source.info().name);
+    Ok(())
+}
+
+/// Removes every binlog file but an empty one; gives what is gone.
+async fn purge(server: &Server) -> Result<GtidSet> {
+    server.exec("FLUSH BINARY LOGS").await?;
+    let files: Vec<(String, u64, String)> = server.query("SHOW BINARY LOGS").await?;
+    let last = &files.last().context("a file")?.0;
+    server
+        .exec(&format!("PURGE BINARY LOGS TO '{last}'"))
+        .await?;
+    let purged: String = server.one("SELECT @@GLOBAL.gtid_purged").await?;
+    Ok(purged.parse()?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_purged_comes_only_from_a_server_that_has_nothing_else() -> Result<()> {
+    let replicas = Replicas::start(2).await?;
+    let [first, second] = replicas.replicas() else {
+        anyhow::bail!("two were asked for")
+    };
+    replicas.source().exec("CREATE DATABASE d").await?;
+    replicas.wait_caught_up().await?;
+    let urls = [first, second, replicas.source()].map(url).to_vec();
+    let mut servers = Servers::new(urls, FollowFrom::Primary, false);
+    let mut source = servers.find().await?;
+    assert_eq!(source.info().name, replicas.source().address());
+    let held = GtidSet::new();
+    let missing = purge(replicas.source()).await?;
+    assert!(!missing.is_empty());
+    let name = |holder: Option<Box<dyn Source>>| holder.map(|holder| holder.info().name.clone());
+    let holder = servers.find_holder(&missing, &held, &mut *source).await?;
+    assert_eq!(name(holder), Some(first.address()));
+
+    // Somebody wrote to it: that would come along, and stand in the archive for ever.
+    first.exec("SET GLOBAL super_read_only=OFF").await?;
+    first.exec("CREATE DATABASE errant").await?;
+    let holder = servers.find_holder(&missing, &held, &mut *source).await?;
+    assert_eq!(name(holder), Some(second.address()));
+
+    // What the other has purged, it cannot send either, whether or not it was asked for.
+    let gone = purge(second).await?;
+    replicas.source().exec("CREATE DATABASE e").await?;
+    replicas.wait_caught_up().await?;
+    let all: GtidSet = replicas.source().gtid_executed().await?.parse()?;
+    let newest = all.subtract(&gone);
+    assert!(!newest.is_empty());
+    let holder = servers.find_holder(&newest, &held, &mut *source).await?;
+    assert_eq!(name(holder), None);
+    let holder = servers.find_holder(&newest, &gone, &mut *source).await?;
+    assert_ne!(name(holder), None);
     Ok(())
 }
