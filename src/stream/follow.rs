@@ -341,7 +341,7 @@ impl Follower {
         for warning in &info.warnings {
             self.warn(warning.clone());
         }
-        self.horizon.forget_question();
+        self.horizon.turn();
         let have = self.cutter.received();
         let wish = DumpWish {
             replica_uuid: self.replica_uuid,
@@ -408,8 +408,8 @@ impl Follower {
                         return Ok(Ended::Lost(reason));
                     }
                     self.watch_purge(answer.purge);
-                    if self.horizon.wants_asking() {
-                        self.horizon.ask(answer.time, answer.end);
+                    if let Some(mark) = answer.mark {
+                        self.horizon.ask(mark);
                     }
                 }
                 _ = ticks.tick() => {
@@ -444,7 +444,7 @@ impl Follower {
                 )));
             }
             self.acknowledge_received(&mut *dump).await?;
-            let caught_up = self.options.once && self.horizon.reached().is_some();
+            let caught_up = self.options.once && self.horizon.is_caught_up();
             if (self.is_due(waited) || caught_up) && self.shipper.has_room() {
                 waited = 0;
                 let draft = self.cutter.cut().or_else(|| self.silence_if_due());

@@ -8,32 +8,30 @@
 use chrono::{DateTime, Utc};
 
 use super::cutter::SourcePosition;
+use super::upstream::Mark;
 
 /// The question that is open, and the last answer.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Horizon {
-    asked: Option<(DateTime<Utc>, SourcePosition)>,
+    asked: Option<Mark>,
     reached: Option<DateTime<Utc>>,
+    caught_up: bool,
 }
 
 impl Horizon {
-    /// Whether a new question makes sense.
-    pub(super) const fn wants_asking(&self) -> bool {
-        self.asked.is_none()
-    }
-
-    /// Notes the source's `time`, and the `end` of its binlog, taken in this order.
-    pub(super) fn ask(&mut self, time: DateTime<Utc>, end: SourcePosition) {
-        self.asked = Some((time, end));
+    /// Sets the next mark, unless one is still ahead.
+    pub(super) fn ask(&mut self, mark: Mark) {
+        self.asked.get_or_insert(mark);
     }
 
     /// Notes where the stream stands, between two transactions.
     pub(super) fn pass(&mut self, position: &SourcePosition) {
-        if let Some((time, end)) = &self.asked
-            && has_passed(position, end)
+        if let Some(mark) = self
+            .asked
+            .take_if(|mark| has_passed(position, &mark.end))
         {
-            self.reached = self.reached.max(Some(*time));
-            self.asked = None;
+            self.reached = self.reached.max(mark.complete_to);
+            self.caught_up = true;
         }
     }
 
@@ -42,9 +40,15 @@ impl Horizon {
         self.reached
     }
 
-    /// Forgets the open question, whose position means nothing on another server.
-    pub(super) fn forget_question(&mut self) {
+    /// Whether a mark of the present source has been passed.
+    pub(super) const fn is_caught_up(&self) -> bool {
+        self.caught_up
+    }
+
+    /// Turns to another source, where the open mark means nothing and none has been passed.
+    pub(super) fn turn(&mut self) {
         self.asked = None;
+        self.caught_up = false;
     }
 }
 
@@ -84,19 +88,50 @@ mod tests {
         assert!(!has_passed(&at("", 0), &at("b.000001", 4)));
     }
 
+    fn mark(time: DateTime<Utc>, position: u64) -> Mark {
+        Mark {
+            end: at("b.000002", position),
+            complete_to: Some(time),
+        }
+    }
+
     #[test]
     fn a_moment_counts_only_when_its_end_has_been_passed() {
         let (early, late) = (DateTime::UNIX_EPOCH, Utc::now());
         let mut horizon = Horizon::default();
-        horizon.ask(late, at("b.000002", 200));
+        horizon.ask(mark(late, 200));
+        // Asked again while it is open: the first one stands, or none would ever be passed.
+        horizon.ask(mark(late, 900));
         horizon.pass(&at("b.000002", 199));
         assert_eq!(horizon.reached(), None);
         horizon.pass(&at("b.000002", 200));
         assert_eq!(horizon.reached(), Some(late));
-        assert!(horizon.wants_asking());
         // A clock that was set back takes nothing back.
-        horizon.ask(early, at("b.000002", 200));
+        horizon.ask(mark(early, 200));
         horizon.pass(&at("b.000002", 200));
         assert_eq!(horizon.reached(), Some(late));
+    }
+
+    #[test]
+    fn each_source_has_to_be_caught_up_with() {
+        let time = Utc::now();
+        let mut horizon = Horizon::default();
+        horizon.ask(mark(time, 200));
+        horizon.pass(&at("b.000002", 200));
+        assert!(horizon.is_caught_up());
+        horizon.ask(mark(time, 300));
+        horizon.turn();
+        // Positions of another server.
+        horizon.pass(&at("b.000002", 999));
+        assert!(!horizon.is_caught_up());
+        assert_eq!(horizon.reached(), Some(time));
+        // One that cannot tell the moment is caught up with all the same.
+        horizon.ask(Mark {
+            end: at("b.000001", 4),
+            complete_to: None,
+        });
+        horizon.pass(&at("b.000002", 4));
+        assert!(horizon.is_caught_up());
+        assert_eq!(horizon.reached(), Some(time));
     }
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::cutter::SourcePosition;
 use super::error::StreamError;
 use super::options::FollowFrom;
-use super::upstream::{Answer, Dump, DumpWish, History, Source, SourceInfo, Upstream};
+use super::upstream::{Answer, Dump, DumpWish, History, Mark, Source, SourceInfo, Upstream};
 use crate::gtid::GtidSet;
 use crate::mysql::binlog::Checksum;
 use crate::mysql::discover::{discover, login_for};
@@ -318,15 +318,17 @@ impl Source for Server {
     async fn ask(&mut self, purge: bool) -> Result<Answer, StreamError> {
         let role = role_now(&mut self.session, &self.version, self.kind).await?;
         let unfit = (!self.wanted.fits(&role)).then(|| format!("{} is now {role}", self.info.name));
-        let (time, end) = self.horizon().await?;
+        let mark = match self.wanted {
+            Wanted::Until(_) => None,
+            _ => Some(self.mark().await?),
+        };
         let purge = match purge {
             true => Some(PurgeFacts::load(&mut self.session).await?),
             false => None,
         };
         Ok(Answer {
             unfit,
-            time,
-            end,
+            mark,
             purge,
         })
     }
@@ -348,7 +350,7 @@ impl Server {
     }
 
     /// The server's time, and then the end of its binlog.
-    async fn horizon(&mut self) -> Result<(DateTime<Utc>, SourcePosition), StreamError> {
+    async fn mark(&mut self) -> Result<Mark, StreamError> {
         let unsuitable = |reason| StreamError::Unsuitable {
             server: self.info.name.clone(),
             reason,
@@ -362,13 +364,13 @@ impl Server {
         let status = binlog_status(&mut self.session, &self.version)
             .await?
             .ok_or_else(|| unsuitable("it writes no binlog".to_owned()))?;
-        Ok((
-            time.with_timezone(&Utc),
-            SourcePosition {
+        Ok(Mark {
+            end: SourcePosition {
                 file: status.file,
                 position: status.position,
             },
-        ))
+            complete_to: Some(time.with_timezone(&Utc)),
+        })
     }
 }
 

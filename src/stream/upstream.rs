@@ -31,15 +31,24 @@ pub struct SourceInfo {
     pub until: Option<GtidSet>,
 }
 
+/// How far a stream must have come, and what it may claim then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// The end of the source's binlog.
+    pub end: SourcePosition,
+    /// The moment up to which the stream is complete then, asked for before `end`; none if nobody
+    /// can tell.
+    pub complete_to: Option<DateTime<Utc>>,
+}
+
 /// What a server says of itself beside its dump.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// Why it is not the one to follow any more.
     pub unfit: Option<String>,
-    /// Its time, and then the end of its binlog.
-    pub time: DateTime<Utc>,
-    /// The end of its binlog, asked after the time.
-    pub end: SourcePosition,
+    /// How far it has come itself; none if it is followed only for what it still has, since that
+    /// tells nothing of the others.
+    pub mark: Option<Mark>,
     /// What decides when it purges; asked for from time to time.
     pub purge: Option<PurgeFacts>,
 }
