@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -161,6 +162,25 @@ pub async fn find_primary(servers: &[ServerUrl]) -> Result<FoundPrimary, Primary
             through,
         }),
         None => Err(MysqlError::protocol("the primary is no member").into()),
+    }
+}
+
+/// How long a promotion may take between one statement and the next.
+const SETTLING: Duration = Duration::from_secs(1);
+
+/// [`find_primary`], which looks a second time where it sees two primaries: the servers are asked
+/// one after the other, and a promotion may have happened in between.
+///
+/// # Errors
+///
+/// As [`find_primary`].
+pub async fn find_settled_primary(servers: &[ServerUrl]) -> Result<FoundPrimary, PrimaryError> {
+    match find_primary(servers).await {
+        Err(PrimaryError::SplitBrain { .. }) => {
+            tokio::time::sleep(SETTLING).await;
+            find_primary(servers).await
+        }
+        found => found,
     }
 }
 

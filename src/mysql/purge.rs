@@ -17,7 +17,7 @@ use crate::error::with_causes;
 use crate::gtid::GtidSet;
 
 use super::error::MysqlError;
-use super::facts::ServerFacts;
+use super::facts::{ServerFacts, server_time};
 use super::server_url::{HostPort, ServerUrl};
 use super::session::Session;
 
@@ -74,12 +74,7 @@ impl PurgeFacts {
     ///
     /// What a question fails with.
     pub async fn load(session: &mut Session) -> Result<Self, MysqlError> {
-        let time: String = session
-            .query_one("SELECT DATE_FORMAT(UTC_TIMESTAMP(6), '%Y-%m-%dT%H:%i:%s.%fZ')")
-            .await?;
-        let time = DateTime::parse_from_rfc3339(&time).map_err(|_| {
-            MysqlError::protocol("the server's time is malformed").at(session.address())
-        })?;
+        let time = server_time(session).await?;
         let variables: Vec<(String, String)> = session
             .query(
                 "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('binlog_expire_logs_seconds', \
@@ -109,7 +104,7 @@ impl PurgeFacts {
         };
         let number = |name: &str| text(name).and_then(|value| value.parse::<u64>().ok());
         Ok(Self {
-            time: time.with_timezone(&Utc),
+            time,
             expire_seconds: expiry(
                 number("binlog_expire_logs_seconds"),
                 number("expire_logs_days"),
@@ -276,7 +271,9 @@ fn why_not(facts: &ServerFacts, wanted: Wanted<'_>) -> Option<String> {
     }
     let errant = facts.gtid_executed.subtract(wanted.executed);
     if !errant.is_empty() {
-        return Some(format!("it has {errant:#}, which the primary does not have"));
+        return Some(format!(
+            "it has {errant:#}, which the primary does not have"
+        ));
     }
     if !facts.log_replica_updates {
         return Some("log_replica_updates is OFF".to_owned());

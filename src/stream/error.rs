@@ -133,7 +133,9 @@ pub enum StreamError {
     },
     /// A second connection to the same address led to another server: a proxy, a virtual address
     /// or a service has turned to it in between.
-    #[error("{server} was {expected} when it was checked, and {found} when the binlog was asked for")]
+    #[error(
+        "{server} was {expected} when it was checked, and {found} when the binlog was asked for"
+    )]
     Moved {
         /// The address.
         server: String,

@@ -408,6 +408,9 @@ impl Follower {
                         return Ok(Ended::Lost(reason));
                     }
                     self.watch_purge(answer.purge);
+                    if let Some(message) = answer.warning {
+                        self.warn(message);
+                    }
                     if let Some(mark) = answer.mark {
                         self.horizon.ask(mark);
                     }
@@ -434,7 +437,8 @@ impl Follower {
             if self.cutter.is_inside() {
                 continue;
             }
-            self.horizon.pass(self.cutter.position());
+            self.horizon
+                .pass(self.cutter.position(), || self.cutter.received());
             if let Some(until) = &info.until
                 && until.is_subset(&self.cutter.received())
             {

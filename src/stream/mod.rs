@@ -8,6 +8,7 @@
 //! archived is a gapless continuation of what was there, but for gaps that the operator has named.
 
 mod acknowledge;
+mod beside;
 pub mod claim;
 pub mod compact;
 pub mod cutter;
@@ -17,6 +18,7 @@ mod horizon;
 mod housekeeping;
 mod journal;
 mod liveness;
+mod lookout;
 mod monitor;
 mod options;
 mod purge;

@@ -2,18 +2,21 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use uuid::Uuid;
 
+use super::beside::Beside;
 use super::cutter::SourcePosition;
 use super::error::StreamError;
+use super::lookout::Lookout;
 use super::options::FollowFrom;
 use super::upstream::{Answer, Dump, DumpWish, History, Mark, Source, SourceInfo, Upstream};
 use crate::gtid::GtidSet;
 use crate::mysql::binlog::Checksum;
 use crate::mysql::discover::{discover, login_for};
-use crate::mysql::facts::{ServerFacts, binlog_status, gtid_executed, gtid_purged, pending};
+use crate::mysql::facts::{
+    ServerFacts, binlog_status, gtid_executed, gtid_purged, pending, server_time,
+};
 use crate::mysql::host_port::HostPort;
 use crate::mysql::primary::find_primary;
 use crate::mysql::purge::{self, PurgeFacts, Survey};
@@ -88,6 +91,13 @@ impl Servers {
         if self.semi_sync {
             warnings.extend(semi_sync_warnings(&mut session, address).await?);
         }
+        let lookout = |wait| Lookout::new(self.servers.clone(), wait);
+        let watch = match &wanted {
+            // While nobody writes, the others must confirm that nobody else does either.
+            Wanted::Writable => Watch::All(lookout(Duration::ZERO)),
+            Wanted::Secondary => Watch::Primary(Box::new(Beside::new(lookout(Duration::ZERO)))),
+            Wanted::Primary | Wanted::Until(_) => Watch::Nobody,
+        };
         Ok(Box::new(Server {
             info: SourceInfo {
                 name: address.to_string(),
@@ -106,6 +116,8 @@ impl Servers {
             kind,
             wanted,
             session,
+            watch,
+            warned: false,
         }))
     }
 }
@@ -275,6 +287,20 @@ struct Server {
     wanted: Wanted,
     /// For questions beside the dump.
     session: Session,
+    watch: Watch,
+    /// Whether it was said that nobody knows how far the archive is complete.
+    warned: bool,
+}
+
+/// Who is asked besides the server itself.
+#[derive(Debug)]
+enum Watch {
+    /// Nobody: the server knows, or it does not matter.
+    Nobody,
+    /// All servers, whether it is the one to follow.
+    All(Lookout),
+    /// The primary, how far it has come.
+    Primary(Box<Beside>),
 }
 
 #[async_trait::async_trait]
@@ -318,10 +344,17 @@ impl Source for Server {
     async fn ask(&mut self, purge: bool) -> Result<Answer, StreamError> {
         let role = role_now(&mut self.session, &self.version, self.kind).await?;
         let unfit = (!self.wanted.fits(&role)).then(|| format!("{} is now {role}", self.info.name));
-        let mark = match self.wanted {
-            Wanted::Until(_) => None,
-            _ => Some(self.mark().await?),
+        let (mark, reason) = match self.wanted {
+            Wanted::Until(_) => (None, None),
+            _ => {
+                let (mark, reason) = self.mark(&role).await?;
+                (Some(mark), reason)
+            }
         };
+        let warning = reason.as_ref().filter(|_| !self.warned).map(|reason| {
+            format!("how far the archive is complete is not known at present: {reason}")
+        });
+        self.warned = reason.is_some();
         let purge = match purge {
             true => Some(PurgeFacts::load(&mut self.session).await?),
             false => None,
@@ -329,6 +362,7 @@ impl Source for Server {
         Ok(Answer {
             unfit,
             mark,
+            warning,
             purge,
         })
     }
@@ -349,28 +383,54 @@ impl Server {
         })
     }
 
-    /// The server's time, and then the end of its binlog.
-    async fn mark(&mut self) -> Result<Mark, StreamError> {
-        let unsuitable = |reason| StreamError::Unsuitable {
-            server: self.info.name.clone(),
-            reason,
-        };
-        let time: String = self
-            .session
-            .query_one("SELECT DATE_FORMAT(UTC_TIMESTAMP(6), '%Y-%m-%dT%H:%i:%s.%fZ')")
-            .await?;
-        let time = DateTime::parse_from_rfc3339(&time)
-            .map_err(|error| unsuitable(format!("it tells the time as {time:?}: {error}")))?;
+    /// How far the server has come, and why that tells nothing of the archive, if so.
+    async fn mark(&mut self, role: &RoleNow) -> Result<(Mark, Option<String>), StreamError> {
+        let time = server_time(&mut self.session).await?;
         let status = binlog_status(&mut self.session, &self.version)
             .await?
-            .ok_or_else(|| unsuitable("it writes no binlog".to_owned()))?;
-        Ok(Mark {
+            .ok_or_else(|| StreamError::Unsuitable {
+                server: self.info.name.clone(),
+                reason: "it writes no binlog".to_owned(),
+            })?;
+        let mut mark = Mark {
             end: SourcePosition {
                 file: status.file,
                 position: status.position,
             },
-            complete_to: Some(time.with_timezone(&Utc)),
-        })
+            complete_to: None,
+            executed: None,
+        };
+        let reason = match &mut self.watch {
+            Watch::Primary(beside) => match beside.ask(QUESTION_LIMIT).await {
+                Ok(word) => {
+                    // Its transactions carry the source's commit times, by which they are found.
+                    mark.complete_to = Some(time.min(word.time));
+                    mark.executed = Some(word.executed);
+                    None
+                }
+                Err(reason) => Some(reason),
+            },
+            Watch::Nobody | Watch::All(_) => {
+                // Who takes no writes may have been given up by the others.
+                if *role == RoleNow::Primary || self.is_confirmed().await {
+                    mark.complete_to = Some(time);
+                }
+                None
+            }
+        };
+        Ok((mark, reason))
+    }
+
+    /// Whether the others, asked now if it is time for that, know of nobody else who could take
+    /// the writes.
+    async fn is_confirmed(&mut self) -> bool {
+        match &mut self.watch {
+            Watch::All(lookout) if lookout.is_due() => match lookout.look().await {
+                Ok(found) => found.member.uuid == Some(self.info.uuid),
+                Err(_) => false,
+            },
+            _ => false,
+        }
     }
 }
 

@@ -39,6 +39,9 @@ pub struct Mark {
     /// The moment up to which the stream is complete then, asked for before `end`; none if nobody
     /// can tell.
     pub complete_to: Option<DateTime<Utc>>,
+    /// If the source is not the primary: what that had executed, asked for after its own time, of
+    /// which `complete_to` is not later. All of it must have come too.
+    pub executed: Option<GtidSet>,
 }
 
 /// What a server says of itself beside its dump.
@@ -49,6 +52,8 @@ pub struct Answer {
     /// How far it has come itself; none if it is followed only for what it still has, since that
     /// tells nothing of the others.
     pub mark: Option<Mark>,
+    /// What a person should know, said when it begins.
+    pub warning: Option<String>,
     /// What decides when it purges; asked for from time to time.
     pub purge: Option<PurgeFacts>,
 }

@@ -2,19 +2,28 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use chrono::Utc;
+use mysql_async::prelude::Queryable as _;
+use quillback::archive::repository::Repository;
+use quillback::clock::SystemClock;
 use quillback::error::{Class, Classified as _};
 use quillback::gtid::GtidSet;
 use quillback::mysql::ServerUrl;
+use quillback::storage::MemoryStorage;
 use quillback::stream::upstream::{DumpWish, Source, Upstream as _};
-use quillback::stream::{FollowFrom, Servers, StreamError};
+use quillback::stream::{self, FollowFrom, Servers, StreamEnd, StreamError, StreamOptions};
 use quillback_harness::{Replicas, Server};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::support::url;
+
+const LIMIT: Duration = Duration::from_secs(90);
 
 fn wish() -> DumpWish {
     DumpWish {
@@ -147,5 +156,108 @@ async fn what_was_purged_comes_only_from_a_server_that_has_nothing_else() -> Res
     assert_eq!(name(holder), None);
     let holder = servers.find_holder(&newest, &gone, &mut *source).await?;
     assert_ne!(name(holder), None);
+    Ok(())
+}
+
+/// Has a replica apply what it receives only after so many seconds.
+async fn delay(replica: &Server, seconds: u32) -> Result<()> {
+    replica.exec("STOP REPLICA SQL_THREAD").await?;
+    replica
+        .exec(&format!(
+            "CHANGE REPLICATION SOURCE TO SOURCE_DELAY={seconds}"
+        ))
+        .await?;
+    replica.exec("START REPLICA SQL_THREAD").await
+}
+
+async fn executed(server: &Server) -> Result<GtidSet> {
+    Ok(server.gtid_executed().await?.parse()?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secondary_that_lags_is_caught_up_with_when_it_has_what_the_primary_had() -> Result<()> {
+    let replicas = Replicas::start(1).await?;
+    let (source, replica) = (replicas.source(), &replicas.replicas()[0]);
+    source.exec("CREATE DATABASE d").await?;
+    replicas.wait_caught_up().await?;
+    delay(replica, 8).await?;
+    let repository = Repository::init(Arc::new(MemoryStorage::new()), Utc::now()).await?;
+    let options = StreamOptions {
+        once: true,
+        from: FollowFrom::Secondary,
+        flush_interval: Duration::from_millis(200),
+        ..StreamOptions::default()
+    };
+    let run = async || {
+        let running = stream::run(
+            repository.clone(),
+            vec![url(source), url(replica)],
+            options.clone(),
+            Arc::new(SystemClock),
+            Arc::new(|_| {}),
+            CancellationToken::new(),
+        );
+        anyhow::Ok(tokio::time::timeout(LIMIT, running).await??)
+    };
+    run().await?;
+    source.exec("CREATE DATABASE late").await?;
+    let committed = Utc::now();
+    let wanted = executed(source).await?;
+    assert!(!wanted.is_subset(&executed(replica).await?), "it lags");
+    let report = run().await?;
+    assert_eq!(report.ended, StreamEnd::CaughtUp);
+    let complete_to = report.complete_to.context("it is known")?;
+    assert!(complete_to >= committed, "{complete_to} {committed}");
+    assert!(wanted.is_subset(&report.gtid_set), "{report:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_primarys_word_nothing_is_claimed() -> Result<()> {
+    let replicas = Replicas::start(1).await?;
+    let (primary, replica) = (replicas.source(), &replicas.replicas()[0]);
+    primary.exec("CREATE DATABASE d").await?;
+    replicas.wait_caught_up().await?;
+    delay(replica, 3_600).await?;
+    let urls = vec![url(replica), url(primary)];
+    let mut servers = Servers::new(urls, FollowFrom::Secondary, false);
+    let mut source = servers.find().await?;
+    assert_eq!(source.info().name, replica.address());
+    primary.exec("CREATE DATABASE late").await?;
+    let answer = source.ask(false).await?;
+    assert_eq!((answer.unfit, answer.warning), (None, None));
+    let mark = answer.mark.context("a mark")?;
+    assert!(mark.complete_to.is_some());
+    assert_eq!(mark.executed, Some(executed(primary).await?));
+
+    // Somebody is committing there, perhaps for a long time: it may have its commit time already.
+    let mut conn = primary.conn().await?;
+    let gtid = format!("{}:7", Uuid::new_v4());
+    conn.query_drop(format!("SET GTID_NEXT='{gtid}'")).await?;
+    conn.query_drop("BEGIN").await?;
+    let answer = source.ask(false).await?;
+    assert_eq!(answer.mark.and_then(|mark| mark.complete_to), None);
+    let warning = answer.warning.context("it is said")?;
+    assert!(warning.contains("committing"), "{warning}");
+    let answer = source.ask(false).await?;
+    assert_eq!(answer.warning, None, "it was said");
+    conn.query_drop("COMMIT").await?;
+    let mark = source.ask(false).await?.mark.context("a mark")?;
+    let known = mark.executed.context("the primary's set")?;
+    assert!(gtid.parse::<GtidSet>()?.is_subset(&known));
+
+    // It hangs.
+    primary.pause()?;
+    let answer = source.ask(false).await?;
+    assert_eq!(answer.unfit, None);
+    let mark = answer.mark.context("a mark")?;
+    assert_eq!((mark.complete_to, mark.executed), (None, None));
+    assert!(answer.warning.is_some());
+    primary.resume()?;
+    quillback_harness::until("the primary's word", LIMIT, async || {
+        let mark = source.ask(false).await?.mark;
+        Ok(mark.and_then(|mark| mark.complete_to))
+    })
+    .await?;
     Ok(())
 }
