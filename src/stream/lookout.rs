@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::mysql::discover::login_for;
@@ -20,6 +21,7 @@ pub(super) const INTERVAL: Duration = Duration::from_secs(30);
 pub(super) struct Lookout {
     servers: Vec<ServerUrl>,
     due: Instant,
+    aside: Option<JoinHandle<Result<FoundPrimary, PrimaryError>>>,
 }
 
 impl Lookout {
@@ -28,6 +30,7 @@ impl Lookout {
         Self {
             servers,
             due: Instant::now() + wait,
+            aside: None,
         }
     }
 
@@ -52,6 +55,23 @@ impl Lookout {
         self.note(seen)
     }
 
+    /// Looks beside everything else when it is time, and gives what a look has shown that has
+    /// ended since.
+    pub(super) async fn look_aside(&mut self) -> Option<Result<FoundPrimary, PrimaryError>> {
+        if let Some(looking) = self.aside.take_if(|looking| looking.is_finished()) {
+            // One that died is repeated.
+            let seen = looking.await.ok()?;
+            return Some(self.note(seen));
+        }
+        if self.aside.is_none() && self.is_due() {
+            let servers = self.servers.clone();
+            self.aside = Some(tokio::spawn(
+                async move { find_settled_primary(&servers).await },
+            ));
+        }
+        None
+    }
+
     fn note(
         &mut self,
         seen: Result<FoundPrimary, PrimaryError>,
@@ -65,5 +85,13 @@ impl Lookout {
             }
         }
         seen
+    }
+}
+
+impl Drop for Lookout {
+    fn drop(&mut self) {
+        if let Some(looking) = &self.aside {
+            looking.abort();
+        }
     }
 }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::beside::Beside;
 use super::cutter::SourcePosition;
 use super::error::StreamError;
-use super::lookout::Lookout;
+use super::lookout::{INTERVAL, Lookout};
 use super::options::FollowFrom;
 use super::upstream::{Answer, Dump, DumpWish, History, Mark, Source, SourceInfo, Upstream};
 use crate::gtid::GtidSet;
@@ -18,7 +19,7 @@ use crate::mysql::facts::{
     ServerFacts, binlog_status, gtid_executed, gtid_purged, pending, server_time,
 };
 use crate::mysql::host_port::HostPort;
-use crate::mysql::primary::find_primary;
+use crate::mysql::primary::{FoundPrimary, PrimaryError, find_settled_primary};
 use crate::mysql::purge::{self, PurgeFacts, Survey};
 use crate::mysql::replicas::registered_dumps;
 use crate::mysql::role::{RoleNow, role_now};
@@ -31,6 +32,8 @@ use crate::mysql::wire::{BinlogDump, DumpOptions, DumpPacket, WireConnection, Wi
 
 /// A source that does not answer a small question for so long is gone.
 const QUESTION_LIMIT: Duration = Duration::from_secs(10);
+/// A source that took so long to answer may have been given up by the others meanwhile.
+const SUSPICIOUS: Duration = Duration::from_secs(3);
 /// How often the source says that there is nothing new, and so notices that we are gone.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// A source that says nothing for so long is gone.
@@ -96,6 +99,10 @@ impl Servers {
             // While nobody writes, the others must confirm that nobody else does either.
             Wanted::Writable => Watch::All(lookout(Duration::ZERO)),
             Wanted::Secondary => Watch::Primary(Box::new(Beside::new(lookout(Duration::ZERO)))),
+            // A group's members agree on who is in it.
+            Wanted::Primary if kind != TopologyKind::GroupReplication => {
+                Watch::All(lookout(INTERVAL))
+            }
             Wanted::Primary | Wanted::Until(_) => Watch::Nobody,
         };
         Ok(Box::new(Server {
@@ -170,7 +177,7 @@ impl Upstream for Servers {
     async fn find(&mut self) -> Result<Box<dyn Source>, StreamError> {
         match self.from {
             FollowFrom::Primary => {
-                let found = find_primary(&self.servers).await?;
+                let found = find_settled_primary(&self.servers).await?;
                 self.meet(found.met());
                 let mut warnings = found.topology.notes.clone();
                 let wanted = if found.read_only {
@@ -342,29 +349,34 @@ impl Source for Server {
     }
 
     async fn ask(&mut self, purge: bool) -> Result<Answer, StreamError> {
+        let asked = Instant::now();
         let role = role_now(&mut self.session, &self.version, self.kind).await?;
-        let unfit = (!self.wanted.fits(&role)).then(|| format!("{} is now {role}", self.info.name));
-        let (mark, reason) = match self.wanted {
-            Wanted::Until(_) => (None, None),
-            _ => {
-                let (mark, reason) = self.mark(&role).await?;
-                (Some(mark), reason)
+        let mut answer = Answer {
+            unfit: (!self.wanted.fits(&role)).then(|| format!("{} is now {role}", self.info.name)),
+            mark: None,
+            warning: None,
+            purge: None,
+        };
+        if answer.unfit.is_some() {
+            return Ok(answer);
+        }
+        if !matches!(self.wanted, Wanted::Until(_)) {
+            let mut mark = self.mark().await?;
+            let seen = self.look(asked.elapsed(), &role).await;
+            answer.unfit = self.judge(&seen)?;
+            let reason = self.complete(&mut mark, &role, &seen).await;
+            answer.mark = Some(mark);
+            if !self.warned {
+                answer.warning = reason.as_ref().map(|reason| {
+                    format!("how far the archive is complete is not known at present: {reason}")
+                });
             }
-        };
-        let warning = reason.as_ref().filter(|_| !self.warned).map(|reason| {
-            format!("how far the archive is complete is not known at present: {reason}")
-        });
-        self.warned = reason.is_some();
-        let purge = match purge {
-            true => Some(PurgeFacts::load(&mut self.session).await?),
-            false => None,
-        };
-        Ok(Answer {
-            unfit,
-            mark,
-            warning,
-            purge,
-        })
+            self.warned = reason.is_some();
+        }
+        if purge {
+            answer.purge = Some(PurgeFacts::load(&mut self.session).await?);
+        }
+        Ok(answer)
     }
 }
 
@@ -383,8 +395,8 @@ impl Server {
         })
     }
 
-    /// How far the server has come, and why that tells nothing of the archive, if so.
-    async fn mark(&mut self, role: &RoleNow) -> Result<(Mark, Option<String>), StreamError> {
+    /// How far the server has come, by its own word.
+    async fn mark(&mut self) -> Result<Mark, StreamError> {
         let time = server_time(&mut self.session).await?;
         let status = binlog_status(&mut self.session, &self.version)
             .await?
@@ -392,44 +404,91 @@ impl Server {
                 server: self.info.name.clone(),
                 reason: "it writes no binlog".to_owned(),
             })?;
-        let mut mark = Mark {
+        Ok(Mark {
             end: SourcePosition {
                 file: status.file,
                 position: status.position,
             },
-            complete_to: None,
+            complete_to: Some(time),
             executed: None,
+        })
+    }
+
+    /// What the servers say of who takes the writes, if it was time to ask them. While this one is
+    /// the primary by its own word they are asked beside it, unless it has answered slowly: then
+    /// it may have been given up meanwhile.
+    async fn look(
+        &mut self,
+        took: Duration,
+        role: &RoleNow,
+    ) -> Option<Result<FoundPrimary, PrimaryError>> {
+        let Watch::All(lookout) = &mut self.watch else {
+            return None;
         };
-        let reason = match &mut self.watch {
+        if took > SUSPICIOUS {
+            lookout.hurry(Duration::ZERO);
+        } else if *role == RoleNow::Primary {
+            return lookout.look_aside().await;
+        }
+        if lookout.is_due() {
+            Some(lookout.look().await)
+        } else {
+            None
+        }
+    }
+
+    /// Why this server is not the one to follow, by what was seen.
+    ///
+    /// # Errors
+    ///
+    /// Two take writes: to go on with either would fork the history.
+    fn judge(
+        &self,
+        seen: &Option<Result<FoundPrimary, PrimaryError>>,
+    ) -> Result<Option<String>, StreamError> {
+        match seen {
+            Some(Ok(found)) if found.member.uuid != Some(self.info.uuid) => Ok(Some(format!(
+                "{} takes the writes now, and {} does not know it",
+                found.member.address, self.info.name
+            ))),
+            Some(Err(PrimaryError::SplitBrain { servers })) => Err(PrimaryError::SplitBrain {
+                servers: servers.clone(),
+            }
+            .into()),
+            // That others cannot be asked is no reason to leave a server that works.
+            _ => Ok(None),
+        }
+    }
+
+    /// Takes back what the mark claims, or adds to it, where the server's own word is not enough;
+    /// and says why nothing is claimed.
+    async fn complete(
+        &mut self,
+        mark: &mut Mark,
+        role: &RoleNow,
+        seen: &Option<Result<FoundPrimary, PrimaryError>>,
+    ) -> Option<String> {
+        match &mut self.watch {
             Watch::Primary(beside) => match beside.ask(QUESTION_LIMIT).await {
                 Ok(word) => {
                     // Its transactions carry the source's commit times, by which they are found.
-                    mark.complete_to = Some(time.min(word.time));
+                    mark.complete_to = mark.complete_to.min(Some(word.time));
                     mark.executed = Some(word.executed);
                     None
                 }
-                Err(reason) => Some(reason),
+                Err(reason) => {
+                    mark.complete_to = None;
+                    Some(reason)
+                }
             },
             Watch::Nobody | Watch::All(_) => {
-                // Who takes no writes may have been given up by the others.
-                if *role == RoleNow::Primary || self.is_confirmed().await {
-                    mark.complete_to = Some(time);
+                // Who takes no writes may have been given up: the others, asked after the time
+                // was taken, must know of nobody else.
+                if *role != RoleNow::Primary && !matches!(seen, Some(Ok(_))) {
+                    mark.complete_to = None;
                 }
                 None
             }
-        };
-        Ok((mark, reason))
-    }
-
-    /// Whether the others, asked now if it is time for that, know of nobody else who could take
-    /// the writes.
-    async fn is_confirmed(&mut self) -> bool {
-        match &mut self.watch {
-            Watch::All(lookout) if lookout.is_due() => match lookout.look().await {
-                Ok(found) => found.member.uuid == Some(self.info.uuid),
-                Err(_) => false,
-            },
-            _ => false,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use chrono::Utc;
@@ -12,8 +12,9 @@ use quillback::clock::SystemClock;
 use quillback::error::{Class, Classified as _};
 use quillback::gtid::GtidSet;
 use quillback::mysql::ServerUrl;
+use quillback::mysql::primary::PrimaryError;
 use quillback::storage::MemoryStorage;
-use quillback::stream::upstream::{DumpWish, Source, Upstream as _};
+use quillback::stream::upstream::{Answer, DumpWish, Source, Upstream as _};
 use quillback::stream::{self, FollowFrom, Servers, StreamEnd, StreamError, StreamOptions};
 use quillback_harness::{Replicas, Server};
 use tokio::net::{TcpListener, TcpStream};
@@ -170,6 +171,19 @@ async fn delay(replica: &Server, seconds: u32) -> Result<()> {
     replica.exec("START REPLICA SQL_THREAD").await
 }
 
+/// Asks until the answer has what is looked for.
+async fn soon<T>(source: &mut Box<dyn Source>, pick: impl Fn(Answer) -> Option<T>) -> Result<T> {
+    let asking = async {
+        loop {
+            if let Some(picked) = pick(source.ask(false).await?) {
+                return Ok(picked);
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, asking).await?
+}
+
 async fn executed(server: &Server) -> Result<GtidSet> {
     Ok(server.gtid_executed().await?.parse()?)
 }
@@ -254,10 +268,81 @@ async fn without_the_primarys_word_nothing_is_claimed() -> Result<()> {
     assert_eq!((mark.complete_to, mark.executed), (None, None));
     assert!(answer.warning.is_some());
     primary.resume()?;
-    quillback_harness::until("the primary's word", LIMIT, async || {
-        let mark = source.ask(false).await?.mark;
-        Ok(mark.and_then(|mark| mark.complete_to))
+    soon(&mut source, |answer| {
+        answer.mark.and_then(|mark| mark.complete_to)
     })
     .await?;
+    Ok(())
+}
+
+/// Makes a replica take writes, as somebody does to whom its source seems to be gone.
+async fn promote(replica: &Server) -> Result<()> {
+    for statement in [
+        "STOP REPLICA",
+        "RESET REPLICA ALL",
+        "SET GLOBAL super_read_only=OFF",
+        "SET GLOBAL read_only=OFF",
+    ] {
+        replica.exec(statement).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_was_given_up_and_does_not_know_it_is_noticed() -> Result<()> {
+    let replicas = Replicas::start(1).await?;
+    let (old, new) = (replicas.source(), &replicas.replicas()[0]);
+    old.exec("CREATE DATABASE d").await?;
+    replicas.wait_caught_up().await?;
+    let urls = vec![url(old), url(new)];
+
+    // Asked every few seconds, it says that it takes the writes, and nobody contradicts it.
+    let mut servers = Servers::new(urls.clone(), FollowFrom::Primary, false);
+    let mut source = servers.find().await?;
+    assert_eq!(source.info().name, old.address());
+    // The other one is away, which is no reason to leave a server that works.
+    new.pause()?;
+    let watched = Instant::now();
+    while watched.elapsed() < Duration::from_secs(45) {
+        let answer = source.ask(false).await?;
+        assert_eq!(answer.unfit, None);
+        assert!(answer.mark.context("a mark")?.complete_to.is_some());
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    new.resume()?;
+
+    // It is promoted while the old one goes on: nobody may choose.
+    promote(new).await?;
+    let error = soon(&mut source, |answer| answer.unfit).await.err();
+    let error = error.context("two take writes")?;
+    let error = error.downcast::<StreamError>()?;
+    assert_eq!(error.class(), Class::Refused, "{error}");
+    assert!(
+        matches!(error, StreamError::Primary(PrimaryError::SplitBrain { .. })),
+        "{error}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_takes_no_writes_is_left_for_the_one_that_does() -> Result<()> {
+    let replicas = Replicas::start(1).await?;
+    let (old, new) = (replicas.source(), &replicas.replicas()[0]);
+    old.exec("CREATE DATABASE d").await?;
+    replicas.wait_caught_up().await?;
+    old.exec("SET GLOBAL super_read_only=ON").await?;
+    let urls = vec![url(old), url(new)];
+    let mut servers = Servers::new(urls, FollowFrom::Primary, false);
+    let mut source = servers.find().await?;
+    assert_eq!(source.info().name, old.address());
+    // Nobody else takes writes either, so it may speak for all of them; until the next look.
+    let mark = source.ask(false).await?.mark.context("a mark")?;
+    assert!(mark.complete_to.is_some());
+    promote(new).await?;
+    let mark = source.ask(false).await?.mark.context("a mark")?;
+    assert_eq!(mark.complete_to, None);
+    let unfit = soon(&mut source, |answer| answer.unfit).await?;
+    assert!(unfit.starts_with(&new.address()), "{unfit}");
+    assert_eq!(servers.find().await?.info().name, new.address());
     Ok(())
 }
