@@ -390,5 +390,19 @@ async fn a_cluster_set_leads_to_its_primary_cluster() -> Result<()> {
         let found = primary_of(&[asked]).await?;
         assert_eq!(found.member.address.to_string(), below.address());
     }
+
+    // An emergency failover back, of which the cluster that was given up does not know.
+    top.exec(&format!("STOP REPLICA {CHANNEL}")).await?;
+    top.exec(&format!("RESET REPLICA ALL {CHANNEL}")).await?;
+    for asked in [[&top, &below], [&below, &top]] {
+        let error = primary_of(&asked).await.err().context("both take writes")?;
+        assert!(matches!(error, PrimaryError::SplitBrain { .. }), "{error}");
+    }
+    // Once that is fenced, nobody asks it for its transactions.
+    below.exec("SET GLOBAL super_read_only=ON").await?;
+    for asked in [[&top, &below], [&below, &top]] {
+        let found = primary_of(&asked).await?;
+        assert_eq!(found.member.address.to_string(), top.address());
+    }
     Ok(())
 }
