@@ -37,12 +37,7 @@ pub async fn discover(servers: &[ServerUrl]) -> Result<Topology, MysqlError> {
         match discover_from(url, servers).await {
             Ok((mut topology, authoritative)) => {
                 topology.notes.splice(0..0, notes.clone());
-                // A group takes seconds to notice what we have just seen.
-                for member in &mut topology.members {
-                    if silent.contains(&member.address) {
-                        member.state = MemberState::Unreachable;
-                    }
-                }
+                mark_silent(&mut topology, &silent);
                 if authoritative {
                     return Ok(topology);
                 }
@@ -79,6 +74,16 @@ pub fn login_for(address: &HostPort, first: &ServerUrl, servers: &[ServerUrl]) -
         .find(|url| url.address() == *address)
         .cloned()
         .unwrap_or_else(|| first.with_host_port(address))
+}
+
+/// Notes who does not answer us, so that nobody chooses them. The group may take seconds to notice
+/// what we have just seen; or it is only we who cannot reach them, and it has lost nobody.
+fn mark_silent(topology: &mut Topology, silent: &[HostPort]) {
+    for member in &mut topology.members {
+        if silent.contains(&member.address) && member.state != MemberState::Unreachable {
+            member.state = MemberState::Silent;
+        }
+    }
 }
 
 async fn discover_from(
@@ -270,4 +275,51 @@ pub(super) fn assemble(asked: HostPort, tree: Tree) -> Topology {
 fn sorted(mut members: Vec<Member>) -> Vec<Member> {
     members.sort_by(|a, b| a.address.cmp(&b.address));
     members
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whom_we_cannot_reach_the_group_has_not_lost() {
+        let states = [
+            (MemberState::Online, Role::Primary),
+            (MemberState::Online, Role::Secondary),
+            (MemberState::Online, Role::Secondary),
+        ];
+        let group = |states: &[(MemberState, Role)]| Topology {
+            kind: TopologyKind::GroupReplication,
+            asked: HostPort::new("0", 3306),
+            members: states
+                .iter()
+                .enumerate()
+                .map(|(digit, (state, role))| Member {
+                    address: HostPort::new(digit.to_string(), 3306),
+                    uuid: None,
+                    role: *role,
+                    state: *state,
+                    version: None,
+                    queue: None,
+                })
+                .collect(),
+            follows: None,
+            notes: Vec::new(),
+        };
+        let others = [HostPort::new("1", 3306), HostPort::new("2", 3306)];
+        let mut healthy = group(&states);
+        mark_silent(&mut healthy, &others);
+        assert!(healthy.has_majority(), "{healthy:?}");
+        assert!(healthy.primary().is_some());
+        let error = healthy.choose_secondary(false).expect_err("none answers");
+        assert!(error.to_string().contains("1:3306 is SILENT"), "{error}");
+        // The member that answers has lost the others: it is they who may go on.
+        let lost = (MemberState::Unreachable, Role::Unknown);
+        let mut minority = group(&[states[0], lost, lost]);
+        mark_silent(&mut minority, &others);
+        assert!(!minority.has_majority(), "{minority:?}");
+        // A primary that does not answer is none to follow.
+        mark_silent(&mut healthy, &[HostPort::new("0", 3306)]);
+        assert!(healthy.primary().is_none());
+    }
 }

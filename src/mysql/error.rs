@@ -243,6 +243,7 @@ mod tests {
             (1227, Class::Authentication),
             (1040, Class::Transient),
             (2013, Class::Transient),
+            (3032, Class::Transient),
             (1146, Class::Failure),
         ] {
             let error = server(code).at(&at);

@@ -251,6 +251,21 @@ pub async fn binlog_status(
     .transpose()
 }
 
+/// The server's clock, in UTC with microseconds.
+///
+/// # Errors
+///
+/// What the question fails with.
+pub async fn server_time(session: &mut Session) -> Result<DateTime<Utc>, MysqlError> {
+    let time: String = session
+        .query_one("SELECT DATE_FORMAT(UTC_TIMESTAMP(6), '%Y-%m-%dT%H:%i:%s.%fZ')")
+        .await?;
+    let time = DateTime::parse_from_rfc3339(&time).map_err(|_| {
+        MysqlError::protocol("the server's time is malformed").at(session.address())
+    })?;
+    Ok(time.with_timezone(&Utc))
+}
+
 /// `gtid_executed` alone.
 ///
 /// # Errors

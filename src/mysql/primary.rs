@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -18,6 +19,7 @@ use super::discover::{assemble, discover, login_for};
 use super::error::MysqlError;
 use super::replicas::Channel;
 use super::server_url::{HostPort, ServerUrl};
+use super::session::Session;
 use super::topology::{Member, Role, Topology, TopologyKind};
 use super::tree::{Tree, walk};
 
@@ -140,7 +142,12 @@ pub async fn find_primary(servers: &[ServerUrl]) -> Result<FoundPrimary, Primary
         topology.kind = TopologyKind::ClusterSet;
     }
     let choice = if topology.kind.is_group() {
-        in_group(&topology)?
+        let choice = in_group(&topology)?;
+        let passed: Vec<&Topology> = through.iter().chain([&topology]).collect();
+        if let Some(rival) = rival_group(&choice, &passed, servers).await? {
+            return Ok(rival);
+        }
+        choice
     } else {
         let starts: Vec<HostPort> = servers.iter().map(ServerUrl::address).collect();
         let tree = walk(&starts, first, servers).await?;
@@ -161,6 +168,25 @@ pub async fn find_primary(servers: &[ServerUrl]) -> Result<FoundPrimary, Primary
             through,
         }),
         None => Err(MysqlError::protocol("the primary is no member").into()),
+    }
+}
+
+/// How long a promotion may take between one statement and the next.
+const SETTLING: Duration = Duration::from_secs(1);
+
+/// [`find_primary`], which looks a second time where it sees two primaries: the servers are asked
+/// one after the other, and a promotion may have happened in between.
+///
+/// # Errors
+///
+/// As [`find_primary`].
+pub async fn find_settled_primary(servers: &[ServerUrl]) -> Result<FoundPrimary, PrimaryError> {
+    match find_primary(servers).await {
+        Err(PrimaryError::SplitBrain { .. }) => {
+            tokio::time::sleep(SETTLING).await;
+            find_primary(servers).await
+        }
+        found => found,
     }
 }
 
@@ -196,6 +222,62 @@ fn in_group(topology: &Topology) -> Result<Chosen, PrimaryError> {
                 .collect(),
         }),
     }
+}
+
+/// Another group among `servers` that follows nobody and takes writes, as after an emergency
+/// failover of a ClusterSet of which the old primary cluster does not know. It is the one to
+/// follow if the chosen one has been fenced.
+async fn rival_group(
+    chosen: &Chosen,
+    passed: &[&Topology],
+    servers: &[ServerUrl],
+) -> Result<Option<FoundPrimary>, PrimaryError> {
+    let mut met: Vec<HostPort> = passed
+        .iter()
+        .flat_map(|topology| topology.members.iter().map(|member| member.address.clone()))
+        .collect();
+    for url in servers {
+        if met.contains(&url.address()) {
+            continue;
+        }
+        // Whoever does not answer is not asked; nor does one who left its group count.
+        let Ok(mut topology) = discover(std::slice::from_ref(url)).await else {
+            continue;
+        };
+        met.extend(topology.members.iter().map(|member| member.address.clone()));
+        if !topology.kind.is_group() || topology.follows.is_some() {
+            continue;
+        }
+        let Ok(rival) = in_group(&topology) else {
+            continue;
+        };
+        let takes_writes =
+            async |address: &HostPort| is_writable(&login_for(address, url, servers)).await;
+        if !takes_writes(&rival.address).await.unwrap_or(false) {
+            continue;
+        }
+        if takes_writes(&chosen.address).await? {
+            return Err(PrimaryError::SplitBrain {
+                servers: vec![chosen.address.clone(), rival.address],
+            });
+        }
+        topology.kind = TopologyKind::ClusterSet;
+        let member = topology.primary().cloned();
+        return Ok(member.map(|member| FoundPrimary {
+            member,
+            topology,
+            read_only: false,
+            through: passed.iter().copied().cloned().collect(),
+        }));
+    }
+    Ok(None)
+}
+
+async fn is_writable(url: &ServerUrl) -> Result<bool, MysqlError> {
+    let mut session = Session::connect(url).await?;
+    let refuses: bool = session.query_one("SELECT @@GLOBAL.super_read_only").await?;
+    session.close().await;
+    Ok(!refuses)
 }
 
 /// What counts of a server of a tree.

@@ -17,7 +17,7 @@ use crate::error::with_causes;
 use crate::gtid::GtidSet;
 
 use super::error::MysqlError;
-use super::facts::ServerFacts;
+use super::facts::{ServerFacts, server_time};
 use super::server_url::{HostPort, ServerUrl};
 use super::session::Session;
 
@@ -74,12 +74,7 @@ impl PurgeFacts {
     ///
     /// What a question fails with.
     pub async fn load(session: &mut Session) -> Result<Self, MysqlError> {
-        let time: String = session
-            .query_one("SELECT DATE_FORMAT(UTC_TIMESTAMP(6), '%Y-%m-%dT%H:%i:%s.%fZ')")
-            .await?;
-        let time = DateTime::parse_from_rfc3339(&time).map_err(|_| {
-            MysqlError::protocol("the server's time is malformed").at(session.address())
-        })?;
+        let time = server_time(session).await?;
         let variables: Vec<(String, String)> = session
             .query(
                 "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('binlog_expire_logs_seconds', \
@@ -109,7 +104,7 @@ impl PurgeFacts {
         };
         let number = |name: &str| text(name).and_then(|value| value.parse::<u64>().ok());
         Ok(Self {
-            time: time.with_timezone(&Utc),
+            time,
             expire_seconds: expiry(
                 number("binlog_expire_logs_seconds"),
                 number("expire_logs_days"),
@@ -196,34 +191,62 @@ fn expiry(seconds: Option<u64>, days: Option<u64>, switched_off: bool) -> Option
     }
 }
 
+/// What other servers have of the transactions, as each of them tells it.
+#[derive(Debug, Default)]
+pub struct Survey {
+    answers: Vec<(HostPort, Result<ServerFacts, String>)>,
+}
+
+/// What a server is to send, and to whom.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// What it must still have in its binlogs.
+    pub missing: &'a GtidSet,
+    /// What the receiver has: the server may have purged nothing else.
+    pub held: &'a GtidSet,
+    /// What the primary has executed, asked for after the survey: the server may have nothing
+    /// else, since all that it has beyond `held` would come with it.
+    pub executed: &'a GtidSet,
+}
+
 /// Which members still have transactions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Holders {
-    /// Those that can send all of them.
+    /// Those that can send all of them, and nothing that is not the primary's.
     pub holders: Vec<HostPort>,
     /// The others, each with the reason.
     pub others: Vec<(HostPort, String)>,
 }
 
-/// Asks every given server, side by side, whether its binlogs still hold all of `missing`.
-///
-/// It is so at the moment of asking: a dump that is started at once tells for sure.
-pub async fn members_that_still_have(servers: &[ServerUrl], missing: &GtidSet) -> Holders {
-    let answers = join_all(servers.iter().map(async |url| {
-        let answer = match facts_of(url).await {
-            Ok(facts) => why_not(&facts, missing),
-            Err(error) => Some(with_causes(&error)),
-        };
-        (url.address(), answer)
-    }));
-    let mut found = Holders::default();
-    for (address, why_not) in answers.await {
-        match why_not {
-            None => found.holders.push(address),
-            Some(reason) => found.others.push((address, reason)),
+impl Survey {
+    /// Asks every given server, side by side.
+    pub async fn of(servers: &[ServerUrl]) -> Self {
+        let answers = join_all(servers.iter().map(async |url| {
+            let answer = facts_of(url).await.map_err(|error| with_causes(&error));
+            (url.address(), answer)
+        }));
+        Self {
+            answers: answers.await,
         }
     }
-    found
+
+    /// Which of them can send what is wanted. It is so at the moment of asking: a dump that is
+    /// started at once tells for sure.
+    #[must_use]
+    pub fn holders(&self, wanted: Wanted<'_>) -> Holders {
+        let mut found = Holders::default();
+        for (address, answer) in &self.answers {
+            let why_not = match answer {
+                Ok(facts) => why_not(facts, wanted),
+                Err(reason) => Some(reason.clone()),
+            };
+            match why_not {
+                None => found.holders.push(address.clone()),
+                Some(reason) => found.others.push((address.clone(), reason)),
+            }
+        }
+        found
+    }
 }
 
 async fn facts_of(url: &ServerUrl) -> Result<ServerFacts, MysqlError> {
@@ -233,18 +256,24 @@ async fn facts_of(url: &ServerUrl) -> Result<ServerFacts, MysqlError> {
     Ok(facts)
 }
 
-/// Why a server cannot send all of `missing`.
-fn why_not(facts: &ServerFacts, missing: &GtidSet) -> Option<String> {
+/// Why a server cannot send what is wanted.
+fn why_not(facts: &ServerFacts, wanted: Wanted<'_>) -> Option<String> {
     if !facts.log_bin {
         return Some("it writes no binlog".to_owned());
     }
-    let lacks = missing.subtract(&facts.gtid_executed);
+    let lacks = wanted.missing.subtract(&facts.gtid_executed);
     if !lacks.is_empty() {
         return Some(format!("it never had {lacks:#}"));
     }
-    let purged = missing.intersect(&facts.gtid_purged);
+    let purged = facts.gtid_purged.subtract(wanted.held);
     if !purged.is_empty() {
         return Some(format!("it has purged {purged:#}"));
+    }
+    let errant = facts.gtid_executed.subtract(wanted.executed);
+    if !errant.is_empty() {
+        return Some(format!(
+            "it has {errant:#}, which the primary does not have"
+        ));
     }
     if !facts.log_replica_updates {
         return Some("log_replica_updates is OFF".to_owned());

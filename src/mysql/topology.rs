@@ -74,8 +74,10 @@ pub enum MemberState {
     Offline,
     /// Left the group after a failure.
     Error,
-    /// Does not answer.
+    /// Does not answer: a group's members have lost it, or in a tree we cannot reach it.
     Unreachable,
+    /// Does not answer us, though its group is in touch with it.
+    Silent,
 }
 
 impl MemberState {
@@ -101,6 +103,7 @@ impl fmt::Display for MemberState {
             Self::Offline => "OFFLINE",
             Self::Error => "ERROR",
             Self::Unreachable => "UNREACHABLE",
+            Self::Silent => "SILENT",
         })
     }
 }
@@ -197,8 +200,9 @@ impl Topology {
             .find(|member| member.role == Role::Primary && member.state == MemberState::Online)
     }
 
-    /// Whether more than half of a group's members, as this view knows them, are in touch; the
-    /// members of a tree need no majority.
+    /// Whether more than half of a group's members, as this view knows them, are in touch with
+    /// each other; which of them we can reach does not matter. The members of a tree need no
+    /// majority.
     #[must_use]
     pub fn has_majority(&self) -> bool {
         let lost = self

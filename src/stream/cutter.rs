@@ -209,10 +209,12 @@ impl Cutter {
     fn advance(&mut self, event: &RawEvent<'_>) {
         let header = event.header();
         let is_artificial = header.flags & ARTIFICIAL != 0;
-        if header.log_pos == 0 || is_artificial {
+        if header.log_pos == 0 || is_artificial || event.kind() == EventKind::HEARTBEAT_V2 {
             return;
         }
-        // Headers carry 32 bits; a file may be longer.
+        // Headers carry 32 bits; a file may be longer. Between two events lie less than 4 GiB,
+        // but for those that the source left out: before the next one it then names its place in
+        // full (`Binlog_sender::send_events`, `sql/rpl_binlog_sender.cc`).
         let high = self.position.position & !0xFFFF_FFFF;
         let mut position = high | u64::from(header.log_pos);
         if position < self.position.position {
@@ -241,6 +243,13 @@ impl Cutter {
                     *version = event.announced_version()?;
                 }
                 Ok(cut)
+            }
+            EventKind::HEARTBEAT_V2 => {
+                let (file, position) = event.heartbeat_v2_place(self.checksum)?;
+                if file == self.position.file {
+                    self.position.position = self.position.position.max(position);
+                }
+                Ok(None)
             }
             _ => Ok(None),
         }

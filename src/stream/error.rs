@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use uuid::Uuid;
+
 use super::spool::SpoolError;
 use crate::archive::repository::ArchiveError;
 use crate::archive::segment::SegmentError;
@@ -131,6 +133,19 @@ pub enum StreamError {
         /// Why.
         reason: String,
     },
+    /// A second connection to the same address led to another server: a proxy, a virtual address
+    /// or a service has turned to it in between.
+    #[error(
+        "{server} was {expected} when it was checked, and {found} when the binlog was asked for"
+    )]
+    Moved {
+        /// The address.
+        server: String,
+        /// The `server_uuid` of the server that was checked.
+        expected: Uuid,
+        /// That of the one behind the second connection.
+        found: String,
+    },
     /// There is no primary among the servers.
     #[error("no primary found: {reason}")]
     NoPrimary {
@@ -162,7 +177,7 @@ impl Classified for StreamError {
             Self::Primary(error) => error.class(),
             Self::Spool(_) => Class::Failure,
             Self::LeftInSpool { .. } => Class::Transient,
-            Self::NoPrimary { .. } => Class::Transient,
+            Self::NoPrimary { .. } | Self::Moved { .. } => Class::Transient,
             Self::Task(_) | Self::Stopped => Class::Failure,
         }
     }

@@ -396,7 +396,7 @@ impl Follower {
         for warning in &info.warnings {
             self.warn(warning.clone());
         }
-        self.horizon.forget_question();
+        self.horizon.turn();
         let have = self.cutter.received();
         let wish = DumpWish {
             replica_uuid: self.replica_uuid,
@@ -476,8 +476,11 @@ impl Follower {
                         return Ok(Ended::Lost(reason));
                     }
                     self.watch_purge(answer.purge);
-                    if self.horizon.wants_asking() {
-                        self.horizon.ask(answer.time, answer.end);
+                    if let Some(message) = answer.warning {
+                        self.warn(message);
+                    }
+                    if let Some(mark) = answer.mark {
+                        self.horizon.ask(mark);
                     }
                 }
                 _ = ticks.tick() => {
@@ -500,7 +503,8 @@ impl Follower {
                 }
             }
             if !self.cutter.is_inside() {
-                self.horizon.pass(self.cutter.position());
+                self.horizon
+                    .pass(self.cutter.position(), || self.cutter.received());
                 if let Some(until) = &info.until
                     && until.is_subset(&self.cutter.received())
                 {
@@ -511,7 +515,7 @@ impl Follower {
                 }
             }
             self.acknowledge_received(&mut *dump).await?;
-            let caught_up = self.options.once && self.horizon.reached().is_some();
+            let caught_up = self.options.once && self.horizon.is_caught_up();
             if (self.is_due(waited) || caught_up) && self.shipper.has_room() {
                 waited = 0;
                 let draft = self.cutter.cut().or_else(|| self.silence_if_due());

@@ -8,6 +8,7 @@
 //! archived is a gapless continuation of what was there, but for gaps that the operator has named.
 
 mod acknowledge;
+mod beside;
 pub mod claim;
 pub mod compact;
 pub mod cutter;
@@ -18,6 +19,7 @@ mod horizon;
 mod housekeeping;
 mod journal;
 mod liveness;
+mod lookout;
 mod memory;
 mod monitor;
 mod options;

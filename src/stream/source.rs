@@ -2,21 +2,25 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
+use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::beside::Beside;
 use super::cutter::SourcePosition;
 use super::error::StreamError;
+use super::lookout::{INTERVAL, Lookout};
 use super::options::FollowFrom;
-use super::upstream::{Answer, Dump, DumpWish, History, Source, SourceInfo, Upstream};
+use super::upstream::{Answer, Dump, DumpWish, History, Mark, Source, SourceInfo, Upstream};
 use crate::gtid::GtidSet;
 use crate::mysql::binlog::Checksum;
 use crate::mysql::discover::{discover, login_for};
-use crate::mysql::facts::{ServerFacts, binlog_status, gtid_executed, gtid_purged, pending};
+use crate::mysql::facts::{
+    ServerFacts, binlog_status, gtid_executed, gtid_purged, pending, server_time,
+};
 use crate::mysql::host_port::HostPort;
-use crate::mysql::primary::find_primary;
-use crate::mysql::purge::{PurgeFacts, members_that_still_have};
+use crate::mysql::primary::{FoundPrimary, PrimaryError, find_settled_primary};
+use crate::mysql::purge::{self, PurgeFacts, Survey};
 use crate::mysql::replicas::registered_dumps;
 use crate::mysql::role::{RoleNow, role_now};
 use crate::mysql::semi_sync::SemiSyncStatus;
@@ -28,6 +32,8 @@ use crate::mysql::wire::{BinlogDump, DumpOptions, DumpPacket, WireConnection, Wi
 
 /// A source that does not answer a small question for so long is gone.
 const QUESTION_LIMIT: Duration = Duration::from_secs(10);
+/// A source that took so long to answer may have been given up by the others meanwhile.
+const SUSPICIOUS: Duration = Duration::from_secs(3);
 /// How often the source says that there is nothing new, and so notices that we are gone.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// A source that says nothing for so long is gone.
@@ -88,6 +94,17 @@ impl Servers {
         if self.semi_sync {
             warnings.extend(semi_sync_warnings(&mut session, address).await?);
         }
+        let lookout = |wait| Lookout::new(self.servers.clone(), wait);
+        let watch = match &wanted {
+            // While nobody writes, the others must confirm that nobody else does either.
+            Wanted::Writable => Watch::All(lookout(Duration::ZERO)),
+            Wanted::Secondary => Watch::Primary(Box::new(Beside::new(lookout(Duration::ZERO)))),
+            // A group's members agree on who is in it.
+            Wanted::Primary if kind != TopologyKind::GroupReplication => {
+                Watch::All(lookout(INTERVAL))
+            }
+            Wanted::Primary | Wanted::Until(_) => Watch::Nobody,
+        };
         Ok(Box::new(Server {
             info: SourceInfo {
                 name: address.to_string(),
@@ -106,6 +123,8 @@ impl Servers {
             kind,
             wanted,
             session,
+            watch,
+            warned: false,
         }))
     }
 }
@@ -158,7 +177,7 @@ impl Upstream for Servers {
     async fn find(&mut self) -> Result<Box<dyn Source>, StreamError> {
         match self.from {
             FollowFrom::Primary => {
-                let found = find_primary(&self.servers).await?;
+                let found = find_settled_primary(&self.servers).await?;
                 self.meet(found.met());
                 let mut warnings = found.topology.notes.clone();
                 let wanted = if found.read_only {
@@ -192,8 +211,17 @@ impl Upstream for Servers {
     async fn find_holder(
         &mut self,
         missing: &GtidSet,
+        held: &GtidSet,
+        source: &mut dyn Source,
     ) -> Result<Option<Box<dyn Source>>, StreamError> {
-        let found = members_that_still_have(&self.servers, missing).await;
+        let survey = Survey::of(&self.servers).await;
+        // Asked for last, so that what is on its way to the others is no stranger.
+        let executed = source.history().await?.executed;
+        let found = survey.holders(purge::Wanted {
+            missing,
+            held,
+            executed: &executed,
+        });
         let Some(address) = found.holders.first() else {
             return Ok(None);
         };
@@ -266,6 +294,20 @@ struct Server {
     wanted: Wanted,
     /// For questions beside the dump.
     session: Session,
+    watch: Watch,
+    /// Whether it was said that nobody knows how far the archive is complete.
+    warned: bool,
+}
+
+/// Who is asked besides the server itself.
+#[derive(Debug)]
+enum Watch {
+    /// Nobody: the server knows, or it does not matter.
+    Nobody,
+    /// All servers, whether it is the one to follow.
+    All(Lookout),
+    /// The primary, how far it has come.
+    Primary(Box<Beside>),
 }
 
 #[async_trait::async_trait]
@@ -293,7 +335,8 @@ impl Source for Server {
             read_timeout: Some(SILENCE),
             ..WireOptions::default()
         };
-        let connection = WireConnection::connect(&self.url, &options).await?;
+        let mut connection = WireConnection::connect(&self.url, &options).await?;
+        self.require_same(&mut connection).await?;
         let options = DumpOptions {
             // Above the ids that people give; what keeps dumps apart is the UUID.
             server_id: 0xF000_0000 | (wish.replica_uuid.as_fields().0 & 0x0FFF_FFFF),
@@ -306,45 +349,147 @@ impl Source for Server {
     }
 
     async fn ask(&mut self, purge: bool) -> Result<Answer, StreamError> {
+        let asked = Instant::now();
         let role = role_now(&mut self.session, &self.version, self.kind).await?;
-        let unfit = (!self.wanted.fits(&role)).then(|| format!("{} is now {role}", self.info.name));
-        let (time, end) = self.horizon().await?;
-        let purge = match purge {
-            true => Some(PurgeFacts::load(&mut self.session).await?),
-            false => None,
+        let mut answer = Answer {
+            unfit: (!self.wanted.fits(&role)).then(|| format!("{} is now {role}", self.info.name)),
+            mark: None,
+            warning: None,
+            purge: None,
         };
-        Ok(Answer {
-            unfit,
-            time,
-            end,
-            purge,
-        })
+        if answer.unfit.is_some() {
+            return Ok(answer);
+        }
+        if !matches!(self.wanted, Wanted::Until(_)) {
+            let mut mark = self.mark().await?;
+            let seen = self.look(asked.elapsed(), &role).await;
+            answer.unfit = self.judge(&seen)?;
+            let reason = self.complete(&mut mark, &role, &seen).await;
+            answer.mark = Some(mark);
+            if !self.warned {
+                answer.warning = reason.as_ref().map(|reason| {
+                    format!("how far the archive is complete is not known at present: {reason}")
+                });
+            }
+            self.warned = reason.is_some();
+        }
+        if purge {
+            answer.purge = Some(PurgeFacts::load(&mut self.session).await?);
+        }
+        Ok(answer)
     }
 }
 
 impl Server {
-    /// The server's time, and then the end of its binlog.
-    async fn horizon(&mut self) -> Result<(DateTime<Utc>, SourcePosition), StreamError> {
-        let unsuitable = |reason| StreamError::Unsuitable {
+    /// Fails if a connection has led to another server than the one that was checked.
+    async fn require_same(&self, connection: &mut WireConnection) -> Result<(), StreamError> {
+        let found = connection.query_text("SELECT @@GLOBAL.server_uuid").await?;
+        let found = found.unwrap_or_default();
+        if Uuid::try_parse(&found) == Ok(self.info.uuid) {
+            return Ok(());
+        }
+        Err(StreamError::Moved {
             server: self.info.name.clone(),
-            reason,
-        };
-        let time: String = self
-            .session
-            .query_one("SELECT DATE_FORMAT(UTC_TIMESTAMP(6), '%Y-%m-%dT%H:%i:%s.%fZ')")
-            .await?;
-        let time = DateTime::parse_from_rfc3339(&time)
-            .map_err(|error| unsuitable(format!("it tells the time as {time:?}: {error}")))?;
+            expected: self.info.uuid,
+            found,
+        })
+    }
+
+    /// How far the server has come, by its own word.
+    async fn mark(&mut self) -> Result<Mark, StreamError> {
+        let time = server_time(&mut self.session).await?;
         let status = binlog_status(&mut self.session, &self.version)
             .await?
-            .ok_or_else(|| unsuitable("it writes no binlog".to_owned()))?;
-        Ok((
-            time.with_timezone(&Utc),
-            SourcePosition {
+            .ok_or_else(|| StreamError::Unsuitable {
+                server: self.info.name.clone(),
+                reason: "it writes no binlog".to_owned(),
+            })?;
+        Ok(Mark {
+            end: SourcePosition {
                 file: status.file,
                 position: status.position,
             },
-        ))
+            complete_to: Some(time),
+            executed: None,
+        })
+    }
+
+    /// What the servers say of who takes the writes, if it was time to ask them. While this one is
+    /// the primary by its own word they are asked beside it, unless it has answered slowly: then
+    /// it may have been given up meanwhile.
+    async fn look(
+        &mut self,
+        took: Duration,
+        role: &RoleNow,
+    ) -> Option<Result<FoundPrimary, PrimaryError>> {
+        let Watch::All(lookout) = &mut self.watch else {
+            return None;
+        };
+        if took > SUSPICIOUS {
+            lookout.hurry(Duration::ZERO);
+        } else if *role == RoleNow::Primary {
+            return lookout.look_aside().await;
+        }
+        if lookout.is_due() {
+            Some(lookout.look().await)
+        } else {
+            None
+        }
+    }
+
+    /// Why this server is not the one to follow, by what was seen.
+    ///
+    /// # Errors
+    ///
+    /// Two take writes: to go on with either would fork the history.
+    fn judge(
+        &self,
+        seen: &Option<Result<FoundPrimary, PrimaryError>>,
+    ) -> Result<Option<String>, StreamError> {
+        match seen {
+            Some(Ok(found)) if found.member.uuid != Some(self.info.uuid) => Ok(Some(format!(
+                "{} takes the writes now, and {} does not know it",
+                found.member.address, self.info.name
+            ))),
+            Some(Err(PrimaryError::SplitBrain { servers })) => Err(PrimaryError::SplitBrain {
+                servers: servers.clone(),
+            }
+            .into()),
+            // That others cannot be asked is no reason to leave a server that works.
+            _ => Ok(None),
+        }
+    }
+
+    /// Takes back what the mark claims, or adds to it, where the server's own word is not enough;
+    /// and says why nothing is claimed.
+    async fn complete(
+        &mut self,
+        mark: &mut Mark,
+        role: &RoleNow,
+        seen: &Option<Result<FoundPrimary, PrimaryError>>,
+    ) -> Option<String> {
+        match &mut self.watch {
+            Watch::Primary(beside) => match beside.ask(QUESTION_LIMIT).await {
+                Ok(word) => {
+                    // Its transactions carry the source's commit times, by which they are found.
+                    mark.complete_to = mark.complete_to.min(Some(word.time));
+                    mark.executed = Some(word.executed);
+                    None
+                }
+                Err(reason) => {
+                    mark.complete_to = None;
+                    Some(reason)
+                }
+            },
+            Watch::Nobody | Watch::All(_) => {
+                // Who takes no writes may have been given up: the others, asked after the time
+                // was taken, must know of nobody else.
+                if *role != RoleNow::Primary && !matches!(seen, Some(Ok(_))) {
+                    mark.complete_to = None;
+                }
+                None
+            }
+        }
     }
 }
 

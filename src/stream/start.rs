@@ -134,7 +134,8 @@ impl Start {
         match check_gap(&mut *self.source, &held).await {
             Ok(()) => Ok(()),
             Err(StreamError::Gap { server, missing }) => {
-                if let Some(holder) = upstream.find_holder(&missing).await? {
+                let source = &mut *self.source;
+                if let Some(holder) = upstream.find_holder(&missing, &held, source).await? {
                     self.source = holder;
                     return Ok(());
                 }
@@ -272,7 +273,7 @@ pub(super) async fn next_source(
     match check_gap(&mut *source, have).await {
         Ok(()) => Ok(source),
         Err(StreamError::Gap { server, missing }) => upstream
-            .find_holder(&missing)
+            .find_holder(&missing, have, &mut *source)
             .await?
             .ok_or(StreamError::Gap { server, missing }),
         Err(error) => Err(error),

@@ -31,15 +31,29 @@ pub struct SourceInfo {
     pub until: Option<GtidSet>,
 }
 
+/// How far a stream must have come, and what it may claim then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// The end of the source's binlog.
+    pub end: SourcePosition,
+    /// The moment up to which the stream is complete then, asked for before `end`; none if nobody
+    /// can tell.
+    pub complete_to: Option<DateTime<Utc>>,
+    /// If the source is not the primary: what that had executed, asked for after its own time, of
+    /// which `complete_to` is not later. All of it must have come too.
+    pub executed: Option<GtidSet>,
+}
+
 /// What a server says of itself beside its dump.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// Why it is not the one to follow any more.
     pub unfit: Option<String>,
-    /// Its time, and then the end of its binlog.
-    pub time: DateTime<Utc>,
-    /// The end of its binlog, asked after the time.
-    pub end: SourcePosition,
+    /// How far it has come itself; none if it is followed only for what it still has, since that
+    /// tells nothing of the others.
+    pub mark: Option<Mark>,
+    /// What a person should know, said when it begins.
+    pub warning: Option<String>,
     /// What decides when it purges; asked for from time to time.
     pub purge: Option<PurgeFacts>,
 }
@@ -70,10 +84,13 @@ pub trait Upstream: Send {
     /// Finds the server to follow now.
     async fn find(&mut self) -> Result<Box<dyn Source>, StreamError>;
 
-    /// Finds another server that still has all of `missing`.
+    /// Finds another server that still has all of `missing`, lacks nothing else that is not in
+    /// `held`, and has nothing that `source` does not have.
     async fn find_holder(
         &mut self,
         missing: &GtidSet,
+        held: &GtidSet,
+        source: &mut dyn Source,
     ) -> Result<Option<Box<dyn Source>>, StreamError>;
 
     /// Whether a streamer is registered under this UUID at any of the servers that answer.

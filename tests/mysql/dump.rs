@@ -49,6 +49,12 @@ async fn next_of(dump: &mut BinlogDump, kind: EventKind) -> Result<usize> {
     }
 }
 
+/// Reads on to a heartbeat.
+async fn heartbeat(dump: &mut BinlogDump) -> Result<()> {
+    while !next(dump).await?.0.is_heartbeat() {}
+    Ok(())
+}
+
 async fn executed(server: &Server) -> Result<GtidSet> {
     Ok(server.gtid_executed().await?.parse()?)
 }
@@ -57,17 +63,32 @@ async fn executed(server: &Server) -> Result<GtidSet> {
 async fn an_idle_server_gives_signs_of_life() -> Result<()> {
     let server = Server::start().await?;
     server.exec("CREATE DATABASE d").await?;
-    let mut dump = dump(&server, &executed(&server).await?).await?;
+    let have = executed(&server).await?;
+    let mut dump = dump(&server, &have).await?;
     assert_eq!(next(&mut dump).await?.0, EventKind::ROTATE);
     assert_eq!(next(&mut dump).await?.0, EventKind::FORMAT_DESCRIPTION);
     for _ in 0..3 {
-        next_of(&mut dump, EventKind::HEARTBEAT).await?;
+        heartbeat(&mut dump).await?;
+    }
+    // It names its place in full.
+    let (file, position, ..): (String, u64, String, String, String) =
+        server.one("SHOW BINARY LOG STATUS").await?;
+    loop {
+        let DumpPacket::Event { bytes, .. } = dump.next().await? else {
+            anyhow::bail!("the server ended the stream")
+        };
+        let event = RawEvent::new(&bytes)?;
+        if event.kind() == EventKind::HEARTBEAT_V2 {
+            let place = event.heartbeat_v2_place(dump.checksum())?;
+            assert_eq!(place, (file, position));
+            break;
+        }
     }
     // What is there already does not come again; what is new comes.
     server.exec("CREATE DATABASE e").await?;
     loop {
         match next(&mut dump).await?.0 {
-            EventKind::HEARTBEAT => {}
+            kind if kind.is_heartbeat() => {}
             kind => {
                 assert!(kind.is_gtid(), "{kind}");
                 break;
@@ -75,7 +96,23 @@ async fn an_idle_server_gives_signs_of_life() -> Result<()> {
         }
     }
     assert_eq!(next(&mut dump).await?.0, EventKind::QUERY);
-    Ok(())
+    // Whoever comes anew is told where what was left out ends, before it goes on there.
+    let mut dump = self::dump(&server, &have).await?;
+    let mut told = None;
+    loop {
+        let DumpPacket::Event { bytes, .. } = dump.next().await? else {
+            anyhow::bail!("the server ended the stream")
+        };
+        let event = RawEvent::new(&bytes)?;
+        if event.kind() == EventKind::HEARTBEAT_V2 {
+            told = Some(event.heartbeat_v2_place(dump.checksum())?.1);
+        } else if event.kind().is_gtid() {
+            let header = event.header();
+            let start = u64::from(header.log_pos) - u64::from(header.length);
+            assert_eq!(told, Some(start));
+            return Ok(());
+        }
+    }
 }
 
 #[tokio::test]
@@ -109,7 +146,7 @@ async fn a_server_that_goes_away_is_noticed() -> Result<()> {
     server.exec("CREATE DATABASE d").await?;
     for cleanly in [true, false] {
         let mut dump = dump(&server, &GtidSet::new()).await?;
-        next_of(&mut dump, EventKind::HEARTBEAT).await?;
+        heartbeat(&mut dump).await?;
         if cleanly {
             server.stop().await?;
         } else {
@@ -163,9 +200,9 @@ async fn what_was_purged_is_refused() -> Result<()> {
     };
     let have = executed(&server).await?;
     let mut first = BinlogDump::start(connect(&url(&server)).await?, &options, &have).await?;
-    next_of(&mut first, EventKind::HEARTBEAT).await?;
+    heartbeat(&mut first).await?;
     let mut second = BinlogDump::start(connect(&url(&server)).await?, &options, &have).await?;
-    next_of(&mut second, EventKind::HEARTBEAT).await?;
+    heartbeat(&mut second).await?;
     let error = loop {
         match tokio::time::timeout(LIMIT, first.next()).await? {
             Ok(DumpPacket::Event { .. }) => {}

@@ -68,7 +68,7 @@ impl Log {
             };
             event.verify(checksum)?;
             *log.kinds.entry(kind).or_default() += 1;
-            if kind == EventKind::HEARTBEAT {
+            if kind.is_heartbeat() {
                 if log.gtids().union(&purged).is_superset(&executed) {
                     return Ok(log);
                 }

@@ -12,5 +12,6 @@ mod roles;
 mod rows;
 mod same;
 mod semi_sync;
+mod sources;
 mod support;
 mod topology;

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use quillback::error::{Class, Classified as _};
 use quillback::gtid::GtidSet;
 use quillback::mysql::primary::{FoundPrimary, PrimaryError, find_primary};
-use quillback::mysql::purge::{PurgeFacts, members_that_still_have};
+use quillback::mysql::purge::{PurgeFacts, Survey, Wanted};
 use quillback::mysql::replicas::registered_dumps;
 use quillback::mysql::role::{RoleNow, role_now};
 use quillback::mysql::topology::{MemberState, TopologyKind};
@@ -185,6 +185,17 @@ async fn a_streamers_privileges_are_enough() -> Result<()> {
         assert_eq!(facts.expire_seconds, expected, "{statement}");
     }
 
+    // Somebody works on it, and lets only administrators in: that passes.
+    server.exec("SET GLOBAL offline_mode=ON").await?;
+    let error = find_primary(std::slice::from_ref(&url)).await.err();
+    let error = error.context("the server is offline")?;
+    assert_eq!(error.class(), Class::Transient, "{error}");
+    let error = connect(&url).await.err().context("the same by packets")?;
+    assert_eq!(error.server_code(), Some(3032), "{error}");
+    assert_eq!(error.class(), Class::Transient, "{error}");
+    server.exec("SET GLOBAL offline_mode=OFF").await?;
+    let mut session = Session::connect(&url).await?;
+
     // A dump shows in the list under its UUID, and goes with its connection.
     let version = ServerFacts::load(&mut session).await?.version;
     assert_eq!(registered_dumps(&mut session, &version).await?, []);
@@ -244,7 +255,13 @@ async fn members_of_a_group_know_their_roles_and_what_they_still_have() -> Resul
         .parse()?;
     assert!(!purged.is_empty());
     let urls: Vec<ServerUrl> = trio.members().iter().map(url).collect();
-    let found = members_that_still_have(&urls, &purged).await;
+    let executed: GtidSet = primary.gtid_executed().await?.parse()?;
+    let survey = Survey::of(&urls).await;
+    let found = survey.holders(Wanted {
+        missing: &purged,
+        held: &GtidSet::new(),
+        executed: &executed,
+    });
     let mut holders: Vec<_> = found.holders.iter().map(ToString::to_string).collect();
     holders.sort();
     let mut expected = [first.address(), second.address()];
@@ -253,7 +270,11 @@ async fn members_of_a_group_know_their_roles_and_what_they_still_have() -> Resul
     assert_eq!(found.others.len(), 1);
     assert!(found.others[0].1.contains("has purged"), "{found:?}");
     let never: GtidSet = format!("{}:1-3", Uuid::new_v4()).parse()?;
-    let found = members_that_still_have(&urls, &never).await;
+    let found = survey.holders(Wanted {
+        missing: &never,
+        held: &GtidSet::new(),
+        executed: &executed,
+    });
     assert_eq!(found.holders, []);
 
     second.exec("STOP GROUP_REPLICATION").await?;
@@ -368,6 +389,20 @@ async fn a_cluster_set_leads_to_its_primary_cluster() -> Result<()> {
     for asked in [&top, &below] {
         let found = primary_of(&[asked]).await?;
         assert_eq!(found.member.address.to_string(), below.address());
+    }
+
+    // An emergency failover back, of which the cluster that was given up does not know.
+    top.exec(&format!("STOP REPLICA {CHANNEL}")).await?;
+    top.exec(&format!("RESET REPLICA ALL {CHANNEL}")).await?;
+    for asked in [[&top, &below], [&below, &top]] {
+        let error = primary_of(&asked).await.err().context("both take writes")?;
+        assert!(matches!(error, PrimaryError::SplitBrain { .. }), "{error}");
+    }
+    // Once that is fenced, nobody asks it for its transactions.
+    below.exec("SET GLOBAL super_read_only=ON").await?;
+    for asked in [[&top, &below], [&below, &top]] {
+        let found = primary_of(&asked).await?;
+        assert_eq!(found.member.address.to_string(), top.address());
     }
     Ok(())
 }

@@ -83,8 +83,8 @@ impl Replica {
                     }
                     EventKind::FORMAT_DESCRIPTION => {}
                     // Everything before its place was sent, or is ours already.
-                    EventKind::HEARTBEAT => {
-                        self.position = u64::from(event.header().log_pos);
+                    EventKind::HEARTBEAT_V2 => {
+                        (self.file, self.position) = event.heartbeat_v2_place(checksum)?;
                     }
                     _ => {
                         event.verify(checksum)?;
@@ -100,7 +100,7 @@ impl Replica {
     /// Reads what is there, and says that all of it is safe: so the source counts on us from the
     /// next commit on.
     async fn catch_up(&mut self, server: &Server) -> Result<()> {
-        while self.next().await?.0 != EventKind::HEARTBEAT {}
+        while !self.next().await?.0.is_heartbeat() {}
         self.acknowledge().await?;
         until("semi-synchronous replication", LIMIT, async || {
             let status = status(server).await?;
@@ -176,7 +176,7 @@ async fn a_commit_waits_for_the_acknowledgement() -> Result<()> {
             loop {
                 let (kind, wanted) = replica.next().await?;
                 marked += u64::from(wanted);
-                if kind == EventKind::HEARTBEAT {
+                if kind.is_heartbeat() {
                     break;
                 }
             }

@@ -8,10 +8,11 @@ use quillback::archive::repository::Repository;
 use quillback::clock::{Clock as _, SystemClock};
 use quillback::error::{Class, Classified as _};
 use quillback::mysql::discover;
+use quillback::mysql::primary::find_primary;
 use quillback::mysql::topology::{MemberState, Role, TopologyKind};
 use quillback::storage::MemoryStorage;
 use quillback::stream::{self, StreamOptions};
-use quillback_harness::{Replicas, Server, Trio, until};
+use quillback_harness::{Proxy, Replicas, Server, Trio, until};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::url;
@@ -138,4 +139,34 @@ async fn a_group_is_found_while_a_member_is_down() -> Result<()> {
     );
     assert_eq!(topology.kind, TopologyKind::GroupReplication);
     Ok(())
+}
+
+/// The members know each other by addresses that we may be unable to reach.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_healthy_group_is_found_through_the_only_member_that_we_reach() -> Result<()> {
+    let trio = Trio::start().await?;
+    let primary = trio.primary().await?;
+    let mut servers = Vec::new();
+    let mut proxies = Vec::new();
+    for member in trio.secondaries().await? {
+        let proxy = Proxy::start(&member.address()).await?;
+        member.stop().await?;
+        let port = format!("--report-port={}", proxy.port());
+        member.start_again_with(&[&port]).await?;
+        trio.wait_online(3).await?;
+        servers.push(proxy.url(&member.url()).parse()?);
+        proxies.push(proxy);
+    }
+    servers.push(url(primary));
+    let found = find_primary(&servers).await?;
+    assert_eq!(found.met().count(), 3);
+    for proxy in &proxies {
+        proxy.cut().await;
+    }
+    for _ in 0..2 {
+        let found = find_primary(&servers).await?;
+        assert_eq!(found.member.address.to_string(), primary.address());
+        servers.rotate_left(1);
+    }
+    trio.wait_online(3).await
 }

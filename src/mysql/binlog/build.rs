@@ -112,6 +112,12 @@ mod tests {
             event.verify(Checksum::Crc32).expect("whole");
             assert_eq!(event.header().log_pos, position);
         }
+        for position in [4, 250, 0xFFFF, u64::from(u32::MAX) + 9, u64::MAX] {
+            let bytes = builder.heartbeat_v2("binlog.000001", position);
+            let event = RawEvent::new(&bytes).expect("well formed");
+            let place = event.heartbeat_v2_place(Checksum::Crc32).expect("whole");
+            assert_eq!(place, ("binlog.000001".to_owned(), position));
+        }
         let bytes = builder.previous_gtids(&GtidSet::new(), 1, 126);
         let event = RawEvent::new(&bytes).expect("well formed");
         assert_eq!(event.header().log_pos as usize, 126 + bytes.len());

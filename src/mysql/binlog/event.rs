@@ -48,15 +48,17 @@ impl EventKind {
     /// Whether this event tells of the binlog itself and belongs to no transaction.
     #[must_use]
     pub const fn is_file_event(self) -> bool {
-        matches!(
-            self,
-            Self::STOP
-                | Self::ROTATE
-                | Self::FORMAT_DESCRIPTION
-                | Self::PREVIOUS_GTIDS
-                | Self::HEARTBEAT
-                | Self::HEARTBEAT_V2
-        )
+        self.is_heartbeat()
+            || matches!(
+                self,
+                Self::STOP | Self::ROTATE | Self::FORMAT_DESCRIPTION | Self::PREVIOUS_GTIDS
+            )
+    }
+
+    /// Whether it says that the source lives and where it stands, and is in no file.
+    #[must_use]
+    pub const fn is_heartbeat(self) -> bool {
+        matches!(self, Self::HEARTBEAT | Self::HEARTBEAT_V2)
     }
 }
 
@@ -307,6 +309,31 @@ impl<'a> RawEvent<'a> {
         ))
     }
 
+    /// The file and the position that a heartbeat of the second version names. Its fields have a
+    /// type and a length each, so that those of later servers can be passed over.
+    ///
+    /// # Errors
+    ///
+    /// [`EventError::Truncated`], also if one of the two is missing.
+    pub fn heartbeat_v2_place(&self, checksum: Checksum) -> Result<(String, u64), EventError> {
+        let mut fields = Fields::new(self.body(checksum)?);
+        let (mut file, mut position) = (None, None);
+        loop {
+            match fields.lenenc()? {
+                0 => break,
+                1 => {
+                    let name = fields.lenenc_bytes()?;
+                    file = Some(String::from_utf8_lossy(name).into_owned());
+                }
+                2 => position = Some(Fields::new(fields.lenenc_bytes()?).lenenc()?),
+                _ => {
+                    fields.lenenc_bytes()?;
+                }
+            }
+        }
+        Ok(file.zip(position).ok_or(Truncated)?)
+    }
+
     /// The schema and the text of a QUERY event.
     ///
     /// # Errors
@@ -396,6 +423,7 @@ mod tests {
                     let _ = event.announced_checksum();
                     let _ = event.announced_version();
                     let _ = event.rotate_target(checksum);
+                    let _ = event.heartbeat_v2_place(checksum);
                     let _ = event.query(checksum);
                     let _ = event.table_map(checksum);
                     let _ = event.rows_table_id(checksum);

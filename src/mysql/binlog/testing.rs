@@ -50,6 +50,11 @@ impl SourceLog {
         }
     }
 
+    /// Goes on at a position of the file, as if all before it were there.
+    pub(crate) const fn go_to(&mut self, position: u64) {
+        self.position = position;
+    }
+
     /// The events at a file's start as a dump sends them: the made-up ROTATE,
     /// FORMAT_DESCRIPTION, PREVIOUS_GTIDS. `announced` is how the ROTATE ends.
     pub(crate) fn open_file(

@@ -31,6 +31,9 @@ const FILE_NAME_MAX: usize = 512;
 /// The host under which `SHOW REPLICAS` lists a streamer, with port 0, so that nobody takes it for
 /// a server.
 pub const STREAMER_HOST: &str = "quillback-stream";
+/// Asks for heartbeats whose position has 64 bits (`USE_HEARTBEAT_EVENT_V2`); a server before
+/// 8.0.26 does not know the flag and sends those with 32.
+const HEARTBEAT_V2: u16 = 0x02;
 /// The server compares the position only with the GTID set's; every file starts at 4.
 const FIRST_POSITION: u64 = 4;
 
@@ -124,7 +127,7 @@ impl BinlogDump {
         connection.fail_on_error_packet(&answer)?;
 
         let set = have.encode();
-        let mut dump = vec![0; 2];
+        let mut dump = HEARTBEAT_V2.to_le_bytes().to_vec();
         dump.extend_from_slice(&options.server_id.to_le_bytes());
         dump.extend_from_slice(&0_u32.to_le_bytes());
         dump.extend_from_slice(&FIRST_POSITION.to_le_bytes());

@@ -118,10 +118,9 @@ pub const fn class_of_server_code(code: u16) -> Class {
         1044 | 1045 | 1142 | 1143 | 1227 | 1370 | 1410 | 1698 | 1820 | 3118 | 3159 => {
             Class::Authentication
         }
-        // Too many connections, shutdown in progress, lock waits, deadlock, killed, read-only.
-        1040 | 1053 | 1077 | 1205 | 1213 | 1290 | 1317 | 1792 | 1836 | 3024 | 3168 | 3170 => {
-            Class::Transient
-        }
+        // Too many connections, shutdown in progress, lock waits, deadlock, killed, read-only, offline.
+        1040 | 1053 | 1077 | 1205 | 1213 | 1290 | 1317 | 1792 | 1836 | 3024 | 3032 | 3168
+        | 3170 => Class::Transient,
         _ => Class::Failure,
     }
 }

@@ -307,6 +307,40 @@ fn positions_follow_the_file_beyond_four_gigabytes() {
     }
 }
 
+/// What we have already is left out by the source, which says how far that reaches.
+#[test]
+fn a_reconnect_into_a_file_of_more_than_four_gigabytes_finds_its_place() {
+    let builder = crate::mysql::binlog::EventBuilder::new(Checksum::Crc32, 1);
+    let source = one_source(Checksum::Crc32, vec![]);
+    let mut run = Run::new(1 << 20);
+    run.turn_to(&source);
+    let mut log = source.log.clone();
+    let before = ORIGIN.parse().expect("a set");
+    let transaction = rows(11, &[30]);
+    let mut events = log.open_file("binlog.000001", &before, Checksum::Crc32);
+    let skipped = 9 * (1 << 30) + 77;
+    // Of another file: it says nothing about this one.
+    events.push(builder.heartbeat_v2("binlog.000009", 1 << 40));
+    events.push(builder.heartbeat_v2("binlog.000001", skipped));
+    log.go_to(skipped);
+    let sent = log.transaction(&transaction.gtid, transaction.micros, &transaction.work);
+    let length: usize = sent.iter().map(Vec::len).sum();
+    events.extend(sent);
+    for event in events {
+        run.feed(&event).expect("a valid event");
+    }
+    let end = skipped + length as u64;
+    assert_eq!(run.cutter.position().file, "binlog.000001");
+    assert_eq!(run.cutter.position().position, end);
+    // One that was under way when more came says nothing new.
+    run.feed(&builder.heartbeat_v2("binlog.000001", skipped))
+        .expect("a valid event");
+    assert_eq!(run.cutter.position().position, end);
+    run.feed(&builder.heartbeat_v2("binlog.000001", end + (1 << 33)))
+        .expect("a valid event");
+    assert_eq!(run.cutter.position().position, end + (1 << 33));
+}
+
 /// As a server without checksums sends a file from its middle on.
 #[test]
 fn a_format_event_with_a_stale_checksum_is_mended() {
