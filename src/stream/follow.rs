@@ -403,7 +403,8 @@ impl Follower {
                         return Ok(Ended::Lost(reason));
                     }
                     self.watch_purge(answer.purge);
-                    if self.horizon.wants_asking() {
+                    // One that is followed for what it still has may lag behind the right one.
+                    if self.horizon.wants_asking() && info.until.is_none() {
                         self.horizon.ask(answer.time, answer.end);
                     }
                 }
