@@ -306,9 +306,10 @@ impl Source for Server {
     }
 
     async fn ask(&mut self, purge: bool) -> Result<Answer, StreamError> {
+        let (time, end) = self.horizon().await?;
+        // Asked last: if it is still the right one, no other has committed anything by that time.
         let role = role_now(&mut self.session, &self.version, self.kind).await?;
         let unfit = (!self.wanted.fits(&role)).then(|| format!("{} is now {role}", self.info.name));
-        let (time, end) = self.horizon().await?;
         let purge = match purge {
             true => Some(PurgeFacts::load(&mut self.session).await?),
             false => None,
