@@ -54,7 +54,11 @@ impl File {
 
     pub(super) fn end(&self) -> u64 {
         let last = self.entries.last().map(|entry| entry.end);
-        last.unwrap_or_else(|| end_of(self.head.last()))
+        last.unwrap_or_else(|| self.head_end())
+    }
+
+    pub(super) fn head_end(&self) -> u64 {
+        end_of(self.head.last())
     }
 }
 

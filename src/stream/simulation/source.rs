@@ -325,7 +325,7 @@ impl Stream {
                 for event in &file.head {
                     self.push(event.clone(), false);
                 }
-                (self.begun, self.next, self.at) = (true, 0, 4);
+                (self.begun, self.next, self.at) = (true, 0, file.head_end());
             } else if let Some(entry) = file.entries.get(self.next) {
                 self.next += 1;
                 self.at = entry.end;
