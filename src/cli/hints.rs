@@ -201,6 +201,9 @@ fn of_stream(error: &StreamError) -> Option<String> {
             "another host: what was compressed did not come back as it was, or could not be made"
         }
         StreamError::Damaged { .. } => DAMAGED,
+        StreamError::Moved { .. } => {
+            "again; if it goes on, the servers' own addresses in --server, not one that moves"
+        }
         StreamError::Unsuitable { .. } => {
             "that setting in the server's my.cnf and a restart of it, or another --server"
         }

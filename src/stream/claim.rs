@@ -105,7 +105,7 @@ async fn after_claim(
     let full = chain.segments.iter().rev();
     let latest = match full.clone().find(|stored| stored.index.transactions > 0) {
         Some(stored) => latest(repository.read_transactions(stored).await?),
-        None => Vec::new(),
+        None => latest(shared_lines(repository, branch).await?),
     };
     Ok(Claimed {
         start: resume(&chain, origin),
@@ -115,6 +115,26 @@ async fn after_claim(
         continues: resume_at.map(|stored| (stored.name.epoch, stored.name.last)),
         claim,
     })
+}
+
+/// The last lines that a branch without transactions has from its parents.
+async fn shared_lines(
+    repository: &Repository,
+    branch: BranchNumber,
+) -> Result<Vec<IndexedTransaction>, StreamError> {
+    // An archive whose first claim this is has no need of a branch object.
+    let history = match repository.history(branch).await {
+        Err(ArchiveError::NoBranch { .. }) => return Ok(Vec::new()),
+        history => history?,
+    };
+    let mut full = history.members.iter().rev();
+    match full.find(|member| member.transactions > 0) {
+        Some(member) => {
+            let lines = repository.read_transactions(&member.stored).await?;
+            Ok(member.own_lines(lines))
+        }
+        None => Ok(Vec::new()),
+    }
 }
 
 /// The last transaction of each origin.

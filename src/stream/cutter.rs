@@ -214,13 +214,15 @@ impl Cutter {
         }
         // Headers carry 32 bits; a file may be longer. Between two events lie less than 4 GiB,
         // but for those that the source left out: before the next one it then names its place in
-        // full (`Binlog_sender::send_events`, `sql/rpl_binlog_sender.cc`).
+        // full (`Binlog_sender::send_events`, `sql/rpl_binlog_sender.cc`). One that is only a
+        // little behind (a heartbeat) is no step beyond 4 GiB: all of the binlog up to there would
+        // seem to have been received.
         let high = self.position.position & !0xFFFF_FFFF;
         let mut position = high | u64::from(header.log_pos);
-        if position < self.position.position {
+        if position + (1 << 31) < self.position.position {
             position += 1 << 32;
         }
-        self.position.position = position;
+        self.position.position = self.position.position.max(position);
     }
 
     fn take_file_event(&mut self, event: &RawEvent<'_>) -> Result<Option<Draft>, EventError> {

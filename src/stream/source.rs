@@ -350,6 +350,11 @@ impl Source for Server {
 
     async fn ask(&mut self, purge: bool) -> Result<Answer, StreamError> {
         let asked = Instant::now();
+        let mark = match self.wanted {
+            Wanted::Until(_) => None,
+            _ => Some(self.mark().await?),
+        };
+        // Asked last: if it is still the right one, no other has committed anything by that time.
         let role = role_now(&mut self.session, &self.version, self.kind).await?;
         let mut answer = Answer {
             unfit: (!self.wanted.fits(&role)).then(|| format!("{} is now {role}", self.info.name)),
@@ -360,8 +365,7 @@ impl Source for Server {
         if answer.unfit.is_some() {
             return Ok(answer);
         }
-        if !matches!(self.wanted, Wanted::Until(_)) {
-            let mut mark = self.mark().await?;
+        if let Some(mut mark) = mark {
             let seen = self.look(asked.elapsed(), &role).await;
             answer.unfit = self.judge(&seen)?;
             let reason = self.complete(&mut mark, &role, &seen).await;

@@ -300,6 +300,7 @@ fn positions_follow_the_file_beyond_four_gigabytes() {
         (0xffff_fff0, 0xffff_fff0),
         (0x100, 0x1_0000_0100),
         (0x104, 0x1_0000_0104),
+        (0x4, 0x1_0000_0104),
     ] {
         run.feed(&builder.heartbeat("binlog.000001", said))
             .expect("a valid event");

@@ -54,7 +54,11 @@ impl File {
 
     pub(super) fn end(&self) -> u64 {
         let last = self.entries.last().map(|entry| entry.end);
-        last.unwrap_or_else(|| end_of(self.head.last()))
+        last.unwrap_or_else(|| self.head_end())
+    }
+
+    pub(super) fn head_end(&self) -> u64 {
+        end_of(self.head.last())
     }
 }
 
@@ -75,6 +79,8 @@ pub(super) struct Server {
     /// How much of the lineage it has.
     pub(super) applied: usize,
     pub(super) up: bool,
+    /// Its binlog does not go back to before the last loss.
+    pub(super) is_clone: bool,
     /// Connections of an older number are broken.
     pub(super) generation: u64,
     /// Running dumps, and the file that each is at.
@@ -92,6 +98,7 @@ impl Server {
             executed,
             applied,
             up: true,
+            is_clone: false,
             generation: 0,
             dumps: BTreeMap::new(),
         };
@@ -320,6 +327,7 @@ impl Cluster {
         let mut new = Server::new(old.number, uuid, old.checksum(), all, self.lineage.len());
         new.generation = old.generation + 1;
         new.up = old.up;
+        new.is_clone = true;
         self.servers[server] = new;
     }
 

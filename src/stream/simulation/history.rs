@@ -226,6 +226,9 @@ impl History {
         let careless = self.purges && self.world.once_in(4);
         let promised = self.model.promise();
         let mut cluster = self.cluster();
+        if cluster.reuses_gtids() && !cluster.former.is_empty() {
+            return;
+        }
         let server = &mut cluster.servers[server];
         let safe = match careless {
             true => count,
@@ -242,7 +245,10 @@ impl History {
     fn elect(&mut self, loses: bool) {
         let server = self.some_server();
         let mut cluster = self.cluster();
-        if !cluster.servers[server].up || server == cluster.primary {
+        // One that gives GTIDs again and does not have what it gave them to before cannot be
+        // told from the right one by anything.
+        let hides = cluster.reuses_gtids() && cluster.servers[server].is_clone;
+        if !cluster.servers[server].up || server == cluster.primary || hides {
             return;
         }
         let lost = cluster.elect(server, loses);

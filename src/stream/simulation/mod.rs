@@ -13,6 +13,9 @@
 //! acknowledged stays; no gap or fork that nobody decided; `complete_to` lacks nothing; and when the faults
 //! cease, the archive comes to hold all that the cluster holds.
 //!
+//! Left out because no streamer can see it: a group that lost transactions, gives their GTIDs again,
+//! and is led by a member whose binlog no longer has the first of the new ones.
+//!
 //! Not covered: `prune` (which does not exist yet), the spool on disk, segments so large that they
 //! are packed in threads, and clocks of servers that differ from each other.
 //!

@@ -17,7 +17,9 @@ use crate::mysql::facts::Pending;
 use crate::mysql::wire::{DumpPacket, WireError};
 use crate::stream::StreamError;
 use crate::stream::cutter::SourcePosition;
-use crate::stream::upstream::{Answer, Dump, DumpWish, History, Source, SourceInfo, Upstream};
+use crate::stream::upstream::{
+    Answer, Dump, DumpWish, History, Mark, Source, SourceInfo, Upstream,
+};
 
 /// How often a dump says that there is nothing new.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -122,7 +124,10 @@ impl Upstream for Servers {
     async fn find_holder(
         &mut self,
         missing: &GtidSet,
+        held: &GtidSet,
+        source: &mut dyn Source,
     ) -> Result<Option<Box<dyn Source>>, StreamError> {
+        let known = source.history().await?.executed;
         self.gate.pass().await;
         self.network.world.wait(1..80).await;
         let holder = {
@@ -130,7 +135,8 @@ impl Upstream for Servers {
             cluster.servers.iter().position(|server| {
                 server.up
                     && missing.is_subset(&server.executed)
-                    && missing.is_disjoint(&server.purged)
+                    && server.purged.is_subset(held)
+                    && server.executed.is_subset(&known)
             })
         };
         self.gate.pass().await;
@@ -264,8 +270,12 @@ impl Source for Connection {
         let is_primary = self.network.cluster().primary == server;
         Ok(Answer {
             unfit: (!is_primary && !until).then(|| format!("{} is a secondary", self.info.name)),
-            time,
-            end,
+            mark: (!until).then_some(Mark {
+                end,
+                complete_to: Some(time),
+                executed: None,
+            }),
+            warning: None,
             purge: None,
         })
     }
@@ -325,7 +335,7 @@ impl Stream {
                 for event in &file.head {
                     self.push(event.clone(), false);
                 }
-                (self.begun, self.next, self.at) = (true, 0, 4);
+                (self.begun, self.next, self.at) = (true, 0, file.head_end());
             } else if let Some(entry) = file.entries.get(self.next) {
                 self.next += 1;
                 self.at = entry.end;
