@@ -40,8 +40,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const SMALL: usize = 128 << 10;
 /// Segments that may wait in memory behind the one that is on its way.
 const WAITING: usize = 1;
-/// A store that keeps memory without room for so long is slow, and what waits for it goes to disk.
-const SLOW: Duration = Duration::from_secs(2);
+/// A store that keeps memory without room for so long hangs, and what waits for it goes to disk.
+/// One that is merely slow is not meant: beside what it is putting, memory holds another segment.
+const SLOW: Duration = Duration::from_secs(15);
 
 /// A block that is being packed.
 pub(super) type Packing = JoinHandle<Result<PackedBlock, SegmentError>>;
@@ -477,6 +478,8 @@ impl Uploader {
         };
         self.put_began = Instant::now();
         let put = Put {
+            // While the store is away no try takes the memory of a segment.
+            asks_first: self.failing && matches!(body, Body::Disk(..)),
             repository: self.repository.clone(),
             name: front.name.clone(),
             body,
@@ -589,6 +592,8 @@ struct Put {
     repository: Repository,
     name: SegmentName,
     body: Body,
+    /// Whether the store is asked for something small before.
+    asks_first: bool,
     epoch: Epoch,
     fail_points: FailPoints,
 }
@@ -596,6 +601,9 @@ struct Put {
 impl Put {
     async fn run(self) -> Result<(), StreamError> {
         self.fail_points.pass(FailPoint::BeforePut);
+        if self.asks_first {
+            check_fence(&self.repository, self.epoch).await?;
+        }
         let body = self.body.read(self.name.clone()).await?;
         self.repository.put_segment(&self.name, body).await?;
         self.fail_points.pass(FailPoint::AfterPut);

@@ -81,7 +81,7 @@ impl Bench {
 
     async fn send_many(&mut self) {
         for number in 0..8 {
-            tokio::time::timeout(Duration::from_secs(20), self.send())
+            tokio::time::timeout(Duration::from_secs(60), self.send())
                 .await
                 .unwrap_or_else(|_| panic!("no room for segment {number}"));
         }
