@@ -78,7 +78,7 @@ async fn an_idle_server_gives_signs_of_life() -> Result<()> {
             anyhow::bail!("the server ended the stream")
         };
         let event = RawEvent::new(&bytes)?;
-        if event.kind() == EventKind::HEARTBEAT_V2 {
+        if event.kind().is_heartbeat() {
             let place = event.heartbeat_v2_place(dump.checksum())?;
             assert_eq!(place, (file, position));
             break;
@@ -104,7 +104,7 @@ async fn an_idle_server_gives_signs_of_life() -> Result<()> {
             anyhow::bail!("the server ended the stream")
         };
         let event = RawEvent::new(&bytes)?;
-        if event.kind() == EventKind::HEARTBEAT_V2 {
+        if event.kind().is_heartbeat() {
             told = Some(event.heartbeat_v2_place(dump.checksum())?.1);
         } else if event.kind().is_gtid() {
             let header = event.header();
