@@ -1,5 +1,9 @@
 //! Real servers as sources of a stream.
 
+mod dump;
+
+use dump::WireDump;
+
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -13,7 +17,6 @@ use super::lookout::{INTERVAL, Lookout};
 use super::options::FollowFrom;
 use super::upstream::{Answer, Dump, DumpWish, History, Mark, Source, SourceInfo, Upstream};
 use crate::gtid::GtidSet;
-use crate::mysql::binlog::Checksum;
 use crate::mysql::discover::{discover, login_for};
 use crate::mysql::facts::{
     ServerFacts, binlog_status, gtid_executed, gtid_purged, pending, server_time,
@@ -28,7 +31,7 @@ use crate::mysql::server_url::ServerUrl;
 use crate::mysql::session::Session;
 use crate::mysql::topology::TopologyKind;
 use crate::mysql::version::ServerVersion;
-use crate::mysql::wire::{BinlogDump, DumpOptions, DumpPacket, WireConnection, WireOptions};
+use crate::mysql::wire::{BinlogDump, DumpOptions, WireConnection, WireOptions};
 
 /// A source that does not answer a small question for so long is gone.
 const QUESTION_LIMIT: Duration = Duration::from_secs(10);
@@ -494,27 +497,5 @@ impl Server {
                 None
             }
         }
-    }
-}
-
-#[derive(Debug)]
-struct WireDump(BinlogDump);
-
-#[async_trait::async_trait]
-impl Dump for WireDump {
-    fn checksum(&self) -> Checksum {
-        self.0.checksum()
-    }
-
-    async fn next(&mut self) -> Result<DumpPacket, StreamError> {
-        Ok(self.0.next().await?)
-    }
-
-    fn received(&mut self) -> Result<Option<DumpPacket>, StreamError> {
-        Ok(self.0.received()?)
-    }
-
-    async fn acknowledge(&mut self, at: &SourcePosition) -> Result<(), StreamError> {
-        Ok(self.0.acknowledge(&at.file, at.position).await?)
     }
 }
