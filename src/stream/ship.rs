@@ -8,11 +8,13 @@
 //! counts in the archive is always a beginning of what was cut; a segment is said to be durable
 //! only when no newer claim was there afterwards.
 
+mod pack;
+mod put;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
@@ -20,23 +22,20 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::pack::Packer;
+use self::put::{Body, LONGEST_PAUSE, Put};
 use super::error::StreamError;
-use super::memory::{Held, Memory, shrink};
+use super::memory::{Held, Memory};
 use super::spool::Spool;
 use crate::archive::hash::Sha256;
 use crate::archive::layout::{Epoch, SegmentName};
-use crate::archive::repository::{ArchiveError, Repository};
-use crate::archive::segment::{Draft, EncodedSegment, PackedBlock, SegmentError, SegmentIndex};
+use crate::archive::repository::Repository;
+use crate::archive::segment::{Draft, PackedBlock, SegmentError, SegmentIndex};
 use crate::clock::Clock;
 use crate::error::{Classified as _, with_causes};
 use crate::gtid::GtidSet;
 use crate::observe::fail_point::{FailPoint, FailPoints};
-use crate::storage::StorageError;
 
-/// The longest pause between two tries.
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-/// A smaller draft is packed where it is: a thread would cost more than the work.
-const SMALL: usize = 128 << 10;
 /// Segments that may wait in memory behind the one that is on its way.
 const WAITING: usize = 1;
 /// A store that keeps memory without room for so long hangs, and what waits for it goes to disk.
@@ -259,69 +258,6 @@ struct Sealed {
 }
 
 #[derive(Debug)]
-struct Packer {
-    options: ShipOptions,
-    clock: Arc<dyn Clock>,
-}
-
-impl Packer {
-    async fn run(
-        mut self,
-        mut incoming: mpsc::Receiver<(Parcel, Option<Held>)>,
-        outgoing: mpsc::Sender<Sealed>,
-    ) -> Result<(), StreamError> {
-        loop {
-            let received = tokio::select! {
-                biased;
-                received = incoming.recv() => received,
-                // The uploader has ended, and says why.
-                () = outgoing.closed() => None,
-            };
-            let Some((parcel, mut held)) = received else {
-                break;
-            };
-            let encoded = self.pack(parcel).await?;
-            shrink(&mut held, encoded.bytes.len());
-            self.options.fail_points.pass(FailPoint::Encoded);
-            let sealed = Sealed {
-                bytes: encoded.bytes.len() as u64,
-                name: encoded.name,
-                index: encoded.index,
-                sha256: encoded.sha256,
-                body: Some(Bytes::from(encoded.bytes)),
-                held,
-                spooled: false,
-            };
-            if outgoing.send(sealed).await.is_err() {
-                // The uploader has ended, and says why.
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    async fn pack(&mut self, parcel: Parcel) -> Result<EncodedSegment, StreamError> {
-        let mut draft = parcel.draft;
-        let blocks = !parcel.packing.is_empty();
-        for packing in parcel.packing {
-            draft.fill(packing.await??);
-        }
-        draft.previous = self.options.previous;
-        draft.continues = self.options.continues.take();
-        draft.gap = std::mem::take(&mut self.options.gap);
-        let (level, written) = (self.options.level, self.clock.now());
-        let complete_to = parcel.complete_to;
-        let encoded = if blocks || draft.raw_bytes() > SMALL {
-            tokio::task::spawn_blocking(move || draft.encode(level, complete_to, written)).await??
-        } else {
-            draft.encode(level, complete_to, written)?
-        };
-        self.options.previous = Some(encoded.sha256);
-        Ok(encoded)
-    }
-}
-
-#[derive(Debug)]
 struct Uploader {
     repository: Repository,
     clock: Arc<dyn Clock>,
@@ -346,7 +282,7 @@ type Putting = JoinHandle<Result<(), StreamError>>;
 impl Uploader {
     async fn run(mut self, mut incoming: mpsc::Receiver<Sealed>) -> Result<(), StreamError> {
         let mut putting: Option<Putting> = None;
-        let mut pauses = pauses();
+        let mut pauses = put::pauses();
         let mut open = true;
         loop {
             if putting.is_none() && !self.queue.is_empty() {
@@ -371,7 +307,7 @@ impl Uploader {
                     putting = None;
                     match done {
                         Ok(()) => {
-                            pauses = self::pauses();
+                            pauses = put::pauses();
                             self.failing = false;
                             self.settle_front()?;
                         }
@@ -547,82 +483,6 @@ async fn finished(putting: &mut Option<Putting>) -> Result<(), StreamError> {
     match putting {
         Some(task) => task.await?,
         None => std::future::pending().await,
-    }
-}
-
-fn pauses() -> ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_jitter()
-        .with_min_delay(Duration::from_millis(200))
-        .with_max_delay(LONGEST_PAUSE)
-        .without_max_times()
-        .build()
-}
-
-/// Where a segment's bytes are.
-#[derive(Debug)]
-enum Body {
-    Memory(Bytes),
-    /// In the spool, with this digest.
-    Disk(Arc<Spool>, Sha256),
-}
-
-impl Body {
-    async fn read(self, name: SegmentName) -> Result<Bytes, StreamError> {
-        let (spool, sha256) = match self {
-            Self::Memory(body) => return Ok(body),
-            Self::Disk(spool, sha256) => (spool, sha256),
-        };
-        tokio::task::spawn_blocking(move || {
-            let body = spool.read(&name)?;
-            if crate::archive::hash::sha256(&body) != sha256 {
-                return Err(SegmentError::NotTheSame.into());
-            }
-            Ok(body)
-        })
-        .await?
-    }
-}
-
-/// One try.
-#[derive(Debug)]
-struct Put {
-    repository: Repository,
-    name: SegmentName,
-    body: Body,
-    /// Whether the store is asked for something small before.
-    asks_first: bool,
-    epoch: Epoch,
-    fail_points: FailPoints,
-}
-
-impl Put {
-    async fn run(self) -> Result<(), StreamError> {
-        self.fail_points.pass(FailPoint::BeforePut);
-        if self.asks_first {
-            check_fence(&self.repository, self.epoch).await?;
-        }
-        let body = self.body.read(self.name.clone()).await?;
-        self.repository.put_segment(&self.name, body).await?;
-        self.fail_points.pass(FailPoint::AfterPut);
-        check_fence(&self.repository, self.epoch).await
-    }
-}
-
-/// Fails if a newer claim exists.
-pub(super) async fn check_fence(repository: &Repository, own: Epoch) -> Result<(), StreamError> {
-    match repository.newest_epoch(Some(own)).await? {
-        Some(newer) if newer > own => Err(StreamError::Fenced {
-            own: own.0,
-            newer: newer.0,
-        }),
-        _ => Ok(()),
-    }
-}
-
-impl From<StorageError> for StreamError {
-    fn from(error: StorageError) -> Self {
-        Self::Archive(ArchiveError::Storage(error))
     }
 }
 
