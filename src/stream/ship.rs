@@ -24,7 +24,6 @@ use tokio_util::sync::CancellationToken;
 use super::error::StreamError;
 use super::memory::{Held, Memory, shrink};
 use super::spool::Spool;
-use upload::Uploader;
 use crate::archive::hash::Sha256;
 use crate::archive::layout::{Epoch, SegmentName};
 use crate::archive::repository::Repository;
@@ -33,6 +32,7 @@ use crate::archive::work::beside;
 use crate::clock::Clock;
 use crate::gtid::GtidSet;
 use crate::observe::fail_point::{FailPoint, FailPoints};
+use upload::Uploader;
 
 /// A smaller draft is packed where it is: a thread would cost more than the work.
 const SMALL: usize = 128 << 10;

@@ -5,7 +5,6 @@
 //! [`Block::pack`] returns has been unpacked again and compared, and a block that was given out
 //! never changes.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -66,10 +65,9 @@ static POOL: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 /// How many the pool keeps.
 const POOLED: usize = 4;
 
-thread_local! {
-    /// Where a thread packs, and where it unpacks again.
-    static SCRATCH: RefCell<(Vec<u8>, Vec<u8>)> = const { RefCell::new((Vec::new(), Vec::new())) };
-}
+/// Where a block is packed, and where it is unpacked again. Not one for each thread: work changes
+/// between more threads than ever pack at a time.
+static SCRATCH: Mutex<Vec<(Vec<u8>, Vec<u8>)>> = Mutex::new(Vec::new());
 
 fn give_back(mut raw: Vec<u8>) {
     if raw.capacity() >= BLOCK_BYTES
@@ -89,26 +87,29 @@ fn block() -> Vec<u8> {
 
 /// Compresses `raw` into one frame that has been proved to unfold to it.
 pub(super) fn pack(raw: &[u8], level: i32) -> Result<Vec<u8>, SegmentError> {
-    SCRATCH.with_borrow_mut(|(packed, unpacked)| {
-        packed.resize(zstd::zstd_safe::compress_bound(raw.len()), 0);
-        let length = zstd::bulk::Compressor::new(level)
-            .and_then(|mut zstd| zstd.compress_to_buffer(raw, packed))
-            .map_err(SegmentError::Compression)?;
-        let result = packed[..length].to_vec();
-        unpacked.resize(raw.len(), 0);
-        let found = zstd::bulk::decompress_to_buffer(&result, unpacked)
-            .map_err(|_| SegmentError::NotTheSame)?;
-        let same = found == raw.len() && unpacked[..] == *raw;
-        if raw.len() > BLOCK_BYTES {
-            // A large one (the lines of many small transactions) is not kept for ever.
-            (*packed, *unpacked) = (Vec::new(), Vec::new());
-        }
-        if same {
-            Ok(result)
-        } else {
-            Err(SegmentError::NotTheSame)
-        }
-    })
+    let pooled = SCRATCH.lock().ok().and_then(|mut pool| pool.pop());
+    let (mut packed, mut unpacked) = pooled.unwrap_or_default();
+    packed.resize(zstd::zstd_safe::compress_bound(raw.len()), 0);
+    let length = zstd::bulk::Compressor::new(level)
+        .and_then(|mut zstd| zstd.compress_to_buffer(raw, &mut packed))
+        .map_err(SegmentError::Compression)?;
+    let result = packed[..length].to_vec();
+    unpacked.resize(raw.len(), 0);
+    let found = zstd::bulk::decompress_to_buffer(&result, &mut unpacked)
+        .map_err(|_| SegmentError::NotTheSame)?;
+    let same = found == raw.len() && unpacked[..] == *raw;
+    // A large one (the lines of many small transactions) is not kept for ever.
+    if raw.len() <= BLOCK_BYTES
+        && let Ok(mut pool) = SCRATCH.lock()
+        && pool.len() < POOLED
+    {
+        pool.push((packed, unpacked));
+    }
+    if same {
+        Ok(result)
+    } else {
+        Err(SegmentError::NotTheSame)
+    }
 }
 
 #[derive(Debug)]
