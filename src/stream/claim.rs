@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::error::StreamError;
 use crate::archive::catalog::{Chain, Problem};
 use crate::archive::hash::Sha256;
+use crate::archive::history::Member;
 use crate::archive::identity::Claim;
 use crate::archive::layout::{BranchNumber, Epoch};
 use crate::archive::repository::{ArchiveError, Repository};
@@ -127,8 +128,10 @@ async fn shared_lines(
         Err(ArchiveError::NoBranch { .. }) => return Ok(Vec::new()),
         history => history?,
     };
-    let mut full = history.members.iter().rev();
-    match full.find(|member| member.transactions > 0) {
+    // What an overtaken streamer has put to the branch itself since the log was read is not there.
+    let is_shared = |member: &&Member| member.stored.name.branch != branch;
+    let mut shared = history.members.iter().rev().filter(is_shared);
+    match shared.find(|member| member.transactions > 0) {
         Some(member) => {
             let lines = repository.read_transactions(&member.stored).await?;
             Ok(member.own_lines(lines))

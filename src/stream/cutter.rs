@@ -404,6 +404,13 @@ impl Cutter {
         self.cut()
     }
 
+    /// Forgets what has come since the last cut.
+    pub fn discard(&mut self) {
+        self.splitter.reset();
+        self.open = None;
+        self.draft = None;
+    }
+
     /// A segment without events, to say that nothing happened; `None` if something did, or if
     /// no file has begun.
     pub fn silence(&mut self) -> Option<Draft> {

@@ -107,7 +107,15 @@ impl Follower {
         let Some(witness) = &mut self.witness else {
             return Ok(false);
         };
-        let known = witness.takes(event)?;
+        let known = match witness.takes(event) {
+            Ok(known) => known,
+            Err(error) => {
+                // What came before it on this connection is of another history as well.
+                self.cutter.discard();
+                self.packing.clear();
+                return Err(error);
+            }
+        };
         if witness.is_done() {
             self.witness = None;
         }

@@ -209,6 +209,8 @@ impl History {
         }
         // Now and then two share a microsecond.
         cluster.commit(world.micros(), tagged, work);
+        let last = cluster.lineage.last().expect("just committed");
+        world.tell(format_args!("committed {} (number {})", last.gtid, last.id));
         let primary = cluster.primary;
         for server in 0..cluster.servers.len() {
             if server != primary && cluster.servers[server].up && world.once_in(2) {

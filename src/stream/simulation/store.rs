@@ -210,6 +210,13 @@ impl Storage for FarStorage {
             && let Ok(HeadRead::Done(index, _)) = read_head(&body)
         {
             let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
+            if !contents.contains_key(key) {
+                let (who, added, part) = (&self.who, &index.added, &index.part);
+                let complete_to = index.complete_to.map(crate::clock::rfc3339);
+                self.world.tell(format_args!(
+                    "{who}: {key} holds {added:#} {part:?} {complete_to:?}"
+                ));
+            }
             contents.insert(key.to_owned(), index.added);
         }
         let (inner, name) = (self.inner.clone(), key.to_owned());
