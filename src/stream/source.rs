@@ -2,8 +2,6 @@
 
 mod dump;
 
-use dump::WireDump;
-
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -32,6 +30,7 @@ use crate::mysql::session::Session;
 use crate::mysql::topology::TopologyKind;
 use crate::mysql::version::ServerVersion;
 use crate::mysql::wire::{BinlogDump, DumpOptions, WireConnection, WireOptions};
+use dump::WireDump;
 
 /// A source that does not answer a small question for so long is gone.
 const QUESTION_LIMIT: Duration = Duration::from_secs(10);
