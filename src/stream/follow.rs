@@ -11,6 +11,7 @@ mod settle;
 mod sources;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::sync::Semaphore;
@@ -29,7 +30,7 @@ use super::purge::PurgeWatch;
 use super::report::{
     Observer, StreamEnd, StreamEvent, StreamPlan, StreamReport, beating, heartbeats,
 };
-use super::ship::{Packing, ShipOptions, Shipper};
+use super::ship::{Packing, Parcel, ShipOptions, Shipper};
 use super::source::{SILENCE, Servers};
 use super::start::{Begun, Environment, Start, begin, check_fork};
 use super::upstream::{DumpWish, Source, Upstream};
@@ -41,6 +42,8 @@ use crate::mysql::server_url::ServerUrl;
 use crate::mysql::wire::{DumpPacket, WireError};
 use crate::observe::fail_point::FailPoint;
 
+/// Drafts wait no longer than this for what is compared.
+const COMPARING: Duration = Duration::from_secs(10);
 /// Events that are taken before the loop looks up.
 const BATCH: usize = 256;
 /// While segments queue up they are cut less often, by this factor.
@@ -197,6 +200,8 @@ pub async fn run_from(
         },
         horizon: Horizon::default(),
         witness: None,
+        compared_by: Instant::now(),
+        held: Vec::new(),
         acknowledgements,
         purge: PurgeWatch::default(),
         since: start.since,
@@ -245,6 +250,10 @@ struct Follower {
     horizon: Horizon,
     /// Compares what the source sends again.
     witness: Option<Witness>,
+    /// Until then nothing is handed over before everything has been compared.
+    compared_by: Instant,
+    /// Drafts that wait for that.
+    held: Vec<Parcel>,
     acknowledgements: Acknowledgements,
     /// What is in the archive or in a segment of the spool.
     safe: GtidSet,
@@ -292,6 +301,9 @@ impl Follower {
         let asked = have.subtract(&witness.asks_for());
         let mut dump = beating(&self.observer, source.dump(wish, &asked)).await?;
         witness.expect(dump.checksum());
+        // What the source before has sent cannot be compared any more.
+        self.release().await?;
+        self.compared_by = Instant::now() + COMPARING;
         self.witness = Some(witness);
         self.options.fail_points.pass(FailPoint::Following);
         let turned = self
@@ -385,6 +397,7 @@ impl Follower {
                     )));
                 }
             }
+            self.release_compared().await?;
             self.acknowledge_received(&mut *dump).await?;
             let caught_up = self.options.once && self.horizon.is_caught_up();
             if (self.is_due(waited) || caught_up) && self.shipper.has_room() {

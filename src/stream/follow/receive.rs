@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::super::error::StreamError;
 use super::super::report::beating;
 use super::super::ship::Parcel;
@@ -113,6 +115,8 @@ impl Follower {
                 // What came before it on this connection is of another history as well.
                 self.cutter.discard();
                 self.packing.clear();
+                self.sent -= self.held.len() as u64;
+                self.held.clear();
                 return Err(error);
             }
         };
@@ -164,11 +168,37 @@ impl Follower {
             packing: std::mem::take(&mut self.packing),
             complete_to,
         };
-        if beating(&self.observer, self.shipper.send(parcel)).await {
+        let held: usize = self.held.iter().map(|held| held.draft.raw_bytes()).sum();
+        self.held.push(parcel);
+        if self.is_held_back() && held < self.options.segment_bytes {
             return Ok(());
         }
-        self.shipper.join().await?;
-        Err(StreamError::Stopped)
+        self.release().await
+    }
+
+    /// Whether drafts wait, for a while, until it is sure that the source's history is the
+    /// archive's: what is compared may come behind what is new.
+    fn is_held_back(&self) -> bool {
+        self.witness.is_some() && Instant::now() < self.compared_by
+    }
+
+    /// Hands over what was held back, if it need not wait any more.
+    pub(super) async fn release_compared(&mut self) -> Result<(), StreamError> {
+        if self.held.is_empty() || self.is_held_back() {
+            return Ok(());
+        }
+        self.release().await
+    }
+
+    /// Hands over what was held back.
+    pub(super) async fn release(&mut self) -> Result<(), StreamError> {
+        for parcel in std::mem::take(&mut self.held) {
+            if !beating(&self.observer, self.shipper.send(parcel)).await {
+                self.shipper.join().await?;
+                return Err(StreamError::Stopped);
+            }
+        }
+        Ok(())
     }
 
     /// Acknowledges what is safe here already: synced to the journal, or in the archive before

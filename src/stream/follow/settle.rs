@@ -129,6 +129,7 @@ impl Follower {
         if let Some(draft) = self.cutter.finish() {
             self.send(draft).await?;
         }
+        self.release().await?;
         self.shipper.close();
         while self.shipped < self.sent {
             self.wait_for_note().await?;
