@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use quillback::archive::layout::{Epoch, SegmentName};
 use quillback::storage::list_all;
 use quillback_harness::ledger::fixed;
-use quillback_harness::{Ledger, Minio, Random, Server};
+use quillback_harness::{Ledger, Minio, Random, Server, until};
 
 use crate::audit::audit;
 use crate::by_hand::check_by_hand;
@@ -64,6 +64,7 @@ async fn take_turns(place: &Place) -> Result<()> {
                 own + 1
             ),
         );
+        has_written(&next).await?;
         late_segments_do_not_count(place, Epoch(own), &there).await?;
         streamers.push(std::mem::replace(&mut current, next));
     }
@@ -194,6 +195,15 @@ fn own_epoch(streamer: &Streamer) -> Result<u64> {
 async fn log_keys(place: &Place) -> Result<BTreeSet<String>> {
     let objects = list_all(&**place.repository.storage(), "log/", None).await?;
     Ok(objects.into_iter().map(|object| object.key).collect())
+}
+
+/// Waits for the first segment of an epoch. Until it is there nothing in the log names the place that the epoch goes on from, and a
+/// late segment of the one before is a path's last: nobody has reported it, and its transactions come again.
+async fn has_written(streamer: &Streamer) -> Result<()> {
+    let written = async || Ok((!streamer.reported()?.is_empty()).then_some(()));
+    until("the first segment of the new epoch", LIMIT, written)
+        .await
+        .with_context(|| streamer.stderr())
 }
 
 /// What an overtaken streamer has put since `there` was all is not in the chain.
