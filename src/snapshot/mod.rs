@@ -12,6 +12,7 @@ pub mod error;
 pub mod plan;
 mod read;
 pub mod run;
+mod tables;
 mod warnings;
 mod write;
 

@@ -1,44 +1,36 @@
 //! Carries a plan out: views, schema, rows, and at the very end the manifest.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex, mpsc};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::layout::{self, SnapshotId};
 use crate::archive::manifest::{
-    Consistency, DataFile, Manifest, ManifestFormat, RowChecksum, ScriptFile, SnapshotServer,
-    TableEntry, Totals,
+    Consistency, Manifest, ManifestFormat, ScriptFile, SnapshotServer, TableEntry, Totals,
 };
-use crate::archive::rows::load_columns;
 use crate::clock::Clock;
 use crate::gtid::GtidSet;
-use crate::mysql::schema::{self, Schema, Table};
-use crate::mysql::wire::WireConnection;
+use crate::mysql::schema::{self, Schema};
 use crate::mysql::{HostPort, ServerFacts, ServerUrl, Session};
 use crate::observe::phase::{Phase, PhaseClock};
 use crate::storage::Storage;
 
-use super::consistency::{self, ConsistentView};
+use super::consistency;
 use super::ddl;
 use super::error::SnapshotError;
-use super::plan::{ChunkRange, SnapshotPlan, refuse_other_engines};
-use super::read::{Chunk, ReadRows, read_chunk};
+use super::plan::{SnapshotPlan, refuse_other_engines};
+use super::tables::read_tables;
 use super::warnings;
-use super::write::{TableSink, put_script};
+use super::write::put_script;
 
 /// `lock_wait_timeout` of LOCK INSTANCE FOR BACKUP, in seconds: DDL that runs now may end first.
 const BACKUP_LOCK_WAIT: u64 = 30;
 /// `ER_LOCK_WAIT_TIMEOUT`.
 const LOCK_WAIT_TIMEOUT: u16 = 1205;
-/// Pieces between a reader and its writer.
-const PIECES: usize = 4;
 
 /// How far a running snapshot is; read it at any time.
 #[derive(Debug, Default)]
@@ -57,6 +49,11 @@ impl SnapshotProgress {
 
     pub(super) fn add_stored(&self, bytes: u64) {
         self.stored_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// One more part of a table is done.
+    pub(super) fn add_chunk(&self) {
+        self.tables.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Rows read so far.
@@ -278,159 +275,6 @@ async fn put_scripts(
     let key = layout::snapshot_accounts(&plan.id);
     let accounts = put_script(storage, &plan.id, &key, &ddl::accounts(schema)).await?;
     Ok((files, accounts))
-}
-
-/// A part of a table that some reader will take.
-struct Work {
-    table: usize,
-    chunk: usize,
-    range: ChunkRange,
-}
-
-/// What came of a part.
-struct Done {
-    table: usize,
-    chunk: usize,
-    files: Vec<DataFile>,
-    read: ReadRows,
-}
-
-async fn read_tables(
-    plan: &SnapshotPlan,
-    schema: &Schema,
-    mut view: ConsistentView,
-    storage: &Arc<dyn Storage>,
-    progress: &Arc<SnapshotProgress>,
-) -> Result<(Vec<TableEntry>, ConsistentView), SnapshotError> {
-    let queue: Arc<Mutex<VecDeque<Work>>> = Arc::new(Mutex::new(work(plan, schema)));
-    let tables: Arc<Vec<(Table, TableSink)>> = Arc::new(
-        schema
-            .tables
-            .iter()
-            .map(|table| {
-                let sink = TableSink {
-                    storage: Arc::clone(storage),
-                    id: plan.id.clone(),
-                    database: table.database.clone(),
-                    table: table.name.clone(),
-                    file_bytes: plan.file_bytes,
-                    next_file: AtomicU64::new(0),
-                    progress: Arc::clone(progress),
-                };
-                (table.clone(), sink)
-            })
-            .collect(),
-    );
-    // A dropped JoinSet aborts its tasks: the first error ends them all.
-    let mut readers = JoinSet::new();
-    for connection in std::mem::take(&mut view.readers) {
-        let (queue, tables) = (Arc::clone(&queue), Arc::clone(&tables));
-        readers.spawn(read_queue(connection, queue, tables));
-    }
-    let mut done: BTreeMap<(usize, usize), Done> = BTreeMap::new();
-    while let Some(joined) = readers.join_next().await {
-        let parts = joined.map_err(|error| SnapshotError::Task(error.to_string()))??;
-        done.extend(
-            parts
-                .into_iter()
-                .map(|part| ((part.table, part.chunk), part)),
-        );
-    }
-    Ok((entries(schema, done), view))
-}
-
-/// The parts in the order in which they are taken: the biggest tables first.
-fn work(plan: &SnapshotPlan, schema: &Schema) -> VecDeque<Work> {
-    let mut order: Vec<usize> = (0..schema.tables.len()).collect();
-    order.sort_by_key(|&n| std::cmp::Reverse(schema.tables[n].data_bytes));
-    let whole = [ChunkRange::Whole];
-    order
-        .into_iter()
-        .flat_map(|n| {
-            let table = &schema.tables[n];
-            let planned = plan
-                .tables
-                .iter()
-                .find(|planned| planned.database == table.database && planned.name == table.name);
-            let chunks = planned.map_or(&whole[..], |planned| &planned.chunks);
-            chunks
-                .iter()
-                .enumerate()
-                .map(move |(chunk, range)| Work {
-                    table: n,
-                    chunk,
-                    range: range.clone(),
-                })
-                .collect::<Vec<_>>()
-        })
-        .collect()
-}
-
-async fn read_queue(
-    mut connection: WireConnection,
-    queue: Arc<Mutex<VecDeque<Work>>>,
-    tables: Arc<Vec<(Table, TableSink)>>,
-) -> Result<Vec<Done>, SnapshotError> {
-    let mut done = Vec::new();
-    loop {
-        let Some(work) = queue.lock().await.pop_front() else {
-            return Ok(done);
-        };
-        let (table, sink) = &tables[work.table];
-        let columns = load_columns(&table.columns);
-        let chunk = Chunk {
-            database: &table.database,
-            table: &table.name,
-            columns: &columns,
-            primary_key: &table.primary_key,
-            range: &work.range,
-        };
-        let (sender, receiver) = mpsc::channel(PIECES);
-        // Reading and compressing run beside each other; the writer has a task of its own, which
-        // ends with the channel.
-        let mut writer = JoinSet::new();
-        let all = Arc::clone(&tables);
-        writer.spawn(async move { all[work.table].1.write(receiver).await });
-        let read = read_chunk(&mut connection, &chunk, sender).await;
-        let written = match writer.join_next().await {
-            Some(joined) => joined.map_err(|error| SnapshotError::Task(error.to_string()))?,
-            None => return Err(SnapshotError::Task("the writer is gone".to_owned())),
-        };
-        let read = read.map_err(|source| SnapshotError::Table {
-            table: table.display_name(),
-            source,
-        })?;
-        sink.progress.tables.fetch_add(1, Ordering::Relaxed);
-        done.push(Done {
-            table: work.table,
-            chunk: work.chunk,
-            files: written?,
-            read,
-        });
-    }
-}
-
-fn entries(schema: &Schema, done: BTreeMap<(usize, usize), Done>) -> Vec<TableEntry> {
-    let mut entries: Vec<TableEntry> = schema
-        .tables
-        .iter()
-        .map(|table| TableEntry {
-            database: table.database.clone(),
-            name: table.name.clone(),
-            columns: load_columns(&table.columns),
-            files: Vec::new(),
-            rows: 0,
-            row_checksum: RowChecksum::default(),
-            create_sha256: ddl::create_digest(table),
-        })
-        .collect();
-    for ((table, _), part) in done {
-        let entry = &mut entries[table];
-        entry.files.extend(part.files);
-        entry.rows += part.read.rows;
-        entry.row_checksum.add(part.read.checksum);
-    }
-    entries
 }
 
 fn totals(schema: &[ScriptFile], accounts: &ScriptFile, tables: &[TableEntry]) -> Totals {
