@@ -7,6 +7,8 @@ use crate::mysql::topology::ChooseError;
 use crate::mysql::wire::WireError;
 use crate::storage::StorageError;
 
+use super::privileges::MissingPrivilege;
+
 /// A failure of a snapshot; none leaves a snapshot behind.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
@@ -31,13 +33,32 @@ pub enum SnapshotError {
     /// No server may carry the load.
     #[error(transparent)]
     Choose(#[from] ChooseError),
-    /// A privilege is missing without which objects would be left out in silence.
-    #[error("the account at {server} lacks {} on *.*", privileges.join(", "))]
+    /// Privileges are missing without which objects would be left out in silence.
+    #[error(
+        "the account {account} at {server} lacks {}{}",
+        list(missing),
+        asleep(roles_asleep)
+    )]
     MissingPrivileges {
         /// The server.
         server: String,
-        /// The privileges' names, as GRANT uses them.
-        privileges: Vec<String>,
+        /// The account, as `user@host`.
+        account: String,
+        /// What is missing, in the order of weight.
+        missing: Vec<MissingPrivilege>,
+        /// Roles that the account has and that are not active.
+        roles_asleep: Vec<String>,
+    },
+    /// Nothing passes what was asked for.
+    #[error(
+        "--include and --exclude leave no schema of {server}, which has {}",
+        names(schemas)
+    )]
+    NothingMatches {
+        /// The server.
+        server: String,
+        /// The schemas that it has.
+        schemas: Vec<String>,
     },
     /// The server's transactions have no GTIDs.
     #[error("{server} has gtid_mode {gtid_mode}, but a snapshot needs ON")]
@@ -113,6 +134,28 @@ pub enum SnapshotError {
     Task(String),
 }
 
+fn list(missing: &[MissingPrivilege]) -> String {
+    let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    missing.join("; ")
+}
+
+fn names(schemas: &[String]) -> String {
+    const SHOWN: usize = 10;
+    match schemas {
+        [] => "none".to_owned(),
+        few if few.len() <= SHOWN => few.join(", "),
+        many => format!("{}, ... ({} in all)", many[..SHOWN].join(", "), many.len()),
+    }
+}
+
+fn asleep(roles: &[String]) -> String {
+    match roles {
+        [] => String::new(),
+        [role] => format!("; its role {role} is not active"),
+        roles => format!("; its roles {} are not active", roles.join(", ")),
+    }
+}
+
 impl Classified for SnapshotError {
     fn class(&self) -> Class {
         match self {
@@ -121,6 +164,7 @@ impl Classified for SnapshotError {
             Self::Storage(error) => error.class(),
             Self::Choose(error) => error.class(),
             Self::MissingPrivileges { .. } => Class::Authentication,
+            Self::NothingMatches { .. } => Class::Usage,
             Self::NoGtids { .. }
             | Self::NotInnodb { .. }
             | Self::AnotherServer { .. }

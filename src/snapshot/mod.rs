@@ -10,6 +10,7 @@ pub mod consistency;
 mod ddl;
 pub mod error;
 pub mod plan;
+pub mod privileges;
 mod read;
 pub mod run;
 mod tables;

@@ -9,13 +9,15 @@ use uuid::Uuid;
 
 use crate::archive::layout::SnapshotId;
 use crate::mysql::discover::{discover, login_for};
+use crate::mysql::facts::user_schemas;
 use crate::mysql::grants::GlobalPrivileges;
-use crate::mysql::schema::{self, Filter};
+use crate::mysql::schema::{self, Filter, Pattern};
 use crate::mysql::topology::{Choice, Role, Topology};
 use crate::mysql::{HostPort, MysqlError, ServerFacts, ServerUrl, ServerVersion, Session};
 
 use super::consistency::LockMode;
 use super::error::SnapshotError;
+use super::privileges::{self, PlannedPrivilege};
 
 /// What the operator asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +57,8 @@ pub struct SnapshotFacts {
     pub server: ServerFacts,
     /// What the account may do there.
     pub privileges: GlobalPrivileges,
+    /// The schemas that are not the server's own.
+    pub schemas: Vec<String>,
     /// The tables that the filter lets pass.
     pub tables: Vec<TableFacts>,
 }
@@ -108,6 +112,8 @@ pub struct SnapshotPlan {
     pub estimated_rows: u64,
     /// The sum of the tables' sizes in bytes.
     pub estimated_bytes: u64,
+    /// What the account needs, and whether it has it.
+    pub privileges: Vec<PlannedPrivilege>,
     /// What a person should know.
     pub warnings: Vec<String>,
 }
@@ -155,7 +161,10 @@ pub async fn load_facts(
     servers: &[ServerUrl],
     options: &SnapshotOptions,
 ) -> Result<(SnapshotFacts, ServerUrl), SnapshotError> {
-    let topology = discover(servers).await?;
+    let topology = match discover(servers).await {
+        Ok(topology) => topology,
+        Err(error) => return Err(privileges::explain(error, servers, options).await),
+    };
     let choice = topology.choose_secondary(options.allow_primary)?;
     let asked = servers
         .iter()
@@ -166,6 +175,9 @@ pub async fn load_facts(
     let mut session = Session::connect(&url).await?;
     let server = ServerFacts::load(&mut session).await?;
     let privileges = GlobalPrivileges::load(&mut session).await?;
+    // Before the server is asked for what it would leave out.
+    privileges::judge(&privileges, &server.address, &server.version, options)?;
+    let schemas = user_schemas(&mut session).await?;
     let tables = schema::load_tables(&mut session, &options.filter).await?;
     session.close().await;
     let tables = tables
@@ -183,13 +195,11 @@ pub async fn load_facts(
         choice,
         server,
         privileges,
+        schemas,
         tables,
     };
     Ok((facts, url))
 }
-
-/// Without these the server leaves objects out of its answers in silence.
-const NEEDED: [&str; 4] = ["SELECT", "SHOW VIEW", "TRIGGER", "EVENT"];
 
 impl SnapshotPlan {
     /// Decides what to do; `random` tells two snapshots of one second apart.
@@ -210,13 +220,8 @@ impl SnapshotPlan {
                 gtid_mode: server.gtid_mode.clone(),
             });
         }
-        let missing = facts.privileges.missing(&NEEDED);
-        if !missing.is_empty() {
-            return Err(SnapshotError::MissingPrivileges {
-                server: server.address.to_string(),
-                privileges: missing.into_iter().map(ToOwned::to_owned).collect(),
-            });
-        }
+        let held = &facts.privileges;
+        let privileges = privileges::judge(held, &server.address, &server.version, options)?;
         refuse_other_engines(facts.tables.iter().map(|table| {
             (
                 table.database.as_str(),
@@ -225,29 +230,14 @@ impl SnapshotPlan {
             )
         }))?;
         let mut warnings = facts.topology.notes.clone();
-        let may_flush = facts.privileges.has("RELOAD") || facts.privileges.has("FLUSH_TABLES");
+        warnings.extend(privileges::warnings(&privileges));
+        warnings.extend(useless_patterns(facts, &options.filter)?);
+        let may_flush = held.has("RELOAD") || held.has("FLUSH_TABLES");
         let lock = match options.lock {
-            LockMode::Flush if !may_flush => {
-                return Err(SnapshotError::MissingPrivileges {
-                    server: server.address.to_string(),
-                    privileges: vec!["FLUSH_TABLES".to_owned()],
-                });
-            }
-            LockMode::Auto if !may_flush => {
-                warnings.push(
-                    "without FLUSH_TABLES or RELOAD only the lock-free way can be tried".to_owned(),
-                );
-                LockMode::None
-            }
+            LockMode::Auto if !may_flush => LockMode::None,
             lock => lock,
         };
-        let backup_lock = facts.privileges.has("BACKUP_ADMIN");
-        if !backup_lock {
-            warnings.push(
-                "without BACKUP_ADMIN nothing keeps DDL away: if there is any, the snapshot fails"
-                    .to_owned(),
-            );
-        }
+        let backup_lock = held.has("BACKUP_ADMIN");
         let mut tables: Vec<PlannedTable> = facts
             .tables
             .iter()
@@ -276,9 +266,33 @@ impl SnapshotPlan {
             estimated_rows: tables.iter().map(|table| table.estimated_rows).sum(),
             estimated_bytes: tables.iter().map(|table| table.estimated_bytes).sum(),
             tables,
+            privileges,
             warnings,
         })
     }
+}
+
+/// Tells of patterns that were asked for and match nothing: they are likely to be misspelt.
+fn useless_patterns(facts: &SnapshotFacts, filter: &Filter) -> Result<Vec<String>, SnapshotError> {
+    let passes = |schema: &String| filter.passes_database(schema);
+    if !filter.is_everything() && !facts.schemas.iter().any(passes) {
+        return Err(SnapshotError::NothingMatches {
+            server: facts.server.address.to_string(),
+            schemas: facts.schemas.clone(),
+        });
+    }
+    let matches_none = |pattern: &&Pattern| {
+        let alone = Filter {
+            include: vec![(*pattern).clone()],
+            exclude: Vec::new(),
+        };
+        let mut tables = facts.tables.iter();
+        !tables.any(|table| alone.passes(&table.database, &table.name))
+    };
+    let useless = filter.include.iter().filter(matches_none);
+    Ok(useless
+        .map(|pattern| format!("--include {pattern} matches no table"))
+        .collect())
 }
 
 /// Refuses tables that InnoDB's read view does not cover.
@@ -366,11 +380,13 @@ mod tests {
                     .iter()
                     .map(String::as_str),
             ),
+            schemas: vec!["shop".to_owned()],
             tables: vec![table("small", 1), table("big", 9), table("middle", 5)],
         }
     }
 
-    const ALL: &str = "SELECT, SHOW VIEW, TRIGGER, EVENT, RELOAD, BACKUP_ADMIN";
+    const ALL: &str = "SELECT, SHOW VIEW, TRIGGER, EVENT, REPLICATION CLIENT, \
+                       REPLICATION SLAVE, PROCESS, RELOAD, BACKUP_ADMIN";
 
     #[test]
     fn the_biggest_tables_come_first_and_the_plan_survives_json() {
@@ -401,7 +417,13 @@ mod tests {
             };
             SnapshotPlan::compute(facts, &options, DateTime::UNIX_EPOCH, 7)
         };
-        for missing in ["SELECT", "SHOW VIEW", "TRIGGER", "EVENT"] {
+        for missing in [
+            "SELECT",
+            "SHOW VIEW",
+            "TRIGGER",
+            "EVENT",
+            "REPLICATION CLIENT",
+        ] {
             let fewer = ALL.replace(&format!("{missing}, "), "");
             let error = compute(&facts(&fewer, "InnoDB"), LockMode::Auto).expect_err(missing);
             assert!(error.to_string().contains(missing), "{error}");
@@ -416,8 +438,28 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_that_matches_nothing_is_told() {
+        let with = |include: &str| {
+            let options = SnapshotOptions {
+                filter: Filter {
+                    include: vec![include.parse().expect("a pattern")],
+                    exclude: Vec::new(),
+                },
+                ..SnapshotOptions::default()
+            };
+            SnapshotPlan::compute(&facts(ALL, "InnoDB"), &options, DateTime::UNIX_EPOCH, 7)
+        };
+        let warned = |include| with(include).expect("a schema is left").warnings;
+        assert_eq!(warned("shop.b*"), [""; 0]);
+        assert_eq!(warned("shop.bog"), ["--include shop.bog matches no table"]);
+        let error = with("shpo").expect_err("no schema is left");
+        assert!(error.to_string().contains("shop"), "{error}");
+        assert_eq!(error.class(), Class::Usage);
+    }
+
+    #[test]
     fn without_the_privilege_to_lock_only_the_lock_free_way_is_left() {
-        let few = facts("SELECT, SHOW VIEW, TRIGGER, EVENT", "InnoDB");
+        let few = facts(&ALL.replace(", RELOAD, BACKUP_ADMIN", ""), "InnoDB");
         let compute = |lock| {
             let options = SnapshotOptions {
                 lock,

@@ -6,6 +6,7 @@ mod accounts;
 mod bank;
 mod by_hand;
 mod damage;
+mod grants;
 mod members;
 mod support;
 mod zoo;
