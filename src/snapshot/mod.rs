@@ -11,6 +11,7 @@ mod ddl;
 pub mod error;
 pub mod plan;
 pub mod privileges;
+pub mod progress;
 mod read;
 pub mod run;
 mod tables;

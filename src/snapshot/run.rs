@@ -1,7 +1,6 @@
 //! Carries a plan out: views, schema, rows, and at the very end the manifest.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -23,6 +22,8 @@ use super::consistency;
 use super::ddl;
 use super::error::SnapshotError;
 use super::plan::{SnapshotPlan, refuse_other_engines};
+pub use super::progress::SnapshotProgress;
+use super::progress::Stage;
 use super::tables::read_tables;
 use super::warnings;
 use super::write::put_script;
@@ -31,55 +32,6 @@ use super::write::put_script;
 const BACKUP_LOCK_WAIT: u64 = 30;
 /// `ER_LOCK_WAIT_TIMEOUT`.
 const LOCK_WAIT_TIMEOUT: u16 = 1205;
-
-/// How far a running snapshot is; read it at any time.
-#[derive(Debug, Default)]
-pub struct SnapshotProgress {
-    rows: AtomicU64,
-    raw_bytes: AtomicU64,
-    stored_bytes: AtomicU64,
-    tables: AtomicU64,
-}
-
-impl SnapshotProgress {
-    pub(super) fn add(&self, rows: u64, raw_bytes: u64) {
-        self.rows.fetch_add(rows, Ordering::Relaxed);
-        self.raw_bytes.fetch_add(raw_bytes, Ordering::Relaxed);
-    }
-
-    pub(super) fn add_stored(&self, bytes: u64) {
-        self.stored_bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// One more part of a table is done.
-    pub(super) fn add_chunk(&self) {
-        self.tables.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Rows read so far.
-    #[must_use]
-    pub fn rows(&self) -> u64 {
-        self.rows.load(Ordering::Relaxed)
-    }
-
-    /// Bytes of rows before compression so far.
-    #[must_use]
-    pub fn raw_bytes(&self) -> u64 {
-        self.raw_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Bytes handed to the store so far.
-    #[must_use]
-    pub fn stored_bytes(&self) -> u64 {
-        self.stored_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Parts of tables that are done.
-    #[must_use]
-    pub fn chunks(&self) -> u64 {
-        self.tables.load(Ordering::Relaxed)
-    }
-}
 
 /// What a snapshot did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -155,6 +107,7 @@ async fn take(
     }))?;
     phases.end("schema", 0);
 
+    progress.enter(Stage::View);
     let view = consistency::open(url, &mut control, plan.threads, plan.lock).await?;
     control.close().await;
     tracing::info!(gtid_executed = %view.gtid_executed, method = %view.method, "the view is open");
@@ -164,7 +117,9 @@ async fn take(
     warnings.extend(view.warnings.iter().cloned());
     warnings.extend(warnings::of_schema(plan, &schema));
     let scripts = put_scripts(plan, &schema, &*storage).await?;
+    progress.enter(Stage::Rows);
     let (tables, view) = read_tables(plan, &schema, view, &storage, &progress).await?;
+    progress.enter(Stage::End);
     phases.end("data", progress.raw_bytes());
 
     let after = schema::load(&mut reader, &plan.filter).await?;

@@ -17,8 +17,8 @@ use super::consistency::ConsistentView;
 use super::ddl;
 use super::error::SnapshotError;
 use super::plan::{ChunkRange, SnapshotPlan};
+use super::progress::SnapshotProgress;
 use super::read::{Chunk, ReadRows, read_chunk};
-use super::run::SnapshotProgress;
 use super::write::TableSink;
 
 /// Pieces between a reader and its writer.
@@ -131,6 +131,7 @@ async fn read_queue(
             range: &work.range,
         };
         let (sender, receiver) = mpsc::channel(PIECES);
+        let reading = sink.progress.reading(table.display_name());
         // Reading and compressing run beside each other; the writer has a task of its own, which
         // ends with the channel.
         let mut writer = JoinSet::new();
@@ -145,11 +146,12 @@ async fn read_queue(
             table: table.display_name(),
             source,
         })?;
-        sink.progress.add_chunk();
+        let files = written?;
+        reading.done(files.iter().map(|file| file.file.raw_bytes).sum());
         done.push(Done {
             table: work.table,
             chunk: work.chunk,
-            files: written?,
+            files,
             read,
         });
     }

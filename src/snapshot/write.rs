@@ -14,7 +14,7 @@ use crate::storage::{ObjectWriter, Storage};
 
 use super::ddl::KindScript;
 use super::error::SnapshotError;
-use super::run::SnapshotProgress;
+use super::progress::SnapshotProgress;
 
 /// zstd's own default: the level beyond which time grows faster than space shrinks.
 const LEVEL: i32 = 3;
