@@ -101,6 +101,11 @@ pub(super) fn ago(moment: DateTime<Utc>, now: DateTime<Utc>) -> String {
     }
 }
 
+/// A part of the whole, as per cent: `7 %`, `43 %`.
+pub(super) fn percent(part: f64) -> String {
+    format!("{:.0} %", (part.clamp(0.0, 1.0) * 100.0).floor())
+}
+
 /// A moment for people: UTC, to the second.
 pub(super) fn moment(moment: DateTime<Utc>) -> String {
     moment.format("%Y-%m-%d %H:%M:%SZ").to_string()
@@ -121,9 +126,6 @@ pub(super) fn phases(phases: &[Phase]) -> String {
     out.pop();
     out
 }
-
-/// How often progress is told where there is no terminal.
-const LINE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// One line on a terminal that is written over again; elsewhere a line now and then.
 #[derive(Debug)]
@@ -167,8 +169,8 @@ impl Progress {
         }
     }
 
-    /// Where there is no terminal: tells a line if a minute has passed since the last one.
-    pub(super) fn each_minute(&self, line: impl FnOnce() -> String) {
+    /// Where there is no terminal: tells a line if so much time has passed since the last one.
+    pub(super) fn each(&self, interval: Duration, line: impl FnOnce() -> String) {
         if !self.lines {
             return;
         }
@@ -176,7 +178,7 @@ impl Progress {
             .told
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if told.elapsed() >= LINE_INTERVAL {
+        if told.elapsed() >= interval {
             *told = Instant::now();
             talk(&line());
         }
@@ -208,6 +210,8 @@ mod tests {
         assert_eq!(count(12), "12");
         assert_eq!(plural(1, "table"), "1 table");
         assert_eq!(plural(2000, "row"), "2,000 rows");
+        assert_eq!(percent(0.999), "99 %");
+        assert_eq!(percent(1.0), "100 %");
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! `quillback snapshot`: a consistent snapshot from a secondary.
 
+mod show;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use rand::RngExt as _;
@@ -14,6 +17,11 @@ use crate::mysql::schema::{Filter, Pattern};
 use crate::snapshot::{
     self, LockMode, SnapshotOptions, SnapshotPlan, SnapshotProgress, SnapshotReport,
 };
+
+/// How often a terminal's line of progress is looked after.
+const LOOK: Duration = Duration::from_millis(250);
+/// How often progress is told where there is no terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The options of `snapshot`.
 #[derive(Debug, Args)]
@@ -33,7 +41,8 @@ pub(super) struct SnapshotArguments {
     /// Read from the primary if there is no secondary.
     #[arg(long)]
     allow_primary: bool,
-    /// Show what would be read from where, and change nothing.
+    /// Show what would be read from where, with what is locked, missing and expected, and change
+    /// nothing; -v shows every table and privilege.
     #[arg(long)]
     dry_run: bool,
 }
@@ -49,39 +58,45 @@ enum Lock {
     Flush,
 }
 
+impl SnapshotArguments {
+    fn options(&self) -> anyhow::Result<SnapshotOptions> {
+        Ok(SnapshotOptions {
+            threads: self.threads as usize,
+            lock: match self.lock {
+                Lock::Auto => LockMode::Auto,
+                Lock::None => LockMode::None,
+                Lock::Flush => LockMode::Flush,
+            },
+            allow_primary: self.allow_primary,
+            filter: Filter {
+                include: patterns("--include", &self.include)?,
+                exclude: patterns("--exclude", &self.exclude)?,
+            },
+            ..SnapshotOptions::default()
+        })
+    }
+}
+
 pub(super) async fn run(context: &Context, arguments: SnapshotArguments) -> anyhow::Result<Done> {
+    let options = arguments.options()?;
     let servers = context.servers()?;
     let repository = context.repository().await?;
-    let options = SnapshotOptions {
-        threads: arguments.threads as usize,
-        lock: match arguments.lock {
-            Lock::Auto => LockMode::Auto,
-            Lock::None => LockMode::None,
-            Lock::Flush => LockMode::Flush,
-        },
-        allow_primary: arguments.allow_primary,
-        filter: Filter {
-            include: patterns(&arguments.include)?,
-            exclude: patterns(&arguments.exclude)?,
-        },
-        ..SnapshotOptions::default()
-    };
     let (facts, url) = snapshot::load_facts(&servers, &options).await?;
     let random = rand::rng().random();
     let plan = SnapshotPlan::compute(&facts, &options, context.clock.now(), random)?;
     if arguments.dry_run {
+        let expected = snapshot::expect(&plan, &repository.snapshots().await?);
         if context.json {
-            render::data(&json!({ "plan": plan }));
+            render::data(&json!({ "plan": plan, "expected": expected }));
         } else {
-            render::say(&describe_plan(&plan));
+            render::say(&show::dry_run(&plan, expected.as_ref(), context.verbose));
             render::say("nothing was changed (--dry-run)");
         }
         return Ok(Done::Fine);
     }
-    context.talk(&describe_plan(&plan));
+    context.talk(&show::plan(&plan));
     let cancel = context.cancel_on_signal()?;
-    let progress = Arc::new(SnapshotProgress::default());
-    let line = context.progress();
+    let progress = Arc::new(SnapshotProgress::of(&plan));
     let running = snapshot::run(
         &plan,
         &url,
@@ -90,27 +105,11 @@ pub(super) async fn run(context: &Context, arguments: SnapshotArguments) -> anyh
         Arc::clone(&progress),
         &cancel,
     );
-    let mut running = std::pin::pin!(running);
-    let report = loop {
-        tokio::select! {
-            done = &mut running => break done,
-            () = tokio::time::sleep(std::time::Duration::from_millis(250)) => line.update(|| {
-                format!(
-                    "{} of about {} rows, {} read, {} stored",
-                    render::count(progress.rows()),
-                    render::count(plan.estimated_rows),
-                    render::bytes(progress.raw_bytes()),
-                    render::bytes(progress.stored_bytes()),
-                )
-            }),
-        }
-    };
-    line.clear();
-    let report = report?;
+    let report = watch(context, running, &progress).await?;
     if context.json {
         render::data(&report);
     } else {
-        render::say(&describe_report(&report));
+        render::say(&show::report(&report));
     }
     Ok(if report.warnings.is_empty() {
         Done::Fine
@@ -119,64 +118,39 @@ pub(super) async fn run(context: &Context, arguments: SnapshotArguments) -> anyh
     })
 }
 
-fn patterns(texts: &[String]) -> anyhow::Result<Vec<Pattern>> {
+/// Waits for a run, and tells how far it is.
+async fn watch<E>(
+    context: &Context,
+    running: impl Future<Output = Result<SnapshotReport, E>>,
+    progress: &SnapshotProgress,
+) -> Result<SnapshotReport, E> {
+    let line = context.progress();
+    let text = || show::standing(&progress.standing());
+    let mut running = std::pin::pin!(running);
+    let outcome = loop {
+        tokio::select! {
+            done = &mut running => break done,
+            () = tokio::time::sleep(LOOK) => {
+                line.update(text);
+                line.each(LINE_INTERVAL, text);
+            }
+        }
+    };
+    line.clear();
+    outcome
+}
+
+fn patterns(flag: &str, texts: &[String]) -> anyhow::Result<Vec<Pattern>> {
     texts
         .iter()
         .map(|text| {
             text.parse().map_err(|error| {
                 UsageError::new(
                     format!("{error}"),
-                    "--include 'shop' or --include 'shop.order*'",
+                    format!("{flag} 'shop' or {flag} 'shop.order*'"),
                 )
                 .into()
             })
         })
         .collect()
-}
-
-/// The plan as a person reads it.
-fn describe_plan(plan: &SnapshotPlan) -> String {
-    let mut lines = vec![format!(
-        "snapshot {} of {} (MySQL {})",
-        plan.id, plan.server, plan.version
-    )];
-    for reason in &plan.reasons {
-        lines.push(format!("  {reason}"));
-    }
-    lines.push(format!(
-        "  {}, about {} and {}, {} at once",
-        render::plural(plan.tables.len() as u64, "table"),
-        render::plural(plan.estimated_rows, "row"),
-        render::bytes(plan.estimated_bytes),
-        plan.threads
-    ));
-    for warning in &plan.warnings {
-        lines.push(format!("  warning: {warning}"));
-    }
-    lines.join("\n")
-}
-
-/// The report as a person reads it.
-fn describe_report(report: &SnapshotReport) -> String {
-    let totals = &report.totals;
-    let mut lines = vec![
-        format!(
-            "snapshot {} is in the archive: {}, {}, {} read, {} stored",
-            report.id,
-            render::plural(totals.tables, "table"),
-            render::plural(totals.rows, "row"),
-            render::bytes(totals.raw_bytes),
-            render::bytes(totals.stored_bytes),
-        ),
-        format!("it holds {:#}", report.gtid_executed),
-        format!(
-            "writes were held up for {:.3} s, DDL for {:.3} s",
-            report.consistency.global_lock_seconds, report.consistency.backup_lock_seconds
-        ),
-        render::phases(&report.phases),
-    ];
-    for warning in &report.warnings {
-        lines.push(format!("warning: {warning}"));
-    }
-    lines.join("\n")
 }

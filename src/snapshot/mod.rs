@@ -9,6 +9,7 @@
 pub mod consistency;
 mod ddl;
 pub mod error;
+pub mod expect;
 pub mod plan;
 pub mod privileges;
 pub mod progress;
@@ -20,5 +21,6 @@ mod write;
 
 pub use consistency::LockMode;
 pub use error::SnapshotError;
+pub use expect::expect;
 pub use plan::{SnapshotFacts, SnapshotOptions, SnapshotPlan, load_facts};
 pub use run::{SnapshotProgress, SnapshotReport, run};
