@@ -38,6 +38,8 @@ pub enum Scope {
     Everything,
     /// A table, as `schema.table`.
     Table(&'static str),
+    /// Every account, as PROXY has it.
+    EveryAccount,
 }
 
 impl fmt::Display for Scope {
@@ -45,6 +47,7 @@ impl fmt::Display for Scope {
         f.write_str(match self {
             Self::Everything => "*.*",
             Self::Table(name) => name,
+            Self::EveryAccount => "''@''",
         })
     }
 }
@@ -224,14 +227,25 @@ const STREAM: &[Need] = &[
     },
 ];
 
-const RESTORE: &[Need] = &[Need {
-    grant_option: true,
-    ..required(
-        "ALL PRIVILEGES",
-        "makes schemas and accounts, sets gtid_purged, replays, and gives accounts what they had, \
-         which nobody can who does not have it",
-    )
-}];
+const RESTORE: &[Need] = &[
+    Need {
+        grant_option: true,
+        ..required(
+            "ALL PRIVILEGES",
+            "makes schemas and accounts, sets gtid_purged, replays, and gives accounts what they \
+             had, which nobody can who does not have it",
+        )
+    },
+    Need {
+        on: Scope::EveryAccount,
+        grant_option: true,
+        ..required(
+            "PROXY",
+            "gives accounts their PROXY, which ALL PRIVILEGES leaves out and root@localhost has \
+             from the start",
+        )
+    },
+];
 
 #[cfg(test)]
 mod tests {

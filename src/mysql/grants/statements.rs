@@ -112,7 +112,7 @@ impl Statements {
                     ""
                 };
                 let on = match need.on {
-                    Scope::Everything => "*.*".to_owned(),
+                    on @ (Scope::Everything | Scope::EveryAccount) => on.to_string(),
                     Scope::Table(name) => quoted(name),
                 };
                 let sql = format!("GRANT {name} ON {on} TO {account}{option}");
