@@ -18,6 +18,9 @@ const LEAST_BYTES: u64 = 64 << 20;
 /// By how much a smaller snapshot may be exceeded.
 const GROWTH: f64 = 2.0;
 
+/// However little there is to read.
+const LEAST_SECONDS: f64 = 1.0;
+
 /// What a snapshot is expected to take.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Expected {
@@ -93,7 +96,7 @@ fn learn(sizes: &[Size<'_>], manifest: &Manifest, same_server: bool) -> Option<E
     // Most of the time of a small one does not come from its size.
     let longer = if small { growth.max(1.0) } else { growth };
     Some(Expected {
-        seconds: seconds * longer,
+        seconds: (seconds * longer).max(LEAST_SECONDS),
         raw_bytes: raw as u64,
         stored_bytes: (manifest.totals.stored_bytes as f64 * growth) as u64,
         learnt_from: manifest.id.clone(),

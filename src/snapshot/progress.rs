@@ -21,6 +21,8 @@ const LEAST_PART: f64 = 0.01;
 const LEAST_KNOWN: u64 = 1 << 20;
 /// What is read of a part does not count as more than this of it before its end.
 const UNFINISHED: f64 = 0.98;
+/// A part of which so many times its size was read shows that the sizes tell nothing.
+const FAR_BEYOND: f64 = 1.5;
 
 /// What a snapshot does now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -78,7 +80,7 @@ pub struct Standing {
     pub stored_bytes: u64,
     /// Bytes read a second on the average, once rows are read.
     pub bytes_per_second: Option<f64>,
-    /// The part of the rows' work that is done, from 0 to 1.
+    /// The part of the rows' work that is done, from 0 to 1, if it can be told.
     pub done: Option<f64>,
     /// Seconds that the rest of the rows may take.
     pub seconds_left: Option<f64>,
@@ -172,7 +174,9 @@ impl SnapshotProgress {
             .map(|since| now.saturating_duration_since(since))
             .filter(|elapsed| *elapsed >= SILENCE)
             .map(|elapsed| elapsed.as_secs_f64());
-        let done = (work.stage == Stage::Rows && work.total > 0).then(|| work.part(raw_bytes));
+        let done = (work.stage == Stage::Rows && work.total > 0)
+            .then(|| work.part(raw_bytes))
+            .flatten();
         let known = done.filter(|done| *done >= LEAST_PART);
         Standing {
             stage: work.stage,
@@ -190,8 +194,8 @@ impl SnapshotProgress {
 }
 
 impl Work {
-    /// The part of the whole weight that is read.
-    fn part(&self, raw_bytes: u64) -> f64 {
+    /// The part of the whole weight that is read, unless the sizes have turned out to be useless.
+    fn part(&self, raw_bytes: u64) -> Option<f64> {
         let open: f64 = self
             .reading
             .iter()
@@ -204,8 +208,8 @@ impl Work {
             1.0
         };
         let unfinished = raw_bytes.saturating_sub(self.done_bytes) as f64 * ratio;
-        let total = self.total as f64;
-        ((self.done + unfinished.min(open * UNFINISHED)) / total).clamp(0.0, 1.0)
+        let read = self.done + unfinished.min(open * UNFINISHED);
+        (unfinished <= open * FAR_BEYOND).then(|| (read / self.total as f64).clamp(0.0, 1.0))
     }
 
     fn weight_of(&self, table: &str) -> f64 {
@@ -307,8 +311,12 @@ mod tests {
     fn what_grows_beyond_its_estimate_is_never_more_than_all() {
         let progress = progress();
         let reading = progress.reading("d.small".to_owned());
-        progress.add(1, 500 * MIB);
+        progress.add(1, 25 * MIB);
         close(after(&progress, 10).done, 20.0 * UNFINISHED / 80.0);
+        // So much more than the server says: nobody knows how much there is.
+        progress.add(1, 475 * MIB);
+        let standing = after(&progress, 10);
+        assert_eq!((standing.done, standing.seconds_left), (None, None));
         reading.done(500 * MIB);
         for _ in 0..5 {
             progress.reading("d.big".to_owned()).done(MIB);

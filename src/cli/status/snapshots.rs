@@ -116,7 +116,7 @@ impl SnapshotLine {
         let lock = &self.consistency;
         let mut lines = vec![
             format!(
-                "of {} ({role}MySQL {}), {}, {} of rows, in {}",
+                "of {} ({role}MySQL {}), {}, {} before compression, in {}",
                 self.server,
                 self.version,
                 render::plural(self.tables, "table"),
