@@ -249,6 +249,21 @@ fn of_snapshot(error: &SnapshotError) -> Option<String> {
             "ALTER TABLE ... ENGINE = InnoDB, or --exclude with those tables"
         }
         SnapshotError::NeverQuiet { .. } => "--lock auto, which takes a short lock if it must",
+        SnapshotError::Ddl { .. } | SnapshotError::SchemaChanged { .. } => {
+            "again when no DDL is due; with BACKUP_ADMIN the snapshot keeps it away for up to --ddl-wait"
+        }
+        SnapshotError::GaveWay { .. } => {
+            "again when no DDL is due, or a longer --ddl-wait if what waits can bear it"
+        }
+        SnapshotError::FellOut { .. } => {
+            "again, which chooses anew among the secondaries; a longer --max-lag, or --on-lag continue"
+        }
+        SnapshotError::Errant { .. } => {
+            "another member; that server needs its own transactions removed, or to be rebuilt"
+        }
+        SnapshotError::LockBusy { .. } => {
+            "again when those statements are over, or another server; --lock none never waits for a lock"
+        }
         _ => return of_class(error.class()),
     };
     Some(hint.to_owned())
