@@ -5,6 +5,7 @@ use crate::archive::repository::ArchiveError;
 use crate::error::{Class, Classified as _};
 use crate::mysql::error::MysqlError;
 use crate::mysql::primary::PrimaryError;
+use crate::mysql::topology::ChooseError;
 use crate::mysql::wire::WireError;
 use crate::restore::RestoreError;
 use crate::restore::plan::PlanError;
@@ -241,6 +242,9 @@ fn of_snapshot(error: &SnapshotError) -> Option<String> {
         SnapshotError::Mysql(error) => return of_class(error.class()),
         SnapshotError::Wire(error) => return of_wire(error),
         SnapshotError::Storage(error) => return of_storage(error),
+        SnapshotError::Choose(ChooseError::Behind { .. }) => {
+            "again once a secondary has caught up, or a longer --max-lag"
+        }
         SnapshotError::Choose(_) => {
             "again once a secondary has caught up, or --allow-primary if the primary can bear it"
         }

@@ -5,7 +5,8 @@
 //! others): a snapshot with such would be a state that the cluster never was in.
 
 use super::error::SnapshotError;
-use super::plan::{SnapshotPlan, SnapshotSource};
+use super::options::SnapshotSource;
+use super::plan::SnapshotPlan;
 use crate::error::with_causes;
 use crate::gtid::GtidSet;
 use crate::mysql::discover::{discover, login_for};
@@ -28,19 +29,7 @@ pub(super) async fn confirm(
     if plan.kind == TopologyKind::Single && plan.role == Role::Primary {
         return Ok(None);
     }
-    let servers = source.with(&plan.members);
-    let asked = async {
-        let primary = primary_of(plan.kind, &servers).await?;
-        if primary.uuid == Some(plan.server_uuid) {
-            return Ok((primary.address, view.clone()));
-        }
-        let url = login_for(&primary.address, &source.url, &servers);
-        let known = history_with(&url, &[view])
-            .await
-            .map_err(|error| with_causes(&error))?;
-        Ok((primary.address, known))
-    };
-    let asked: Result<(HostPort, GtidSet), String> = asked.await;
+    let asked = known_to_primary(plan, source, view).await;
     match asked {
         Ok((primary, known)) if !view.is_subset(&known) => Err(SnapshotError::Errant {
             server: plan.server.to_string(),
@@ -52,6 +41,25 @@ pub(super) async fn confirm(
             "what the snapshot holds could not be compared with the primary's history: {reason}"
         ))),
     }
+}
+
+/// The present primary, and what it has in its history.
+async fn known_to_primary(
+    plan: &SnapshotPlan,
+    source: &SnapshotSource,
+    view: &GtidSet,
+) -> Result<(HostPort, GtidSet), String> {
+    let servers = source.with(&plan.members);
+    let primary = primary_of(plan.kind, &servers).await?;
+    if primary.uuid == Some(plan.server_uuid) {
+        // It is its own history.
+        return Ok((primary.address, view.clone()));
+    }
+    let url = login_for(&primary.address, &source.url, &servers);
+    let known = history_with(&url, &[view])
+        .await
+        .map_err(|error| with_causes(&error))?;
+    Ok((primary.address, known))
 }
 
 /// The primary of the cluster that was read. Not that of a ClusterSet: a replica cluster may have

@@ -11,6 +11,7 @@ pub mod consistency;
 mod ddl;
 pub mod error;
 mod history;
+pub mod options;
 pub mod plan;
 mod read;
 pub mod resume;
@@ -22,6 +23,7 @@ mod write;
 
 pub use consistency::LockMode;
 pub use error::SnapshotError;
-pub use plan::{OnLag, SnapshotFacts, SnapshotOptions, SnapshotPlan, SnapshotSource, load_facts};
+pub use options::{OnLag, SnapshotOptions, SnapshotSource};
+pub use plan::{SnapshotFacts, SnapshotPlan, load_facts};
 pub use resume::{ResumePlan, ResumeReport, Unfinished, find_unfinished};
 pub use run::{SnapshotProgress, SnapshotReport, run};

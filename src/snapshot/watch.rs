@@ -2,7 +2,8 @@
 //!
 //! Two things may go wrong beside the reading. DDL may change what is still to be read: the backup
 //! lock keeps it away, and once that has been let go, or was never had, the binlog tells of it
-//! ([`ddl_log`]). And the server may fall behind or out of its cluster, perhaps under our load.
+//! ([`ddl_log`]). And the server may fall behind or out of its cluster, perhaps under our load
+//! ([`health`]).
 //! The invariant: between the first look at the schema and the last row there is no moment that
 //! neither the lock nor the binlog covers, unless the manifest says so.
 //!
@@ -11,6 +12,7 @@
 //! ([`super::history`]).
 
 pub(super) mod ddl_log;
+mod health;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -22,24 +24,20 @@ use super::consistency::BackupLock;
 use super::consistency::holders::{waiting_for_backup_lock, waiting_for_tables};
 use super::ddl;
 use super::error::SnapshotError;
-use super::plan::{OnLag, SnapshotPlan};
+use super::plan::SnapshotPlan;
 use crate::archive::manifest::DdlGuard;
 use crate::error::with_causes;
 use crate::gtid::GtidSet;
 use crate::mysql::facts::gtid_executed;
-use crate::mysql::health::applier_lag;
-use crate::mysql::role::{RoleNow, role_now};
 use crate::mysql::schema::Schema;
-use crate::mysql::topology::Role;
 use crate::mysql::{ServerFacts, ServerUrl, Session};
 use ddl_log::{DdlLog, LogError, Scope};
+use health::Health;
 
 /// How often somebody looks who waits for us.
 const BEAT: Duration = Duration::from_secs(1);
 /// Every so many beats the server's health is looked at too.
 const HEALTH_BEATS: u32 = 5;
-/// So many looks in a row must show the same before it counts.
-const LOOKS: u32 = 3;
 /// How long a small question may take.
 const QUESTION_LIMIT: Duration = Duration::from_secs(10);
 /// A server that has answered nothing for so long is given up.
@@ -103,11 +101,7 @@ pub(super) struct Watch<'a> {
     longest_wait: Duration,
     /// Whether harmless DDL went by that came after the view.
     explained: bool,
-    /// Looks in a row that found the server behind, and out of its place.
-    behind: u32,
-    fallen: u32,
-    worst_lag: Option<Duration>,
-    fell_out: Option<String>,
+    health: Health<'a>,
     warnings: Vec<String>,
 }
 
@@ -138,10 +132,7 @@ impl<'a> Watch<'a> {
             waits: BTreeMap::new(),
             longest_wait: Duration::ZERO,
             explained: false,
-            behind: 0,
-            fallen: 0,
-            worst_lag: None,
-            fell_out: None,
+            health: Health::of(plan, facts),
             warnings: Vec::new(),
         };
         if plan.backup_lock {
@@ -215,7 +206,7 @@ impl<'a> Watch<'a> {
         self.beats += 1;
         if self.beats.is_multiple_of(HEALTH_BEATS) {
             self.look_at_lock().await;
-            self.look_at_health(&mut eyes).await?;
+            self.health.look(&mut eyes).await?;
         }
         self.eyes = Some(eyes);
         Ok(())
@@ -362,44 +353,6 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    async fn look_at_health(&mut self, eyes: &mut Session) -> Result<(), SnapshotError> {
-        let role = role_now(eyes, &self.facts.version, self.plan.kind).await?;
-        if let Some(what) = fallen(self.plan.role, self.plan.allow_primary, &role) {
-            self.fallen += 1;
-            if self.fallen >= LOOKS {
-                self.unhealthy(&what)?;
-                self.fell_out = Some(what);
-            }
-            return Ok(());
-        }
-        self.fallen = 0;
-        if self.plan.role != Role::Secondary {
-            return Ok(());
-        }
-        let max = Duration::from_secs(self.plan.max_lag_seconds);
-        match applier_lag(eyes).await? {
-            Some(lag) if lag > max => {
-                self.behind += 1;
-                if self.behind >= LOOKS {
-                    self.unhealthy(&behind(lag, max))?;
-                    self.worst_lag = self.worst_lag.max(Some(lag));
-                }
-            }
-            _ => self.behind = 0,
-        }
-        Ok(())
-    }
-
-    fn unhealthy(&self, what: &str) -> Result<(), SnapshotError> {
-        match self.plan.on_lag {
-            OnLag::Continue => Ok(()),
-            OnLag::Fail => Err(SnapshotError::FellOut {
-                server: self.plan.server.to_string(),
-                what: what.to_owned(),
-            }),
-        }
-    }
-
     /// Looks through the rest of the binlog, once the last row has been read.
     ///
     /// # Errors
@@ -480,84 +433,12 @@ impl<'a> Watch<'a> {
         if let Some(eyes) = self.eyes.take() {
             eyes.close().await;
         }
-        let server = &self.plan.server;
-        if let Some(lag) = self.worst_lag {
-            let max = Duration::from_secs(self.plan.max_lag_seconds);
-            let what = behind(lag, max);
-            self.warnings
-                .push(format!("while it was read, {server} {what}"));
-        }
-        if let Some(what) = &self.fell_out {
-            self.warnings
-                .push(format!("while it was read, {server} {what}"));
-        }
+        self.warnings.extend(self.health.warnings());
         Watched {
             guards: self.guards,
             backup_lock_seconds: self.lock_seconds,
             ddl_wait_seconds: self.longest_wait.as_secs_f64(),
             warnings: self.warnings,
         }
-    }
-}
-
-fn behind(lag: Duration, max: Duration) -> String {
-    format!(
-        "was {} s behind its source, more than --max-lag allows ({} s)",
-        lag.as_secs(),
-        max.as_secs()
-    )
-}
-
-/// What has become of a server that is not what it was chosen for any more.
-fn fallen(planned: Role, allow_primary: bool, now: &RoleNow) -> Option<String> {
-    match now {
-        RoleNow::OutOfGroup { .. } | RoleNow::NoMajority => Some(format!("was {now}")),
-        RoleNow::Replica { running: false, .. } if planned == Role::Secondary => {
-            Some(format!("was {now}"))
-        }
-        RoleNow::Primary | RoleNow::ReadOnly if planned == Role::Secondary && !allow_primary => {
-            Some(format!("became {now}"))
-        }
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::mysql::HostPort;
-    use crate::mysql::topology::MemberState;
-
-    #[test]
-    fn a_server_that_left_its_place_is_told() {
-        let stopped = RoleNow::Replica {
-            source: HostPort::new("db1", 3306),
-            running: false,
-        };
-        let out = RoleNow::OutOfGroup {
-            state: MemberState::Error,
-        };
-        for (planned, now, told) in [
-            (Role::Secondary, RoleNow::Secondary, None),
-            (
-                Role::Secondary,
-                RoleNow::Primary,
-                Some("became the primary"),
-            ),
-            (
-                Role::Secondary,
-                stopped.clone(),
-                Some("was a stopped replica of db1:3306"),
-            ),
-            (Role::Secondary, out.clone(), Some("was ERROR in its group")),
-            (Role::Primary, RoleNow::Primary, None),
-            (Role::Primary, RoleNow::Secondary, None),
-            (Role::Primary, stopped, None),
-            (Role::Primary, out, Some("was ERROR in its group")),
-        ] {
-            let seen = fallen(planned, false, &now);
-            assert_eq!(seen.as_deref(), told, "{planned:?} {now:?}");
-        }
-        assert_eq!(fallen(Role::Secondary, true, &RoleNow::Primary), None);
     }
 }
