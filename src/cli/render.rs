@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::args::ProgressMode;
+use crate::archive::manifest::{Consistency, DdlGuard};
 use crate::observe::phase::Phase;
 
 /// Prints a JSON document on one line of stdout.
@@ -104,6 +105,25 @@ pub(super) fn ago(moment: DateTime<Utc>, now: DateTime<Utc>) -> String {
 /// A part of the whole, as per cent: `7 %`, `43 %`.
 pub(super) fn percent(part: f64) -> String {
     format!("{:.0} %", (part.clamp(0.0, 1.0) * 100.0).floor())
+}
+
+/// What DDL waited for, or how it would have been seen.
+pub(super) fn ddl_guard(consistency: &Consistency) -> String {
+    let waited = match consistency.ddl_wait_seconds {
+        seconds if seconds > 0.0 => format!(", and some waited {seconds:.3} s"),
+        _ => String::new(),
+    };
+    if consistency.backup_lock {
+        return format!(
+            "DDL was kept away for {:.3} s{waited}",
+            consistency.backup_lock_seconds
+        );
+    }
+    let seen = match consistency.ddl_guards.contains(&DdlGuard::Binlog) {
+        true => "and none was in the binlog",
+        false => "and the schema was the same at the end",
+    };
+    format!("DDL was not kept away, {seen}{waited}")
 }
 
 /// A moment for people: UTC, to the second.

@@ -12,10 +12,11 @@ use serde_json::json;
 use super::context::Context;
 use super::failure::{Done, UsageError};
 use super::render;
+use super::times::parse_span;
 use crate::error::Class;
 use crate::mysql::schema::{Filter, Pattern};
 use crate::snapshot::{
-    self, LockMode, SnapshotOptions, SnapshotPlan, SnapshotProgress, SnapshotReport,
+    self, LockMode, OnLag, SnapshotOptions, SnapshotPlan, SnapshotProgress, SnapshotReport,
 };
 
 /// How often a terminal's line of progress is looked after.
@@ -41,6 +42,18 @@ pub(super) struct SnapshotArguments {
     /// Read from the primary if there is no secondary.
     #[arg(long)]
     allow_primary: bool,
+    /// A secondary that is further behind its source is not read, or given up.
+    #[arg(long, value_parser = parse_span, default_value = "5m", value_name = "SPAN")]
+    max_lag: Duration,
+    /// What to do if the server falls behind --max-lag, or out of its cluster, while it is read.
+    #[arg(long, value_enum, default_value_t = OnLagArgument::Fail, value_name = "WHAT")]
+    on_lag: OnLagArgument,
+    /// How long DDL, replicated DDL too, may wait for the snapshot before it is let through.
+    #[arg(long, value_parser = parse_span, default_value = "1m", value_name = "SPAN")]
+    ddl_wait: Duration,
+    /// Go on with a snapshot whose run died, if its state can be seen again; else start anew.
+    #[arg(long)]
+    resume: bool,
     /// Show what would be read from where, with what is locked, missing and expected, and change
     /// nothing; -v shows every table and privilege.
     #[arg(long)]
@@ -58,6 +71,15 @@ enum Lock {
     Flush,
 }
 
+/// What to do if the server falls behind or out of its cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnLagArgument {
+    /// Give the snapshot up (exit code 30).
+    Fail,
+    /// Go on, with a warning: the rows are sound all the same.
+    Continue,
+}
+
 impl SnapshotArguments {
     fn options(&self) -> anyhow::Result<SnapshotOptions> {
         Ok(SnapshotOptions {
@@ -72,15 +94,25 @@ impl SnapshotArguments {
                 include: patterns("--include", &self.include)?,
                 exclude: patterns("--exclude", &self.exclude)?,
             },
+            ddl_wait: self.ddl_wait,
+            max_lag: self.max_lag,
+            on_lag: match self.on_lag {
+                OnLagArgument::Fail => OnLag::Fail,
+                OnLagArgument::Continue => OnLag::Continue,
+            },
+            resume: self.resume,
             ..SnapshotOptions::default()
         })
     }
 }
 
 pub(super) async fn run(context: &Context, arguments: SnapshotArguments) -> anyhow::Result<Done> {
-    let options = arguments.options()?;
+    let mut options = arguments.options()?;
     let servers = context.servers()?;
     let repository = context.repository().await?;
+    if options.resume {
+        options.unfinished = snapshot::find_unfinished(&**repository.storage()).await?;
+    }
     let (facts, url) = snapshot::load_facts(&servers, &options).await?;
     let random = rand::rng().random();
     let plan = SnapshotPlan::compute(&facts, &options, context.clock.now(), random)?;

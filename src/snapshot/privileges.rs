@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::consistency::LockMode;
 use super::error::SnapshotError;
-use super::plan::SnapshotOptions;
+use super::options::SnapshotOptions;
 use crate::error::{Class, Classified as _};
 use crate::mysql::discover::login_for;
 use crate::mysql::facts::SYSTEM_SCHEMAS;

@@ -13,12 +13,13 @@ use crate::mysql::schema::{Schema, Table};
 use crate::mysql::wire::WireConnection;
 use crate::storage::Storage;
 
-use super::consistency::ConsistentView;
+use super::consistency::{ConsistentView, RELEASE_TABLE};
 use super::ddl;
 use super::error::SnapshotError;
 use super::plan::{ChunkRange, SnapshotPlan};
 use super::progress::SnapshotProgress;
 use super::read::{Chunk, ReadRows, read_chunk};
+use super::resume::Journal;
 use super::write::TableSink;
 
 /// Pieces between a reader and its writer.
@@ -46,6 +47,7 @@ pub(super) async fn read_tables(
     mut view: ConsistentView,
     storage: &Arc<dyn Storage>,
     progress: &Arc<SnapshotProgress>,
+    journal: &Arc<Journal>,
 ) -> Result<(Vec<TableEntry>, ConsistentView), SnapshotError> {
     let queue: Arc<Mutex<VecDeque<Work>>> = Arc::new(Mutex::new(work(plan, schema)));
     let tables: Arc<Vec<(Table, TableSink)>> = Arc::new(
@@ -59,7 +61,7 @@ pub(super) async fn read_tables(
                     database: table.database.clone(),
                     table: table.name.clone(),
                     file_bytes: plan.file_bytes,
-                    next_file: AtomicU64::new(0),
+                    next_file: AtomicU64::new(journal.first_file()),
                     progress: Arc::clone(progress),
                 };
                 (table.clone(), sink)
@@ -68,9 +70,11 @@ pub(super) async fn read_tables(
     );
     // A dropped JoinSet aborts its tasks: the first error ends them all.
     let mut readers = JoinSet::new();
+    let parts = count_parts(&*queue.lock().await, schema.tables.len());
+    journal.expect(entries(schema, BTreeMap::new()).into_iter().zip(parts));
     for connection in std::mem::take(&mut view.readers) {
         let (queue, tables) = (Arc::clone(&queue), Arc::clone(&tables));
-        readers.spawn(read_queue(connection, queue, tables));
+        readers.spawn(read_queue(connection, queue, tables, Arc::clone(journal)));
     }
     let mut done: BTreeMap<(usize, usize), Done> = BTreeMap::new();
     while let Some(joined) = readers.join_next().await {
@@ -111,10 +115,20 @@ fn work(plan: &SnapshotPlan, schema: &Schema) -> VecDeque<Work> {
         .collect()
 }
 
+/// How many parts each table has.
+fn count_parts(queue: &VecDeque<Work>, tables: usize) -> Vec<usize> {
+    let mut parts = vec![0; tables];
+    for work in queue {
+        parts[work.table] += 1;
+    }
+    parts
+}
+
 async fn read_queue(
     mut connection: WireConnection,
     queue: Arc<Mutex<VecDeque<Work>>>,
     tables: Arc<Vec<(Table, TableSink)>>,
+    journal: Arc<Journal>,
 ) -> Result<Vec<Done>, SnapshotError> {
     let mut done = Vec::new();
     loop {
@@ -146,8 +160,12 @@ async fn read_queue(
             table: table.display_name(),
             source,
         })?;
+        connection.execute(RELEASE_TABLE).await?;
         let files = written?;
         reading.done(files.iter().map(|file| file.file.raw_bytes).sum());
+        journal
+            .part_done(work.table, &files, read.rows, read.checksum)
+            .await?;
         done.push(Done {
             table: work.table,
             chunk: work.chunk,

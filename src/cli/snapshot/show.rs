@@ -5,7 +5,7 @@ use crate::mysql::topology::Role;
 use crate::snapshot::expect::Expected;
 use crate::snapshot::plan::PlannedTable;
 use crate::snapshot::progress::{Stage, Standing};
-use crate::snapshot::{LockMode, SnapshotPlan, SnapshotReport};
+use crate::snapshot::{LockMode, ResumePlan, ResumeReport, SnapshotPlan, SnapshotReport};
 
 /// The largest tables are shown, and of the others their sum.
 const TABLES_SHOWN: usize = 10;
@@ -71,14 +71,29 @@ fn head(plan: &SnapshotPlan) -> Vec<String> {
         LockMode::Flush => "writes wait for less than a second as a rule",
     };
     lines.push(entry("locks", views));
-    lines.push(entry(
-        "",
-        if plan.backup_lock {
-            "DDL waits until the rows are read, also what comes by replication"
-        } else {
-            "DDL is not held up; if there is any, the snapshot fails"
-        },
-    ));
+    let ddl = match (plan.backup_lock, plan.follow_binlog) {
+        (true, _) => format!(
+            "DDL waits for up to {} (--ddl-wait), also what comes by replication",
+            render::span(plan.ddl_wait_seconds as f64)
+        ),
+        (false, true) => {
+            "DDL is not held up; it is seen in the binlog, and the snapshot fails".to_owned()
+        }
+        (false, false) => {
+            "DDL is not held up; if there is any, the snapshot fails at its end".to_owned()
+        }
+    };
+    lines.push(entry("", &ddl));
+    match &plan.resume {
+        None => {}
+        Some(ResumePlan::From(id)) => lines.push(entry(
+            "resume",
+            &format!("goes on with {id} if its state can be seen again"),
+        )),
+        Some(ResumePlan::Anew(why)) => {
+            lines.push(entry("resume", &format!("starts anew: {why}")));
+        }
+    }
     lines
 }
 
@@ -242,11 +257,24 @@ pub(super) fn report(report: &SnapshotReport) -> String {
         ),
         format!("it holds {:#}", report.gtid_executed),
         format!(
-            "writes were held up for {:.3} s, DDL for {:.3} s",
-            report.consistency.global_lock_seconds, report.consistency.backup_lock_seconds
+            "writes were held up for {:.3} s; {}",
+            report.consistency.global_lock_seconds,
+            render::ddl_guard(&report.consistency)
         ),
         render::phases(&report.phases),
     ];
+    match &report.resume {
+        None => {}
+        Some(ResumeReport::GoneOn {
+            tables,
+            stored_bytes,
+        }) => lines.push(format!(
+            "{} ({}) were there already",
+            render::plural(*tables, "table"),
+            render::bytes(*stored_bytes)
+        )),
+        Some(ResumeReport::Anew(why)) => lines.push(format!("it was started anew: {why}")),
+    }
     for warning in &report.warnings {
         lines.push(format!("warning: {warning}"));
     }

@@ -125,8 +125,10 @@ impl SnapshotLine {
             ),
             format!("holds {}", short_set(&self.gtid_executed)),
             format!(
-                "writes were held up for {:.3} s, DDL for {:.3} s ({})",
-                lock.global_lock_seconds, lock.backup_lock_seconds, lock.method
+                "writes were held up for {:.3} s ({}); {}",
+                lock.global_lock_seconds,
+                lock.method,
+                render::ddl_guard(lock)
             ),
             format!(
                 "verified {}, restored in a drill {}",

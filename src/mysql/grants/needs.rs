@@ -172,8 +172,9 @@ const SNAPSHOT: &[Need] = &[
     ),
     optional(
         "REPLICATION SLAVE",
-        "finds the replicas of a source",
-        "a source does not tell its replicas: name them with --server",
+        "finds the replicas of a source, and DDL in the binlog that is not kept away",
+        "replicas are found only if they are named, and DDL that is undone before the end goes \
+         unseen where it is not kept away",
     ),
     optional(
         "BACKUP_ADMIN",
