@@ -275,9 +275,6 @@ fn of_snapshot(error: &SnapshotError) -> Option<String> {
             roles_asleep,
             ..
         } => return Some(of_missing_privileges(missing, roles_asleep)),
-        SnapshotError::NothingMatches { .. } => {
-            "patterns that match, db or db.table with * and ?, in the server's own upper and lower case"
-        }
         SnapshotError::NotInnodb { .. } => {
             "ALTER TABLE ... ENGINE = InnoDB, or --exclude with those tables"
         }

@@ -51,17 +51,6 @@ pub enum SnapshotError {
         /// Roles that the account has and that are not active.
         roles_asleep: Vec<String>,
     },
-    /// Nothing passes what was asked for.
-    #[error(
-        "--include and --exclude leave no schema of {server}, which has {}",
-        names(schemas)
-    )]
-    NothingMatches {
-        /// The server.
-        server: String,
-        /// The schemas that it has.
-        schemas: Vec<String>,
-    },
     /// The server's transactions have no GTIDs.
     #[error("{server} has gtid_mode {gtid_mode}, but a snapshot needs ON")]
     NoGtids {
@@ -190,15 +179,6 @@ fn list(missing: &[MissingPrivilege]) -> String {
     missing.join("; ")
 }
 
-fn names(schemas: &[String]) -> String {
-    const SHOWN: usize = 10;
-    match schemas {
-        [] => "none".to_owned(),
-        few if few.len() <= SHOWN => few.join(", "),
-        many => format!("{}, ... ({} in all)", many[..SHOWN].join(", "), many.len()),
-    }
-}
-
 fn asleep(roles: &[String]) -> String {
     match roles {
         [] => String::new(),
@@ -241,7 +221,6 @@ impl Classified for SnapshotError {
             Self::Storage(error) => error.class(),
             Self::Choose(error) => error.class(),
             Self::MissingPrivileges { .. } => Class::Authentication,
-            Self::NothingMatches { .. } => Class::Usage,
             Self::NoGtids { .. }
             | Self::NotInnodb { .. }
             | Self::AnotherServer { .. }

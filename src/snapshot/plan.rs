@@ -11,10 +11,9 @@ use uuid::Uuid;
 
 use crate::archive::layout::SnapshotId;
 use crate::mysql::discover::{discover, login_for};
-use crate::mysql::facts::user_schemas;
 use crate::mysql::grants::GlobalPrivileges;
 use crate::mysql::health::HealthSurvey;
-use crate::mysql::schema::{self, Filter, Pattern};
+use crate::mysql::schema::{self, Filter};
 use crate::mysql::topology::{Choice, Role, Rule, Topology, TopologyKind};
 use crate::mysql::{HostPort, MysqlError, ServerFacts, ServerUrl, ServerVersion, Session};
 
@@ -37,8 +36,6 @@ pub struct SnapshotFacts {
     pub server: ServerFacts,
     /// What the account may do there.
     pub privileges: GlobalPrivileges,
-    /// The schemas that are not the server's own.
-    pub schemas: Vec<String>,
     /// The tables that the filter lets pass.
     pub tables: Vec<TableFacts>,
 }
@@ -186,7 +183,6 @@ pub async fn load_facts(
     let privileges = GlobalPrivileges::load(&mut session).await?;
     // Before the server is asked for what it would leave out.
     privileges::judge(&privileges, &server.address, &server.version, options)?;
-    let schemas = user_schemas(&mut session).await?;
     let tables = schema::load_tables(&mut session, &options.filter).await?;
     session.close().await;
     let tables = tables
@@ -205,7 +201,6 @@ pub async fn load_facts(
         health,
         server,
         privileges,
-        schemas,
         tables,
     };
     let source = SnapshotSource {
@@ -245,7 +240,6 @@ impl SnapshotPlan {
         }))?;
         let mut warnings = facts.topology.notes.clone();
         warnings.extend(privileges::warnings(&privileges));
-        warnings.extend(useless_patterns(facts, &options.filter)?);
         let may_flush = held.has("RELOAD") || held.has("FLUSH_TABLES");
         let lock = match options.lock {
             LockMode::Auto if !may_flush => LockMode::None,
@@ -319,29 +313,6 @@ impl SnapshotPlan {
             warnings,
         })
     }
-}
-
-/// Tells of patterns that were asked for and match nothing: they are likely to be misspelt.
-fn useless_patterns(facts: &SnapshotFacts, filter: &Filter) -> Result<Vec<String>, SnapshotError> {
-    let passes = |schema: &String| filter.passes_database(schema);
-    if !filter.is_everything() && !facts.schemas.iter().any(passes) {
-        return Err(SnapshotError::NothingMatches {
-            server: facts.server.address.to_string(),
-            schemas: facts.schemas.clone(),
-        });
-    }
-    let matches_none = |pattern: &&Pattern| {
-        let alone = Filter {
-            include: vec![(*pattern).clone()],
-            exclude: Vec::new(),
-        };
-        let mut tables = facts.tables.iter();
-        !tables.any(|table| alone.passes(&table.database, &table.name))
-    };
-    let useless = filter.include.iter().filter(matches_none);
-    Ok(useless
-        .map(|pattern| format!("--include {pattern} matches no table"))
-        .collect())
 }
 
 /// Rounded up.
@@ -435,7 +406,6 @@ mod tests {
                     .iter()
                     .map(String::as_str),
             ),
-            schemas: vec!["shop".to_owned()],
             tables: vec![table("small", 1), table("big", 9), table("middle", 5)],
         }
     }
@@ -490,26 +460,6 @@ mod tests {
         let mut without = facts(ALL, "InnoDB");
         without.server.gtid_mode = "OFF_PERMISSIVE".to_owned();
         assert!(compute(&without, LockMode::Auto).is_err());
-    }
-
-    #[test]
-    fn a_pattern_that_matches_nothing_is_told() {
-        let with = |include: &str| {
-            let options = SnapshotOptions {
-                filter: Filter {
-                    include: vec![include.parse().expect("a pattern")],
-                    exclude: Vec::new(),
-                },
-                ..SnapshotOptions::default()
-            };
-            SnapshotPlan::compute(&facts(ALL, "InnoDB"), &options, DateTime::UNIX_EPOCH, 7)
-        };
-        let warned = |include| with(include).expect("a schema is left").warnings;
-        assert_eq!(warned("shop.b*"), [""; 0]);
-        assert_eq!(warned("shop.bog"), ["--include shop.bog matches no table"]);
-        let error = with("shpo").expect_err("no schema is left");
-        assert!(error.to_string().contains("shop"), "{error}");
-        assert_eq!(error.class(), Class::Usage);
     }
 
     #[test]
