@@ -86,7 +86,7 @@ async fn walk(shell: &Shell, archive: &str, source: &Server, target: &Server) ->
                 server <source> is the primary, which --allow-primary permits\n  \
                 read 1 table, about 2 rows and <size>, by 4 connections\n  \
                 locks writes wait only if no quiet moment is found, for less than a second as a rule\n             \
-                DDL waits until the rows are read, also what comes by replication";
+                DDL waits for up to 1m 00s (--ddl-wait)";
     let more = "\n  \
                 time unknown: the archive has no snapshot to learn it from\n  \
                 privileges all that are needed or of use\n  \
@@ -100,7 +100,7 @@ async fn walk(shell: &Shell, archive: &str, source: &Server, target: &Server) ->
         0,
         "snapshot <snapshot> is in the archive: 1 table, 2 rows, <size> read, <size> stored\n\
          it holds <source uuid>:1-3\n\
-         writes were held up for <span>, DDL for <span>\n  \
+         writes were held up for <span>; DDL was kept away for <span>\n  \
          schema <span>\n  \
          lock <span>\n  \
          data <span> <size>\n  \

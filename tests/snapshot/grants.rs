@@ -287,6 +287,7 @@ fn the_table_names_what_a_snapshot_of_today_needs() {
         "SHOW VIEW",
         "TRIGGER",
         "EVENT",
+        "PROCESS",
         "REPLICATION CLIENT",
     ] {
         assert!(names.contains(&known), "{known}");

@@ -72,10 +72,16 @@ fn head(plan: &SnapshotPlan) -> Vec<String> {
     };
     lines.push(entry("locks", views));
     let ddl = match (plan.backup_lock, plan.follow_binlog) {
-        (true, _) => format!(
-            "DDL waits for up to {} (--ddl-wait), also what comes by replication",
-            render::span(plan.ddl_wait_seconds as f64)
-        ),
+        (true, _) => {
+            let replicated = match plan.role {
+                Role::Primary => "",
+                Role::Secondary | Role::Unknown => ", also what comes by replication",
+            };
+            format!(
+                "DDL waits for up to {} (--ddl-wait){replicated}",
+                render::span(plan.ddl_wait_seconds as f64)
+            )
+        }
         (false, true) => {
             "DDL is not held up; it is seen in the binlog, and the snapshot fails".to_owned()
         }

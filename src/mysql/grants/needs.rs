@@ -167,6 +167,11 @@ const SNAPSHOT: &[Need] = &[
         "sees events, which are left out in silence without it",
     ),
     required(
+        "PROCESS",
+        "sees general tablespaces, without which their tables cannot be made again, and prepared \
+         XA transactions, whose rows are in no snapshot",
+    ),
+    required(
         "REPLICATION CLIENT",
         "asks each server from whom it replicates",
     ),
@@ -191,11 +196,11 @@ const SNAPSHOT: &[Need] = &[
         )
     },
     Need {
-        broader: &["PROCESS"],
+        broader: &["RESOURCE_GROUP_ADMIN"],
         ..optional(
-            "XA_RECOVER_ADMIN",
-            "sees prepared XA transactions, whose rows are in no snapshot",
-            "prepared XA transactions cannot be seen",
+            "RESOURCE_GROUP_USER",
+            "sees resource groups",
+            "resource groups cannot be seen and are left out",
         )
     },
 ];
