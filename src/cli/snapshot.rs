@@ -33,6 +33,9 @@ pub(super) struct SnapshotArguments {
     /// Read from the primary if there is no secondary.
     #[arg(long)]
     allow_primary: bool,
+    /// zstd's level for the rows, 1 to 19.
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=19), default_value_t = 1, value_name = "LEVEL")]
+    zstd_level: i32,
     /// Show what would be read from where, and change nothing.
     #[arg(long)]
     dry_run: bool,
@@ -64,6 +67,7 @@ pub(super) async fn run(context: &Context, arguments: SnapshotArguments) -> anyh
             include: patterns(&arguments.include)?,
             exclude: patterns(&arguments.exclude)?,
         },
+        zstd_level: arguments.zstd_level,
         ..SnapshotOptions::default()
     };
     let (facts, url) = snapshot::load_facts(&servers, &options).await?;

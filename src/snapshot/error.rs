@@ -96,6 +96,16 @@ pub enum SnapshotError {
         /// The first difference.
         what: String,
     },
+    /// Rows were lost or doubled between reading and storing.
+    #[error("{read} rows of table {table} were read but {written} written")]
+    Miscounted {
+        /// `schema.table`.
+        table: String,
+        /// Rows read from the server.
+        read: u64,
+        /// Rows in the files.
+        written: u64,
+    },
     /// Compressing failed.
     #[error("compressing failed")]
     Compress(#[source] std::io::Error),
@@ -129,6 +139,7 @@ impl Classified for SnapshotError {
                 Class::Transient
             }
             Self::MovedUnderLock
+            | Self::Miscounted { .. }
             | Self::Compress(_)
             | Self::Manifest(_)
             | Self::Json(_)

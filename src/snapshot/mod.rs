@@ -1,11 +1,12 @@
 //! A consistent logical dump of a server into the archive, light on the cluster.
 //!
 //! [`plan`] decides from facts what is read from where; [`run`](run::run) carries the plan out:
-//! [`consistency`] brings all connections to one GTID set, [`ddl`] writes the schema, [`read`] and
-//! [`mod@write`] stream the rows. The invariant: the manifest is put last, and only if everything that
+//! [`consistency`] brings all connections to one GTID set, [`ddl`] writes the schema, [`chunks`] cuts
+//! tables for several readers, [`read`] and [`mod@write`] stream the rows. The invariant: the manifest is put last, and only if everything that
 //! it names is stored and no DDL came between; without it the snapshot does not exist, and what a
 //! failed run leaves behind is only unnamed objects.
 
+pub mod chunks;
 pub mod consistency;
 mod ddl;
 pub mod error;

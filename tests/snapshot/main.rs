@@ -5,7 +5,9 @@
 mod accounts;
 mod bank;
 mod by_hand;
+mod chunks;
 mod damage;
+mod giant_rows;
 mod members;
 mod support;
 mod zoo;
