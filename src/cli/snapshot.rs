@@ -48,6 +48,9 @@ pub(super) struct SnapshotArguments {
     /// Go on with a snapshot whose run died, if its state can be seen again; else start anew.
     #[arg(long)]
     resume: bool,
+    /// zstd's level for the rows, 1 to 19.
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=19), default_value_t = 1, value_name = "LEVEL")]
+    zstd_level: i32,
     /// Show what would be read from where, and change nothing.
     #[arg(long)]
     dry_run: bool,
@@ -99,6 +102,7 @@ pub(super) async fn run(context: &Context, arguments: SnapshotArguments) -> anyh
             true => snapshot::find_unfinished(&**repository.storage()).await?,
             false => None,
         },
+        zstd_level: arguments.zstd_level,
         ..SnapshotOptions::default()
     };
     let (facts, url) = snapshot::load_facts(&servers, &options).await?;
