@@ -54,6 +54,9 @@ pub(super) struct SnapshotArguments {
     /// Go on with a snapshot whose run died, if its state can be seen again; else start anew.
     #[arg(long)]
     resume: bool,
+    /// zstd's level for the rows, 1 to 19.
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=19), default_value_t = 1, value_name = "LEVEL")]
+    zstd_level: i32,
     /// Show what would be read from where, with what is locked, missing and expected, and change
     /// nothing; -v shows every table and privilege.
     #[arg(long)]
@@ -101,6 +104,7 @@ impl SnapshotArguments {
                 OnLagArgument::Continue => OnLag::Continue,
             },
             resume: self.resume,
+            zstd_level: self.zstd_level,
             ..SnapshotOptions::default()
         })
     }

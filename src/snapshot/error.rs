@@ -157,6 +157,16 @@ pub enum SnapshotError {
         /// For how long.
         seconds: u64,
     },
+    /// Rows were lost or doubled between reading and storing.
+    #[error("{read} rows of table {table} were read but {written} written")]
+    Miscounted {
+        /// `schema.table`.
+        table: String,
+        /// Rows read from the server.
+        read: u64,
+        /// Rows in the files.
+        written: u64,
+    },
     /// Compressing failed.
     #[error("compressing failed")]
     Compress(#[source] std::io::Error),
@@ -234,7 +244,8 @@ impl Classified for SnapshotError {
             | Self::GaveWay { .. }
             | Self::FellOut { .. }
             | Self::Unanswered { .. } => Class::Transient,
-            Self::Compress(_)
+            Self::Miscounted { .. }
+            | Self::Compress(_)
             | Self::Manifest(_)
             | Self::Json(_)
             | Self::Cancelled

@@ -1,12 +1,14 @@
 //! A consistent logical dump of a server into the archive, light on the cluster.
 //!
 //! [`plan`] decides from facts what is read from where; [`run`](run::run) carries the plan out:
-//! [`consistency`] brings all connections to one GTID set, [`ddl`] writes the schema, [`tables`]
-//! has the rows streamed by [`read`] and [`mod@write`], and [`watch`] looks after it all meanwhile.
+//! [`consistency`] brings all connections to one GTID set, [`ddl`] writes the schema, [`chunks`] cuts
+//! tables for several readers, [`tables`] has their rows streamed by [`read`] and [`mod@write`], and
+//! [`watch`] looks after it all meanwhile.
 //! The invariant: the manifest is put last, and only if everything that it names is stored, no DDL
 //! came between, and what the views hold is of the cluster's history; without it the snapshot does
 //! not exist, and what a failed run leaves behind is only unnamed objects.
 
+pub mod chunks;
 pub mod consistency;
 mod ddl;
 pub mod error;

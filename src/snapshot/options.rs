@@ -34,6 +34,10 @@ pub struct SnapshotOptions {
     pub filter: Filter,
     /// Raw bytes after which a table's rows go on in another file.
     pub file_bytes: u64,
+    /// Rows after which a table is cut, whatever its size; none leaves that to the sizes.
+    pub chunk_rows: Option<u64>,
+    /// zstd's level for the rows.
+    pub zstd_level: i32,
     /// How long DDL may wait for the snapshot before it is let through.
     pub ddl_wait: Duration,
     /// A secondary that is further behind is not chosen, or given up.
@@ -54,6 +58,8 @@ impl Default for SnapshotOptions {
             allow_primary: false,
             filter: Filter::default(),
             file_bytes: 64 << 20,
+            chunk_rows: None,
+            zstd_level: 1,
             ddl_wait: Duration::from_secs(60),
             max_lag: Duration::from_secs(300),
             on_lag: OnLag::Fail,

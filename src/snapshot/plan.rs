@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::archive::hash::Sha256;
 use crate::archive::layout::SnapshotId;
 use crate::mysql::discover::{discover, login_for};
 use crate::mysql::grants::GlobalPrivileges;
@@ -17,6 +18,9 @@ use crate::mysql::schema::{self, Filter};
 use crate::mysql::topology::{Choice, Role, Rule, Topology, TopologyKind};
 use crate::mysql::{HostPort, MysqlError, ServerFacts, ServerUrl, ServerVersion, Session};
 
+use super::chunks::key::TableParts;
+use super::chunks::plan::Sizes;
+use super::chunks::{Partition, PlannedTable, TableKey};
 use super::consistency::LockMode;
 use super::error::SnapshotError;
 use super::options::{OnLag, SnapshotOptions, SnapshotSource};
@@ -53,6 +57,12 @@ pub struct TableFacts {
     pub estimated_rows: u64,
     /// The clustered index's size in bytes.
     pub data_bytes: u64,
+    /// Its clustered index.
+    pub key: Option<TableKey>,
+    /// Its partitions in their order; none if it has none.
+    pub partitions: Vec<Partition>,
+    /// The SHA-256 of its CREATE TABLE statement.
+    pub create_sha256: Sha256,
 }
 
 /// What a snapshot will do.
@@ -95,6 +105,8 @@ pub struct SnapshotPlan {
     pub follow_binlog: bool,
     /// Raw bytes after which a table's rows go on in another file.
     pub file_bytes: u64,
+    /// zstd's level for the rows.
+    pub zstd_level: i32,
     /// What was asked for.
     pub filter: Filter,
     /// Whether to go on with an unfinished snapshot.
@@ -110,39 +122,6 @@ pub struct SnapshotPlan {
     pub privileges: Vec<PlannedPrivilege>,
     /// What a person should know.
     pub warnings: Vec<String>,
-}
-
-/// A table with the parts in which its rows are read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlannedTable {
-    /// Its schema.
-    pub database: String,
-    /// Its name.
-    pub name: String,
-    /// The server's estimate.
-    pub estimated_rows: u64,
-    /// The clustered index's size in bytes.
-    pub estimated_bytes: u64,
-    /// Its parts, which together are the whole table and do not overlap.
-    pub chunks: Vec<ChunkRange>,
-}
-
-/// A part of a table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ChunkRange {
-    /// All of it.
-    Whole,
-}
-
-impl ChunkRange {
-    /// The condition that selects the part, unless it is the whole table.
-    #[must_use]
-    pub const fn condition(&self) -> Option<&str> {
-        match self {
-            Self::Whole => None,
-        }
-    }
 }
 
 /// Gathers the facts: the topology from any of the servers, the choice, and what the chosen
@@ -184,16 +163,11 @@ pub async fn load_facts(
     // Before the server is asked for what it would leave out.
     privileges::judge(&privileges, &server.address, &server.version, options)?;
     let tables = schema::load_tables(&mut session, &options.filter).await?;
+    let parts = TableParts::load(&mut session).await?;
     session.close().await;
     let tables = tables
         .into_iter()
-        .map(|table| TableFacts {
-            database: table.database,
-            name: table.name,
-            engine: table.engine,
-            estimated_rows: table.estimated_rows,
-            data_bytes: table.data_bytes,
-        })
+        .map(|table| TableFacts::of(table, &parts))
         .collect();
     let facts = SnapshotFacts {
         topology,
@@ -262,16 +236,17 @@ impl SnapshotPlan {
                 server.address
             ));
         }
+        let threads = options.threads.clamp(1, 64);
+        let file_bytes = options.file_bytes.max(1 << 20);
+        let sizes = Sizes {
+            threads,
+            file_bytes,
+            chunk_rows: options.chunk_rows,
+        };
         let mut tables: Vec<PlannedTable> = facts
             .tables
             .iter()
-            .map(|table| PlannedTable {
-                database: table.database.clone(),
-                name: table.name.clone(),
-                estimated_rows: table.estimated_rows,
-                estimated_bytes: table.data_bytes,
-                chunks: vec![ChunkRange::Whole],
-            })
+            .map(|table| PlannedTable::compute(table, sizes))
             .collect();
         tables.sort_by_key(|table| std::cmp::Reverse(table.estimated_bytes));
         Ok(Self {
@@ -292,12 +267,13 @@ impl SnapshotPlan {
             allow_primary: options.allow_primary,
             max_lag_seconds: whole_seconds(options.max_lag),
             on_lag: options.on_lag,
-            threads: options.threads.clamp(1, 64),
+            threads,
             lock,
             backup_lock,
             ddl_wait_seconds: whole_seconds(options.ddl_wait),
             follow_binlog,
-            file_bytes: options.file_bytes.max(1 << 20),
+            file_bytes,
+            zstd_level: options.zstd_level,
             filter: options.filter.clone(),
             resume: options.resume.then(|| {
                 ResumePlan::compute(
@@ -359,6 +335,9 @@ mod tests {
             engine: engine.to_owned(),
             estimated_rows: 10,
             data_bytes: bytes,
+            key: None,
+            partitions: Vec::new(),
+            create_sha256: crate::archive::hash::sha256(name.as_bytes()),
         };
         SnapshotFacts {
             topology: Topology {

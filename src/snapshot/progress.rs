@@ -53,18 +53,23 @@ struct Work {
     stage: Stage,
     /// When the first rows were asked for.
     since: Option<Instant>,
-    tables: BTreeMap<String, Weight>,
+    tables: BTreeMap<String, TableWork>,
+    /// The weight of all tables, and of those that are read, with their bytes as text.
     total: u64,
-    /// The weight of the parts that are read, and their bytes as text.
-    done: f64,
+    done: u64,
     done_bytes: u64,
-    /// The tables of which a part is being read, with how many parts.
-    reading: BTreeMap<String, u64>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Weight {
-    of_a_part: f64,
+#[derive(Debug, Default)]
+struct TableWork {
+    weight: u64,
+    /// Parts that are not read to their end; more may come, since parts are cut.
+    left: usize,
+    /// Parts that are being read.
+    reading: usize,
+    begun: bool,
+    /// The bytes of the parts that are read.
+    bytes: u64,
 }
 
 /// How a snapshot stands at one moment.
@@ -97,11 +102,14 @@ impl SnapshotProgress {
             let mut work = progress.work();
             for table in &plan.tables {
                 let weight = table.estimated_bytes.max(LEAST_WEIGHT);
-                let parts = table.chunks.len().max(1) as f64;
                 let name = format!("{}.{}", table.database, table.name);
                 work.total += weight;
-                let of_a_part = weight as f64 / parts;
-                work.tables.insert(name, Weight { of_a_part });
+                let table = TableWork {
+                    weight,
+                    left: 1,
+                    ..TableWork::default()
+                };
+                work.tables.insert(name, table);
             }
         }
         progress
@@ -115,12 +123,37 @@ impl SnapshotProgress {
         self.work().stage = stage;
     }
 
+    /// So many parts of a table will be read, or more if they are cut.
+    pub(super) fn begin(&self, table: &str, parts: usize) {
+        if parts == 0 {
+            return self.skip(table);
+        }
+        let mut work = self.work();
+        work.tables.entry(table.to_owned()).or_default().left = parts;
+    }
+
+    /// A part of a table was cut in two.
+    pub(super) fn cut(&self, table: &str) {
+        if let Some(table) = self.work().tables.get_mut(table) {
+            table.left += 1;
+        }
+    }
+
+    /// A table need not be read.
+    pub(super) fn skip(&self, table: &str) {
+        let mut work = self.work();
+        if let Some(table) = work.tables.remove(table) {
+            work.total -= table.weight;
+        }
+    }
+
     /// A part of a table is being read until what is returned goes.
-    pub(super) fn reading(&self, table: String) -> Reading<'_> {
+    pub(super) fn reading<'a>(&'a self, table: &'a str) -> Reading<'a> {
         let mut work = self.work();
         work.since.get_or_insert_with(Instant::now);
-        *work.reading.entry(table.clone()).or_default() += 1;
-        drop(work);
+        let state = work.tables.entry(table.to_owned()).or_default();
+        state.begun = true;
+        state.reading += 1;
         Reading {
             progress: self,
             table,
@@ -188,7 +221,7 @@ impl SnapshotProgress {
             seconds_left: elapsed
                 .zip(known)
                 .map(|(elapsed, done)| elapsed * (1.0 - done) / done),
-            reading: work.reading.keys().cloned().collect(),
+            reading: work.reading(),
         }
     }
 }
@@ -196,26 +229,28 @@ impl SnapshotProgress {
 impl Work {
     /// The part of the whole weight that is read, unless the sizes have turned out to be useless.
     fn part(&self, raw_bytes: u64) -> Option<f64> {
-        let open: f64 = self
-            .reading
-            .iter()
-            .map(|(table, parts)| self.weight_of(table) * *parts as f64)
-            .sum();
+        let open = self
+            .tables
+            .values()
+            .filter(|table| table.begun && table.left > 0);
+        let open = open.map(|table| table.weight).sum::<u64>() as f64;
         // How much weight a byte of text stands for, as far as it is known.
-        let ratio = if self.done > 0.0 && self.done_bytes >= LEAST_KNOWN {
-            self.done / self.done_bytes as f64
+        let ratio = if self.done > 0 && self.done_bytes >= LEAST_KNOWN {
+            self.done as f64 / self.done_bytes as f64
         } else {
             1.0
         };
         let unfinished = raw_bytes.saturating_sub(self.done_bytes) as f64 * ratio;
-        let read = self.done + unfinished.min(open * UNFINISHED);
+        let read = self.done as f64 + unfinished.min(open * UNFINISHED);
         (unfinished <= open * FAR_BEYOND).then(|| (read / self.total as f64).clamp(0.0, 1.0))
     }
 
-    fn weight_of(&self, table: &str) -> f64 {
-        self.tables
-            .get(table)
-            .map_or(0.0, |weight| weight.of_a_part)
+    fn reading(&self) -> Vec<String> {
+        let tables = self.tables.iter();
+        tables
+            .filter(|(_, table)| table.reading > 0)
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 }
 
@@ -223,28 +258,32 @@ impl Work {
 #[derive(Debug)]
 pub(super) struct Reading<'a> {
     progress: &'a SnapshotProgress,
-    table: String,
+    table: &'a str,
 }
 
 impl Reading<'_> {
-    /// It was read to its end.
+    /// It was read to its end, with so many bytes.
     pub(super) fn done(self, raw_bytes: u64) {
         self.progress.chunks.fetch_add(1, Ordering::Relaxed);
         let mut work = self.progress.work();
-        let weight = work.weight_of(&self.table);
-        work.done += weight;
-        work.done_bytes += raw_bytes;
+        let Some(table) = work.tables.get_mut(self.table) else {
+            return;
+        };
+        table.bytes += raw_bytes;
+        table.left = table.left.saturating_sub(1);
+        if table.left == 0 {
+            let (weight, bytes) = (table.weight, table.bytes);
+            work.done += weight;
+            work.done_bytes += bytes;
+        }
     }
 }
 
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
         let mut work = self.progress.work();
-        if let Some(parts) = work.reading.get_mut(&self.table) {
-            *parts -= 1;
-            if *parts == 0 {
-                work.reading.remove(&self.table);
-            }
+        if let Some(table) = work.tables.get_mut(self.table) {
+            table.reading = table.reading.saturating_sub(1);
         }
     }
 }
@@ -255,17 +294,22 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// Two tables, of 60 MiB in three parts and of 20 MiB in one.
+    /// Two tables, of 60 MiB and of 20 MiB.
     fn progress() -> SnapshotProgress {
         let progress = SnapshotProgress::default();
         {
             let mut work = progress.work();
             work.total = 80 * MIB;
-            for name in ["d.big", "d.small"] {
-                let of_a_part = (20 * MIB) as f64;
-                work.tables.insert(name.to_owned(), Weight { of_a_part });
+            for (name, size) in [("d.big", 60), ("d.small", 20)] {
+                let table = TableWork {
+                    weight: size * MIB,
+                    ..TableWork::default()
+                };
+                work.tables.insert(name.to_owned(), table);
             }
         }
+        progress.begin("d.big", 1);
+        progress.begin("d.small", 1);
         progress.enter(Stage::Rows);
         progress
     }
@@ -283,34 +327,41 @@ mod tests {
     #[test]
     fn what_is_read_tells_how_long_the_rest_takes() {
         let progress = progress();
-        let first = progress.reading("d.big".to_owned());
-        let second = progress.reading("d.small".to_owned());
+        progress.cut("d.big");
+        let first = progress.reading("d.big");
+        let small = progress.reading("d.small");
         let standing = after(&progress, 1);
         assert_eq!(standing.seconds_left, None, "too early");
         assert_eq!(standing.reading, ["d.big", "d.small"]);
 
-        // A byte of text counts as a byte of the server until a part is done.
+        // A byte of text counts as a byte of the server until a table is done.
         progress.add(1000, 20 * MIB);
         let standing = after(&progress, 10);
         close(standing.done, 0.25);
         close(standing.seconds_left, 30.0);
         close(standing.bytes_per_second, (2 * MIB) as f64);
 
-        // The part was 10 MiB of text for 20 MiB of the server: the other 10 MiB weigh 20 too.
-        first.done(10 * MIB);
+        // The small one was 10 MiB of text for 20 MiB of the server: the other 10 MiB weigh 20.
+        small.done(10 * MIB);
         let standing = after(&progress, 10);
-        close(standing.done, (20.0 + 20.0 * UNFINISHED) / 80.0);
-        assert_eq!(standing.reading, ["d.small"]);
-        second.done(10 * MIB);
+        close(standing.done, 0.5);
+        assert_eq!(standing.reading, ["d.big"]);
+        // A part of two does not end the table.
+        first.done(10 * MIB);
         close(after(&progress, 10).done, 0.5);
-        assert_eq!(progress.chunks(), 2);
         assert!(after(&progress, 10).reading.is_empty());
+        let second = progress.reading("d.big");
+        progress.add(1000, 20 * MIB);
+        close(after(&progress, 10).done, (20.0 + 60.0 * UNFINISHED) / 80.0);
+        second.done(20 * MIB);
+        close(after(&progress, 10).done, 1.0);
+        assert_eq!(progress.chunks(), 3);
     }
 
     #[test]
     fn what_grows_beyond_its_estimate_is_never_more_than_all() {
         let progress = progress();
-        let reading = progress.reading("d.small".to_owned());
+        let reading = progress.reading("d.small");
         progress.add(1, 25 * MIB);
         close(after(&progress, 10).done, 20.0 * UNFINISHED / 80.0);
         // So much more than the server says: nobody knows how much there is.
@@ -318,18 +369,28 @@ mod tests {
         let standing = after(&progress, 10);
         assert_eq!((standing.done, standing.seconds_left), (None, None));
         reading.done(500 * MIB);
-        for _ in 0..5 {
-            progress.reading("d.big".to_owned()).done(MIB);
-        }
+        close(after(&progress, 10).done, 0.25);
+        progress.reading("d.big").done(MIB);
         close(after(&progress, 10).done, 1.0);
-        progress.reading("d.unplanned".to_owned()).done(MIB);
+        progress.reading("d.unplanned").done(MIB);
+        close(after(&progress, 10).done, 1.0);
+    }
+
+    #[test]
+    fn what_need_not_be_read_is_no_part_of_the_work() {
+        let progress = progress();
+        progress.skip("d.big");
+        let reading = progress.reading("d.small");
+        progress.add(1, 10 * MIB);
+        close(after(&progress, 10).done, 0.5);
+        reading.done(10 * MIB);
         close(after(&progress, 10).done, 1.0);
     }
 
     #[test]
     fn a_reader_that_fails_reads_no_more() {
         let progress = progress();
-        drop(progress.reading("d.big".to_owned()));
+        drop(progress.reading("d.big"));
         let standing = after(&progress, 10);
         assert!(standing.reading.is_empty());
         assert_eq!((progress.chunks(), standing.done), (0, Some(0.0)));

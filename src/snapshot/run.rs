@@ -265,6 +265,9 @@ impl Reading<'_> {
             done.iter()
                 .any(|done| done.database == table.database && done.name == table.name)
         };
+        for table in &done {
+            self.progress.skip(&table.display_name());
+        }
         let rest = Schema {
             tables: schema
                 .tables

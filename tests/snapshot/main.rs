@@ -5,10 +5,12 @@
 mod accounts;
 mod bank;
 mod by_hand;
+mod chunks;
 mod damage;
 mod ddl;
 mod faults;
 mod gate;
+mod giant_rows;
 mod grants;
 mod members;
 mod resume;

@@ -2,8 +2,8 @@
 
 use super::super::render;
 use crate::mysql::topology::Role;
+use crate::snapshot::chunks::PlannedTable;
 use crate::snapshot::expect::Expected;
-use crate::snapshot::plan::PlannedTable;
 use crate::snapshot::progress::{Stage, Standing};
 use crate::snapshot::{LockMode, ResumePlan, ResumeReport, SnapshotPlan, SnapshotReport};
 
@@ -179,7 +179,7 @@ fn tables(tables: &[PlannedTable], all: bool) -> Vec<String> {
                 name(table),
                 render::bytes(table.estimated_bytes),
                 render::plural(table.estimated_rows, "row"),
-                render::plural(table.chunks.len() as u64, "chunk"),
+                render::plural(table.chunks, "chunk"),
             );
             entry(std::mem::take(&mut label), &text)
         })
