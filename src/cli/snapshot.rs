@@ -30,6 +30,9 @@ pub(super) struct SnapshotArguments {
     /// Not what matches (may be repeated).
     #[arg(long, value_name = "PATTERN")]
     exclude: Vec<String>,
+    /// Take tables of other engines than InnoDB too, though their rows are of no certain moment.
+    #[arg(long)]
+    allow_non_innodb: bool,
     /// Read from the primary if there is no secondary.
     #[arg(long)]
     allow_primary: bool,
@@ -60,6 +63,7 @@ pub(super) async fn run(context: &Context, arguments: SnapshotArguments) -> anyh
             Lock::Flush => LockMode::Flush,
         },
         allow_primary: arguments.allow_primary,
+        allow_non_innodb: arguments.allow_non_innodb,
         filter: Filter {
             include: patterns(&arguments.include)?,
             exclude: patterns(&arguments.exclude)?,

@@ -10,12 +10,13 @@ use uuid::Uuid;
 use crate::archive::layout::SnapshotId;
 use crate::mysql::discover::{discover, login_for};
 use crate::mysql::grants::GlobalPrivileges;
-use crate::mysql::schema::{self, Filter};
+use crate::mysql::schema::{self, Filter, Pattern, has_rows};
 use crate::mysql::topology::{Choice, Role, Topology};
 use crate::mysql::{HostPort, MysqlError, ServerFacts, ServerUrl, ServerVersion, Session};
 
 use super::consistency::LockMode;
 use super::error::SnapshotError;
+use super::selection::{refuse_other_engines, warning_of_engine, warnings_of_filter};
 
 /// What the operator asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct SnapshotOptions {
     pub allow_primary: bool,
     /// Which schemas and tables.
     pub filter: Filter,
+    /// Whether tables of other engines than InnoDB are taken too, whose rows are of no certain moment.
+    pub allow_non_innodb: bool,
     /// Raw bytes after which a table's rows go on in another file.
     pub file_bytes: u64,
 }
@@ -39,6 +42,7 @@ impl Default for SnapshotOptions {
             lock: LockMode::Auto,
             allow_primary: false,
             filter: Filter::default(),
+            allow_non_innodb: false,
             file_bytes: 64 << 20,
         }
     }
@@ -57,6 +61,8 @@ pub struct SnapshotFacts {
     pub privileges: GlobalPrivileges,
     /// The tables that the filter lets pass.
     pub tables: Vec<TableFacts>,
+    /// Patterns of the filter that match nothing.
+    pub unmatched: Vec<Pattern>,
 }
 
 /// A table's name and size.
@@ -102,6 +108,9 @@ pub struct SnapshotPlan {
     pub file_bytes: u64,
     /// What was asked for.
     pub filter: Filter,
+    /// Whether tables of other engines than InnoDB are taken too.
+    #[serde(default)]
+    pub allow_non_innodb: bool,
     /// The tables, the biggest first.
     pub tables: Vec<PlannedTable>,
     /// The sum of the tables' estimates.
@@ -167,6 +176,7 @@ pub async fn load_facts(
     let server = ServerFacts::load(&mut session).await?;
     let privileges = GlobalPrivileges::load(&mut session).await?;
     let tables = schema::load_tables(&mut session, &options.filter).await?;
+    let unmatched = schema::unmatched(&mut session, &options.filter).await?;
     session.close().await;
     let tables = tables
         .into_iter()
@@ -184,6 +194,7 @@ pub async fn load_facts(
         server,
         privileges,
         tables,
+        unmatched,
     };
     Ok((facts, url))
 }
@@ -217,14 +228,19 @@ impl SnapshotPlan {
                 privileges: missing.into_iter().map(ToOwned::to_owned).collect(),
             });
         }
-        refuse_other_engines(facts.tables.iter().map(|table| {
-            (
-                table.database.as_str(),
-                table.name.as_str(),
-                table.engine.as_str(),
-            )
-        }))?;
         let mut warnings = facts.topology.notes.clone();
+        warnings.extend(warnings_of_filter(facts, options)?);
+        if options.allow_non_innodb {
+            warnings.extend(facts.tables.iter().filter_map(warning_of_engine));
+        } else {
+            refuse_other_engines(facts.tables.iter().map(|table| {
+                (
+                    table.database.as_str(),
+                    table.name.as_str(),
+                    table.engine.as_str(),
+                )
+            }))?;
+        }
         let may_flush = facts.privileges.has("RELOAD") || facts.privileges.has("FLUSH_TABLES");
         let lock = match options.lock {
             LockMode::Flush if !may_flush => {
@@ -256,7 +272,11 @@ impl SnapshotPlan {
                 name: table.name.clone(),
                 estimated_rows: table.estimated_rows,
                 estimated_bytes: table.data_bytes,
-                chunks: vec![ChunkRange::Whole],
+                chunks: if has_rows(&table.engine) {
+                    vec![ChunkRange::Whole]
+                } else {
+                    Vec::new()
+                },
             })
             .collect();
         tables.sort_by_key(|table| std::cmp::Reverse(table.estimated_bytes));
@@ -273,26 +293,12 @@ impl SnapshotPlan {
             backup_lock,
             file_bytes: options.file_bytes.max(1 << 20),
             filter: options.filter.clone(),
+            allow_non_innodb: options.allow_non_innodb,
             estimated_rows: tables.iter().map(|table| table.estimated_rows).sum(),
             estimated_bytes: tables.iter().map(|table| table.estimated_bytes).sum(),
             tables,
             warnings,
         })
-    }
-}
-
-/// Refuses tables that InnoDB's read view does not cover.
-pub(super) fn refuse_other_engines<'a>(
-    tables: impl Iterator<Item = (&'a str, &'a str, &'a str)>,
-) -> Result<(), SnapshotError> {
-    let tables: Vec<String> = tables
-        .filter(|(_, _, engine)| !engine.eq_ignore_ascii_case("InnoDB"))
-        .map(|(database, name, engine)| format!("{database}.{name} ({engine})"))
-        .collect();
-    if tables.is_empty() {
-        Ok(())
-    } else {
-        Err(SnapshotError::NotInnodb { tables })
     }
 }
 
@@ -367,6 +373,7 @@ mod tests {
                     .map(String::as_str),
             ),
             tables: vec![table("small", 1), table("big", 9), table("middle", 5)],
+            unmatched: Vec::new(),
         }
     }
 
@@ -413,6 +420,46 @@ mod tests {
         let mut without = facts(ALL, "InnoDB");
         without.server.gtid_mode = "OFF_PERMISSIVE".to_owned();
         assert!(compute(&without, LockMode::Auto).is_err());
+    }
+
+    #[test]
+    fn other_engines_are_taken_by_name_and_filters_must_match() {
+        let compute = |facts: &SnapshotFacts, filter: &Filter| {
+            let options = SnapshotOptions {
+                allow_non_innodb: true,
+                filter: filter.clone(),
+                ..SnapshotOptions::default()
+            };
+            SnapshotPlan::compute(facts, &options, DateTime::UNIX_EPOCH, 7)
+        };
+        let mut mixed = facts(ALL, "InnoDB");
+        mixed.tables[0].engine = "MyISAM".to_owned();
+        mixed.tables[1].engine = "MRG_MYISAM".to_owned();
+        let plan = compute(&mixed, &Filter::default()).expect("allowed");
+        assert_eq!(plan.warnings.len(), 2, "{:?}", plan.warnings);
+        assert!(plan.warnings[0].contains("shop.small (MyISAM)"));
+        assert!(plan.warnings[1].contains("shop.big (MRG_MYISAM)"));
+        let chunks: Vec<usize> = plan.tables.iter().map(|table| table.chunks.len()).collect();
+        assert_eq!(chunks, [0, 1, 1]);
+
+        let filter = Filter {
+            include: vec![
+                "shop".parse().expect("a pattern"),
+                "x.*".parse().expect("a pattern"),
+            ],
+            exclude: vec!["*.tmp".parse().expect("a pattern")],
+        };
+        mixed.unmatched = filter.exclude.clone();
+        let plan = compute(&mixed, &filter).expect("only an exclude is idle");
+        assert!(
+            plan.warnings[0].contains("--exclude *.tmp"),
+            "{:?}",
+            plan.warnings
+        );
+        mixed.unmatched = vec![filter.include[1].clone()];
+        let error = compute(&mixed, &filter).expect_err("an include is idle");
+        assert_eq!(error.class(), Class::Usage);
+        assert!(error.to_string().contains("x.*"), "{error}");
     }
 
     #[test]

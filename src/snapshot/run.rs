@@ -19,10 +19,12 @@ use crate::mysql::{HostPort, ServerFacts, ServerUrl, Session};
 use crate::observe::phase::{Phase, PhaseClock};
 use crate::storage::Storage;
 
-use super::consistency;
+use super::changes;
+use super::consistency::{self, ConsistentView};
 use super::ddl;
 use super::error::SnapshotError;
-use super::plan::{SnapshotPlan, refuse_other_engines};
+use super::plan::SnapshotPlan;
+use super::selection::refuse_other_engines;
 use super::tables::read_tables;
 use super::warnings;
 use super::write::put_script;
@@ -145,18 +147,21 @@ async fn take(
         false => None,
     };
     let mut reader = Session::connect(url).await?;
-    let schema = schema::load(&mut reader, &plan.filter).await?;
-    refuse_other_engines(schema.tables.iter().map(|table| {
-        (
-            table.database.as_str(),
-            table.name.as_str(),
-            table.engine.as_str(),
-        )
-    }))?;
+    let mut schema = schema::load(&mut reader, &plan.filter).await?;
+    if !plan.allow_non_innodb {
+        refuse_other_engines(schema.tables.iter().map(|table| {
+            (
+                table.database.as_str(),
+                table.name.as_str(),
+                table.engine.as_str(),
+            )
+        }))?;
+    }
     phases.end("schema", 0);
 
     let view = consistency::open(url, &mut control, plan.threads, plan.lock).await?;
     control.close().await;
+    schema::refresh_auto_increments(&mut reader, &mut schema).await?;
     tracing::info!(gtid_executed = %view.gtid_executed, method = %view.method, "the view is open");
     phases.end("lock", 0);
 
@@ -169,7 +174,7 @@ async fn take(
 
     let after = schema::load(&mut reader, &plan.filter).await?;
     reader.close().await;
-    if let Some(what) = ddl::difference(&schema, &after) {
+    if let Some(what) = changes::difference(&schema, &after) {
         return Err(SnapshotError::SchemaChanged { what });
     }
     let consistency = Consistency {
@@ -182,7 +187,8 @@ async fn take(
             None => 0.0,
         },
     };
-    let (schema_files, accounts) = scripts;
+    let (mut schema_files, accounts) = scripts;
+    put_by_hand(plan, &tables, &view, &mut schema_files, &*storage).await?;
     let manifest = Manifest {
         format: ManifestFormat::CURRENT,
         id: plan.id.clone(),
@@ -199,6 +205,8 @@ async fn take(
         accounts,
         tables,
         warnings,
+        needs: ddl::needs(&schema),
+        information: schema.information,
     };
     put_manifest(&manifest, &*storage).await?;
     phases.end("commit", 0);
@@ -275,6 +283,22 @@ async fn put_scripts(
     let key = layout::snapshot_accounts(&plan.id);
     let accounts = put_script(storage, &plan.id, &key, &ddl::accounts(schema)).await?;
     Ok((files, accounts))
+}
+
+/// Stores what is known only once the rows are, and puts it in its place among the others.
+async fn put_by_hand(
+    plan: &SnapshotPlan,
+    tables: &[TableEntry],
+    view: &ConsistentView,
+    files: &mut Vec<ScriptFile>,
+    storage: &dyn Storage,
+) -> Result<(), SnapshotError> {
+    for script in ddl::by_hand(tables, &view.gtid_executed) {
+        let key = layout::snapshot_schema(&plan.id, script.kind.file_name());
+        files.push(put_script(storage, &plan.id, &key, &script).await?);
+    }
+    files.sort_by_key(|file| file.kind.file_name());
+    Ok(())
 }
 
 fn totals(schema: &[ScriptFile], accounts: &ScriptFile, tables: &[TableEntry]) -> Totals {

@@ -9,12 +9,12 @@ use tokio::task::JoinSet;
 
 use crate::archive::manifest::{DataFile, RowChecksum, TableEntry};
 use crate::archive::rows::load_columns;
-use crate::mysql::schema::{Schema, Table};
+use crate::mysql::schema::{Schema, Table, has_rows};
 use crate::mysql::wire::WireConnection;
 use crate::storage::Storage;
 
+use super::changes;
 use super::consistency::ConsistentView;
-use super::ddl;
 use super::error::SnapshotError;
 use super::plan::{ChunkRange, SnapshotPlan};
 use super::read::{Chunk, ReadRows, read_chunk};
@@ -97,7 +97,11 @@ fn work(plan: &SnapshotPlan, schema: &Schema) -> VecDeque<Work> {
                 .tables
                 .iter()
                 .find(|planned| planned.database == table.database && planned.name == table.name);
-            let chunks = planned.map_or(&whole[..], |planned| &planned.chunks);
+            let chunks = match planned {
+                Some(planned) => &planned.chunks,
+                None if has_rows(&table.engine) => &whole[..],
+                None => &[],
+            };
             chunks
                 .iter()
                 .enumerate()
@@ -166,7 +170,8 @@ fn entries(schema: &Schema, done: BTreeMap<(usize, usize), Done>) -> Vec<TableEn
             files: Vec::new(),
             rows: 0,
             row_checksum: RowChecksum::default(),
-            create_sha256: ddl::create_digest(table),
+            create_sha256: changes::create_digest(table),
+            engine: (!table.is_innodb()).then(|| table.engine.clone()),
         })
         .collect();
     for ((table, _), part) in done {

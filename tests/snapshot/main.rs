@@ -6,6 +6,8 @@ mod accounts;
 mod bank;
 mod by_hand;
 mod damage;
+mod engines;
+mod filters;
 mod members;
 mod support;
 mod zoo;
