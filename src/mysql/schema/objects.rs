@@ -37,7 +37,7 @@ pub struct Context {
     pub database_collation: Option<String>,
     /// `time_zone`; only events have one.
     pub time_zone: Option<String>,
-    /// When it was created, in seconds since 1970, as text; only of events. The server refuses an
+    /// When it was created, in seconds since 1970, as text; views have none. The server refuses an
     /// event whose time is over, so it must be made at its own time.
     pub created: Option<String>,
 }
@@ -62,17 +62,18 @@ pub(super) async fn triggers(
     session: &mut Session,
     filter: &Filter,
 ) -> Result<Vec<StoredObject>, MysqlError> {
-    let rows: Vec<(String, String, String)> = session
+    // The session's time zone is UTC.
+    let rows: Vec<(String, String, String, Option<String>)> = session
         .query(format!(
-            "SELECT TRIGGER_SCHEMA, TRIGGER_NAME, EVENT_OBJECT_TABLE \
-             FROM information_schema.TRIGGERS WHERE {} \
+            "SELECT TRIGGER_SCHEMA, TRIGGER_NAME, EVENT_OBJECT_TABLE, \
+             CAST(UNIX_TIMESTAMP(CREATED) AS CHAR) FROM information_schema.TRIGGERS WHERE {} \
              ORDER BY BINARY TRIGGER_SCHEMA, BINARY EVENT_OBJECT_TABLE, EVENT_MANIPULATION, \
              ACTION_TIMING, ACTION_ORDER",
             not_system("TRIGGER_SCHEMA")
         ))
         .await?;
     let mut triggers = Vec::new();
-    for (database, name, table) in rows {
+    for (database, name, table, created) in rows {
         if !filter.passes(&database, &table) {
             continue;
         }
@@ -94,7 +95,10 @@ pub(super) async fn triggers(
             create: shown(create, "trigger", &quoted)?,
             database,
             name,
-            context: context(mode, client, collation, of_database),
+            context: Context {
+                created,
+                ..context(mode, client, collation, of_database)
+            },
         });
     }
     Ok(triggers)
@@ -141,15 +145,15 @@ pub(super) async fn routines(
     session: &mut Session,
     filter: &Filter,
 ) -> Result<Vec<StoredObject>, MysqlError> {
-    let rows: Vec<(String, String, String)> = session
+    let rows: Vec<(String, String, String, Option<String>)> = session
         .query(format!(
-            "SELECT ROUTINE_SCHEMA, ROUTINE_NAME, ROUTINE_TYPE FROM information_schema.ROUTINES \
-             WHERE {} ORDER BY BINARY ROUTINE_SCHEMA, ROUTINE_TYPE, BINARY ROUTINE_NAME",
+            "SELECT ROUTINE_SCHEMA, ROUTINE_NAME, ROUTINE_TYPE, \
+             CAST(UNIX_TIMESTAMP(CREATED) AS CHAR) FROM information_schema.ROUTINES WHERE {} ORDER BY BINARY ROUTINE_SCHEMA, ROUTINE_TYPE, BINARY ROUTINE_NAME",
             not_system("ROUTINE_SCHEMA")
         ))
         .await?;
     let mut routines = Vec::new();
-    for (database, name, routine_type) in rows {
+    for (database, name, routine_type, created) in rows {
         if !filter.passes(&database, &name) {
             continue;
         }
@@ -172,7 +176,10 @@ pub(super) async fn routines(
             create: shown(create, "routine", &quoted)?,
             database,
             name,
-            context: context(mode, client, collation, of_database),
+            context: Context {
+                created,
+                ..context(mode, client, collation, of_database)
+            },
         });
     }
     Ok(routines)
@@ -182,8 +189,7 @@ pub(super) async fn events(
     session: &mut Session,
     filter: &Filter,
 ) -> Result<Vec<StoredObject>, MysqlError> {
-    // The session's time zone is UTC.
-    let rows: Vec<(String, String, String)> = session
+    let rows: Vec<(String, String, Option<String>)> = session
         .query(format!(
             "SELECT EVENT_SCHEMA, EVENT_NAME, CAST(UNIX_TIMESTAMP(CREATED) AS CHAR) \
              FROM information_schema.EVENTS WHERE {} \
@@ -216,7 +222,7 @@ pub(super) async fn events(
             name,
             context: Context {
                 time_zone: Some(zone),
-                created: Some(created),
+                created,
                 ..context(mode, client, collation, of_database)
             },
         });

@@ -76,12 +76,20 @@ impl ScriptRunner<'_> {
             return self.analyze(statement).await;
         }
         let outcome = self.session.execute(statement).await?;
-        if kind == ScriptKind::Events && outcome.warnings > 0 {
+        let elsewhere = kind == ScriptKind::Tables && has_data_directory(statement);
+        if outcome.warnings > 0 && (elsewhere || kind == ScriptKind::Events) {
             let told: Vec<(String, u16, String)> = self.session.query("SHOW WARNINGS").await?;
-            let told = told.into_iter();
-            let over = told.filter(|(_, code, _)| EVENT_IS_OVER.contains(code));
-            self.warnings
-                .extend(over.map(|(_, _, message)| format!("event {name}: {message}")));
+            // A partitioned table says it once a partition.
+            let first = told.into_iter().find_map(|(_, code, message)| {
+                if EVENT_IS_OVER.contains(&code) {
+                    Some(format!("event {name}: {message}"))
+                } else if elsewhere && message.contains("DATA DIRECTORY") {
+                    Some(at_home(name, &message))
+                } else {
+                    None
+                }
+            });
+            self.warnings.extend(first);
         }
         Ok(())
     }
@@ -124,14 +132,24 @@ impl ScriptRunner<'_> {
             _ => return Ok(false),
         };
         if made {
-            self.warnings.push(format!(
-                "the files of {name} are in the data directory, since the server refused the place \
-                 that they had: {}",
-                crate::error::with_causes(refused)
-            ));
+            let why = crate::error::with_causes(refused);
+            self.warnings.push(at_home(name, &why));
         }
         Ok(made)
     }
+}
+
+/// Whether it may name a place for a table's files; without strict mode the server only warns if
+/// it does not take it.
+fn has_data_directory(statement: &[u8]) -> bool {
+    memchr::memmem::find(statement, b" DATA DIRECTORY").is_some()
+}
+
+fn at_home(name: &str, why: &str) -> String {
+    format!(
+        "the files of {name} are in the data directory, since the server does not take the place \
+         that they had: {why}"
+    )
 }
 
 /// The statement of a tablespace without its file, for which the server then finds a name itself.

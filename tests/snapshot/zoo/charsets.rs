@@ -67,7 +67,7 @@ async fn every_character_set_and_collation_comes_back() -> Result<()> {
             format!("CREATE DATABASE `in_{set}` CHARACTER SET {set}"),
             format!(
                 "CREATE TABLE `in_{set}`.t (id INT PRIMARY KEY, v VARCHAR(20) NOT NULL DEFAULT 'a''b', e ENUM('x', 'y z', ','), \
-                 s SET('one', 'two'), g VARCHAR(30) GENERATED ALWAYS AS (CONCAT(v, 'é')) VIRTUAL, KEY (v), CHECK (v <> 'ß'))"
+                 s SET('one', 'two'), g VARCHAR(30) GENERATED ALWAYS AS (CONCAT(v, v)) VIRTUAL, KEY (v), CHECK (LENGTH(v) < 100))"
             ),
             format!("INSERT INTO `in_{set}`.t (id, v, e, s) VALUES (1, 'x', ',', 'one,two'), (2, '', NULL, '')"),
         ]);

@@ -53,7 +53,7 @@ async fn large_values_come_back() -> Result<()> {
             .await?,
         4 << 20
     );
-    let digest = "SELECT id, SHA2(a, 256), SHA2(b, 256), SHA2(c, 256), LENGTH(a), LENGTH(b), LENGTH(c), MD5(CAST(j AS CHAR)), JSON_TYPE(j) \
+    let digest = "SELECT id, SHA2(a, 256), SHA2(b, 256), SHA2(c, 256), LENGTH(a), LENGTH(b), LENGTH(c), SHA2(CAST(j AS CHAR), 256), JSON_TYPE(j) \
                   FROM d.t ORDER BY id";
     exec_all(&target, &["SET GLOBAL max_allowed_packet = 268435456"]).await?;
     type Row = (

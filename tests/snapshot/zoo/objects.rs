@@ -89,9 +89,9 @@ const TABLES: &[&str] = &[
      CONSTRAINT `odd ``one` CHECK (a < 10 OR b IS NULL) NOT ENFORCED)",
     "INSERT INTO checks VALUES (50, 'x')",
     // Characters beyond U+FFFF, which the server prints as question marks in places.
-    "CREATE TABLE faces (id INT PRIMARY KEY, d VARCHAR(20) DEFAULT 'why? 👍', e ENUM('a?', '😀', '?', 'x😀''\\') DEFAULT '😀', s SET('😀', 'b?'), \
+    "CREATE TABLE faces (id INT PRIMARY KEY, d VARCHAR(20) DEFAULT 'why? 👍', e ENUM('a?', '😀', '?', 'x😀''\\\\') DEFAULT '😀', s SET('😀', 'b?'), \
      g VARCHAR(20) AS (CONCAT(d, '😀?')) VIRTUAL, x VARCHAR(9) DEFAULT (CONCAT('😀', '?')), CHECK (d <> '😀')) CHARACTER SET utf8mb4",
-    "INSERT INTO faces (id, e, s) VALUES (1, DEFAULT, '😀'), (2, 'a?', 'b?'), (3, '?', NULL), (4, 'x😀''\\', '😀,b?')",
+    "INSERT INTO faces (id, e, s) VALUES (1, DEFAULT, '😀'), (2, 'a?', 'b?'), (3, '?', NULL), (4, 'x😀''\\\\', '😀,b?')",
     "CREATE TABLE face_parts (c VARCHAR(9)) CHARACTER SET utf8mb4 PARTITION BY LIST COLUMNS (c) (PARTITION p0 VALUES IN ('😀', '?'), PARTITION p1 VALUES IN ('x'))",
     "INSERT INTO face_parts VALUES ('😀'), ('x')",
     // AUTO_INCREMENT.
@@ -111,7 +111,7 @@ const TABLES: &[&str] = &[
     "USE `a``b \"c\" 'd'. e`",
     "CREATE TABLE `z``parent.` (a INT, `b ``b` VARCHAR(9), PRIMARY KEY (a, `b ``b`))",
     "INSERT INTO `z``parent.` VALUES (1, 'ż')",
-    "CREATE TABLE `dots.in.it.` (`a.b` INT PRIMARY KEY, `''` INT, `\"` INT, `%` INT, `\\\\` INT, `\t` INT)",
+    "CREATE TABLE `dots.in.it.` (`a.b` INT PRIMARY KEY, `''` INT, `\"` INT, `%` INT, `\\\\` INT, `a\tb` INT)",
     "INSERT INTO `dots.in.it.` VALUES (1, 2, 3, 4, 5, 6)",
     "CREATE TABLE farm.abroad (id INT PRIMARY KEY, a INT, b VARCHAR(9) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_as_cs, \
      FOREIGN KEY (a, b) REFERENCES `z``parent.` (a, `b ``b`) ON UPDATE NO ACTION)",
