@@ -2,7 +2,7 @@
 //!
 //! Identifiers and texts are safe whatever the session's `sql_mode` is: an identifier stands in
 //! backticks, which no mode changes, and a text that a backslash could change is written as a
-//! hexadecimal literal with its character set. Only [`plain`] needs a mode, and says so.
+//! hexadecimal literal with its character set. Only [`escaped`] needs a mode not to be set, and says so.
 
 /// Writes an identifier: `` `a``b` ``.
 ///
@@ -41,10 +41,10 @@ pub fn string(text: &str) -> String {
 }
 
 /// Writes a text in single quotes and nothing else, for the places in DDL that take no other
-/// literal. It means what it says only under `NO_BACKSLASH_ESCAPES`.
+/// literal. It means what it says in a session without `NO_BACKSLASH_ESCAPES`.
 #[must_use]
-pub fn plain(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
+pub fn escaped(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
 /// Writes bytes as a hexadecimal literal: `0x0A`.
@@ -109,6 +109,6 @@ mod tests {
         ] {
             assert_eq!(string(text), quoted);
         }
-        assert_eq!(plain("it's a \\"), "'it''s a \\'");
+        assert_eq!(escaped("it's a \\"), "'it''s a \\\\'");
     }
 }

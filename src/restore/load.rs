@@ -1,7 +1,7 @@
 //! The load of a snapshot into an empty server.
 //!
-//! Order: what belongs to no schema, schemas and tables, rows, histograms, accounts, routines, views,
-//! triggers, events, grants, which schemas are read-only, and last `gtid_purged`. Nothing goes to the
+//! Order: what belongs to no schema, schemas and tables, rows, accounts, histograms, routines, grants
+//! and views, triggers, events, which schemas are read-only, and last `gtid_purged`. Nothing goes to the
 //! target's binlog. The invariant: rows of a file are committed only after the file's SHA-256, size
 //! and rows were found to be the manifest's, so a damaged or cut file never leaves rows behind (but
 //! in an engine without transactions); and a target whose load did not end has no `gtid_purged`.
@@ -17,6 +17,7 @@ mod fetch;
 mod preflight;
 mod scripts;
 mod session;
+mod views;
 
 use std::fmt;
 use std::sync::Arc;
@@ -148,7 +149,6 @@ async fn run(
     warnings.extend(loaded.warnings);
     phases.end("data", loaded.raw_bytes);
 
-    control.execute(AS_CONNECTED).await?;
     let mut accounts = accounts::Accounts::plan(&mut control, &accounts).await?;
     accounts.create_new(&mut control).await?;
     let mut run = ScriptRunner {
@@ -156,16 +156,12 @@ async fn run(
         scripts: &scripts,
         warnings: &mut warnings,
     };
-    run.kinds(&[
-        ScriptKind::Histograms,
-        ScriptKind::Routines,
-        ScriptKind::Views,
-        ScriptKind::InvalidViews,
-        ScriptKind::Triggers,
-        ScriptKind::Events,
-    ])
-    .await?;
-    control.execute(AS_CONNECTED).await?;
+    run.kinds(&[ScriptKind::Histograms, ScriptKind::Routines])
+        .await?;
+    accounts.grant(run.session).await?;
+    run.views(&mut accounts).await?;
+    run.kinds(&[ScriptKind::Triggers, ScriptKind::Events])
+        .await?;
     accounts.finish(&mut control).await?;
     warnings.append(&mut accounts.warnings);
     let mut run = ScriptRunner {
@@ -199,10 +195,6 @@ async fn run(
         warnings,
     })
 }
-
-/// The settings of a new session, which scripts change: SHOW CREATE USER and SHOW GRANTS were asked
-/// under them.
-const AS_CONNECTED: &str = "SET NAMES utf8mb4, SESSION sql_mode = ''";
 
 /// Keeps events from running on half a database, and opens the door for LOAD DATA LOCAL and for
 /// rows of any size.

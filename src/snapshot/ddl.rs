@@ -167,7 +167,7 @@ fn second_password(account: &Account) -> Vec<String> {
         format!(
             "ALTER USER {} IDENTIFIED WITH {} AS {}{retain}",
             account.quoted(),
-            quote::plain(&second.plugin),
+            quote::escaped(&second.plugin),
             quote::bytes(hash)
         )
     };
@@ -203,13 +203,13 @@ fn used_passwords(account: &Account) -> Vec<String> {
     ]
 }
 
-/// Texts are in plain quotes there.
-const PLAIN_TEXTS: &str = "SET SESSION sql_mode = 'NO_BACKSLASH_ESCAPES'";
+/// A backslash in a text of these statements is an escape.
+const ESCAPED_TEXTS: &str = "SET SESSION sql_mode = ''";
 
 fn instance_objects(objects: &[InstanceObject]) -> Script {
     let mut script = Script::new();
     script.push("SET NAMES utf8mb4");
-    script.push(PLAIN_TEXTS);
+    script.push(ESCAPED_TEXTS);
     for object in objects {
         script.push(of_object(&[&object.name], &object.create));
     }
@@ -219,7 +219,7 @@ fn instance_objects(objects: &[InstanceObject]) -> Script {
 fn histograms(histograms: &[Histogram]) -> Script {
     let mut script = Script::new();
     script.push("SET NAMES utf8mb4");
-    script.push(PLAIN_TEXTS);
+    script.push(ESCAPED_TEXTS);
     for histogram in histograms {
         let names = [
             histogram.database.as_str(),

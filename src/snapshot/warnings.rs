@@ -46,7 +46,7 @@ fn broken_views(schema: &Schema) -> Vec<String> {
         .iter()
         .map(|view| {
             format!(
-                "view {}.{} is broken on the server: what it reads is gone",
+                "view {}.{} is broken on the server: what it reads is gone, or its definer",
                 view.database, view.name
             )
         })

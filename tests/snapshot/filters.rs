@@ -54,7 +54,7 @@ async fn what_passes_is_restored_and_the_rest_is_named() -> Result<()> {
             "CREATE VIEW calls_tmp AS SELECT tmp_f() AS t",
             "CREATE TABLE crm.user (id INT PRIMARY KEY)",
             "CREATE TABLE crm.mail (id INT PRIMARY KEY)",
-            "CREATE VIEW crm.mails AS SELECT * FROM mail",
+            "CREATE VIEW crm.mails AS SELECT * FROM crm.mail",
             "CREATE TABLE other.t (id INT PRIMARY KEY)",
             "CREATE USER app IDENTIFIED BY 'pw'",
             "GRANT SELECT ON shop.secret TO app",

@@ -86,6 +86,7 @@ pub(super) async fn load(session: &mut Session) -> Result<Vec<Account>, MysqlErr
             SYSTEM_ACCOUNTS.map(quote::string).join(", ")
         ))
         .await?;
+    let certificates = certificates(session).await?;
     let mut second = second_passwords(session).await?;
     let mut used = used_passwords(session).await?;
     let mut accounts = Vec::with_capacity(names.len());
@@ -96,6 +97,10 @@ pub(super) async fn load(session: &mut Session) -> Result<Vec<Account>, MysqlErr
             .await?;
         let grants: Vec<Vec<u8>> = session.query(format!("SHOW GRANTS FOR {quoted}")).await?;
         let key = (user, host);
+        let create = match (create, certificates.get(&key)) {
+            (Some(create), Some(texts)) => Some(with_escapes(create, texts)),
+            (create, _) => create,
+        };
         let (second_password, used_passwords) = (second.remove(&key), used.remove(&key));
         let (user, host) = key;
         accounts.push(Account {
@@ -123,6 +128,43 @@ pub(super) async fn load(session: &mut Session) -> Result<Vec<Account>, MysqlErr
 }
 
 type Name = (String, String);
+
+/// What accounts demand of certificates, where that holds a quote or a backslash.
+async fn certificates(
+    session: &mut Session,
+) -> Result<BTreeMap<Name, Vec<(&'static str, Vec<u8>)>>, MysqlError> {
+    type Row = (String, String, Vec<u8>, Vec<u8>, Vec<u8>);
+    let rows: Vec<Row> = session
+        .query(
+            "SELECT User, Host, x509_subject, x509_issuer, ssl_cipher FROM mysql.user \
+             WHERE CONCAT(x509_subject, x509_issuer, ssl_cipher) LIKE '%\\'%' \
+             OR LOCATE('\\\\', CONCAT(x509_subject, x509_issuer, ssl_cipher)) > 0",
+        )
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(|(user, host, subject, issuer, cipher)| {
+            let texts = vec![("SUBJECT", subject), ("ISSUER", issuer), ("CIPHER", cipher)];
+            ((user, host), texts)
+        })
+        .collect())
+}
+
+/// SHOW CREATE USER prints these texts without escapes, which is no SQL.
+fn with_escapes(create: Vec<u8>, texts: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut create = create;
+    for (what, text) in texts {
+        let printed = [what.as_bytes(), b" '", text, b"'"].concat();
+        let Ok(text) = std::str::from_utf8(text) else {
+            continue;
+        };
+        if let Some(at) = memchr::memmem::find(&create, &printed) {
+            let escaped = format!("{what} {}", quote::escaped(text));
+            create.splice(at..at + printed.len(), escaped.into_bytes());
+        }
+    }
+    create
+}
 
 /// SHOW CREATE USER does not tell of them. They came with 8.0.14.
 async fn second_passwords(
@@ -166,4 +208,23 @@ async fn used_passwords(
             .push(UsedPassword { set, hash });
     }
     Ok(used)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_certificate_must_hold_is_escaped() {
+        let create =
+            b"CREATE USER `u`@`%` REQUIRE SUBJECT '/CN=it's' ISSUER 'plain' PASSWORD".to_vec();
+        let texts = [
+            ("SUBJECT", b"/CN=it's".to_vec()),
+            ("ISSUER", b"plain".to_vec()),
+        ];
+        assert_eq!(
+            with_escapes(create, &texts),
+            b"CREATE USER `u`@`%` REQUIRE SUBJECT '/CN=it''s' ISSUER 'plain' PASSWORD"
+        );
+    }
 }

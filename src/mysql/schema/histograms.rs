@@ -16,7 +16,7 @@ pub struct Histogram {
     pub table: String,
     /// The column.
     pub column: String,
-    /// `ANALYZE TABLE ... UPDATE HISTOGRAM`, for a session with `NO_BACKSLASH_ESCAPES`.
+    /// `ANALYZE TABLE ... UPDATE HISTOGRAM`, for a session without `NO_BACKSLASH_ESCAPES`.
     pub create: Vec<u8>,
 }
 
@@ -42,7 +42,7 @@ pub(super) async fn load(
         .map(|(database, table, column, json, buckets)| {
             // A histogram can be given as it is from 8.0.31 on; before, it is computed again.
             let how = if version.at_least(8, 0, 31) {
-                format!("USING DATA {}", quote::plain(&json))
+                format!("USING DATA {}", quote::escaped(&json))
             } else {
                 format!("WITH {} BUCKETS", buckets.clamp(1, 1024))
             };

@@ -3,7 +3,7 @@
 //!
 //! The server has no `SHOW CREATE` for these, so the statements are made here, from its own
 //! tables. Texts stand in plain quotes, for the grammar takes nothing else in these places: such a
-//! statement needs `NO_BACKSLASH_ESCAPES`.
+//! statement needs a session without `NO_BACKSLASH_ESCAPES`.
 
 use std::fmt;
 
@@ -89,7 +89,7 @@ fn tablespace(found: Tablespace) -> InstanceObject {
     let mut sql = format!(
         "CREATE TABLESPACE {}{DATAFILE_LINE}{}\n",
         quote::identifier(&found.name),
-        quote::plain(file)
+        quote::escaped(file)
     );
     if found.zip_page_bytes > 0 {
         sql.push_str(&format!("  FILE_BLOCK_SIZE = {}\n", found.zip_page_bytes));
@@ -176,17 +176,17 @@ async fn spatial_reference_systems(
             |(id, name, definition, organization, number, description)| {
                 let mut sql = format!(
                     "CREATE SPATIAL REFERENCE SYSTEM IF NOT EXISTS {id} NAME {} DEFINITION {}",
-                    quote::plain(&name),
-                    quote::plain(&definition)
+                    quote::escaped(&name),
+                    quote::escaped(&definition)
                 );
                 if let (Some(organization), Some(number)) = (organization, number) {
                     sql.push_str(&format!(
                         " ORGANIZATION {} IDENTIFIED BY {number}",
-                        quote::plain(&organization)
+                        quote::escaped(&organization)
                     ));
                 }
                 if let Some(description) = description {
-                    sql.push_str(&format!(" DESCRIPTION {}", quote::plain(&description)));
+                    sql.push_str(&format!(" DESCRIPTION {}", quote::escaped(&description)));
                 }
                 object(id.to_string(), sql)
             },
@@ -221,7 +221,7 @@ async fn loadable_functions(session: &mut Session) -> Result<Vec<InstanceObject>
             let sql = format!(
                 "CREATE {aggregate}FUNCTION {} RETURNS {returns} SONAME {}",
                 quote::identifier(&name),
-                quote::plain(&library)
+                quote::escaped(&library)
             );
             Ok(object(name, sql))
         })
@@ -299,7 +299,7 @@ async fn servers(session: &mut Session) -> Result<Vec<InstanceObject>, MysqlErro
                 ]
                 .into_iter()
                 .filter(|(_, value)| !value.is_empty())
-                .map(|(option, value)| format!("{option} {}", quote::plain(value)))
+                .map(|(option, value)| format!("{option} {}", quote::escaped(value)))
                 .collect();
                 if port > 0 || options.is_empty() {
                     options.push(format!("PORT {port}"));

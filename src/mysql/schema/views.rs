@@ -3,7 +3,8 @@
 //! The server knows which tables, views and functions a view reads. From that comes the order in
 //! which views can be made again, and which ones cannot, since the filter leaves out what they
 //! read. Views that the server calls invalid (what they read is gone, or their definer is) are kept
-//! apart: each may be made again or not.
+//! apart, and so are those that read through a definer who is gone, of which it does not say so: each may
+//! be made again or not.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,7 +82,25 @@ pub(super) async fn load(session: &mut Session, filter: &Filter) -> Result<Views
         "TABLE_SCHEMA, TABLE_NAME, SPECIFIC_SCHEMA, SPECIFIC_NAME",
     )
     .await?;
-    Ok(sort(views, &broken, &tables, &functions, filter))
+    let orphans = orphans(session).await?;
+    Ok(sort(views, &broken, &orphans, &tables, &functions, filter))
+}
+
+/// Views and functions that act for a definer who does not exist: nothing can be made that reads
+/// through them.
+async fn orphans(session: &mut Session) -> Result<BTreeSet<Key>, MysqlError> {
+    let rows: Vec<Key> = session
+        .query(
+            "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.VIEWS \
+             WHERE SECURITY_TYPE = 'DEFINER' AND CONVERT(DEFINER USING utf8mb4) NOT IN \
+             (SELECT CONVERT(CONCAT(User, '@', Host) USING utf8mb4) FROM mysql.user) \
+             UNION SELECT ROUTINE_SCHEMA, ROUTINE_NAME FROM information_schema.ROUTINES \
+             WHERE SECURITY_TYPE = 'DEFINER' AND ROUTINE_TYPE = 'FUNCTION' \
+             AND CONVERT(DEFINER USING utf8mb4) NOT IN \
+             (SELECT CONVERT(CONCAT(User, '@', Host) USING utf8mb4) FROM mysql.user)",
+        )
+        .await?;
+    Ok(rows.into_iter().collect())
 }
 
 fn key(view: &StoredObject) -> Key {
@@ -91,6 +110,7 @@ fn key(view: &StoredObject) -> Key {
 fn sort(
     views: Vec<StoredObject>,
     broken: &BTreeSet<Key>,
+    orphans: &BTreeSet<Key>,
     tables: &BTreeMap<Key, BTreeSet<Key>>,
     functions: &BTreeMap<Key, BTreeSet<Key>>,
     filter: &Filter,
@@ -101,6 +121,7 @@ fn sort(
         cut: Vec::new(),
     };
     let mut cut: BTreeSet<Key> = BTreeSet::new();
+    let mut lost = broken.clone();
     // In this order a view comes after all views that it reads, so one look at each is enough.
     for view in topological(views, key, tables) {
         let own = key(&view);
@@ -117,7 +138,15 @@ fn sort(
                 cut.insert(own);
                 sorted.cut.push(CutView { view, lacks });
             }
-            None if broken.contains(&own) => sorted.broken.push(view),
+            None if lost.contains(&own)
+                || read
+                    .iter()
+                    .chain(called)
+                    .any(|needed| orphans.contains(needed) || lost.contains(needed)) =>
+            {
+                lost.insert(own);
+                sorted.broken.push(view);
+            }
             None => sorted.sound.push(view),
         }
     }
@@ -176,15 +205,17 @@ mod tests {
                 BTreeSet::from([of("mysql", "user"), of("d", "item")]),
             ),
             (of("d", "c"), BTreeSet::from([of("d", "secret")])),
+            (of("d", "h"), BTreeSet::from([of("d", "i")])),
         ]);
         let functions = BTreeMap::from([(of("d", "e"), BTreeSet::from([of("d", "f")]))]);
         let broken = BTreeSet::from([of("d", "g")]);
-        let views = ["a", "b", "c", "e", "g"].map(view).to_vec();
-        let sorted = sort(views, &broken, &tables, &functions, &filter);
+        let orphans = BTreeSet::from([of("d", "b"), of("d", "i")]);
+        let views = ["a", "b", "c", "e", "g", "h", "i"].map(view).to_vec();
+        let sorted = sort(views, &broken, &orphans, &tables, &functions, &filter);
         let names =
             |views: &[StoredObject]| views.iter().map(|v| v.name.clone()).collect::<Vec<_>>();
-        assert_eq!(names(&sorted.sound), ["b"]);
-        assert_eq!(names(&sorted.broken), ["g"]);
+        assert_eq!(names(&sorted.sound), ["b", "i"]);
+        assert_eq!(names(&sorted.broken), ["g", "h"]);
         let cut: Vec<(&str, &str)> = sorted
             .cut
             .iter()

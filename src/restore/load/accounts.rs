@@ -1,8 +1,9 @@
 //! Accounts, roles and grants.
 //!
-//! New accounts are made before the objects whose definers they are; grants come after the
-//! objects that they name. An account that the target has already, such as `root@localhost`, is
-//! dropped and made anew at the very end, so that it is exactly the snapshot's. Two are left
+//! New accounts are made before the objects whose definers they are. An account that the target has
+//! already, such as `root@localhost`, is dropped and made anew, so that it is exactly the snapshot's.
+//! Grants come once tables and routines are there, and those that name what is still missing are
+//! tried again after each round of views ([`super::views`]). Two kinds of accounts are left
 //! alone, each with a warning where it differs: the account of this very connection, for the
 //! restore must be able to go on, and accounts that the snapshot does not have.
 
@@ -28,6 +29,10 @@ const SUCCESSORS: [(&str, &[&str]); 1] = [(
     &["SET_ANY_DEFINER", "ALLOW_NONEXISTENT_DEFINER"],
 )];
 
+/// The settings of a new session, which scripts change: SHOW CREATE USER and SHOW GRANTS were asked
+/// under them.
+const AS_CONNECTED: &str = "SET NAMES utf8mb4, SESSION sql_mode = ''";
+
 type Name = (String, String);
 
 /// The accounts of a snapshot and what becomes of each.
@@ -37,6 +42,8 @@ pub(super) struct Accounts {
     current: Name,
     /// Those that were made locked, since the server does not know their plugin.
     locked: BTreeSet<Name>,
+    /// Grants that name what is not there, or not yet.
+    waiting: Vec<(Name, Vec<u8>)>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -80,6 +87,7 @@ impl Accounts {
         );
         Ok(Self {
             locked: BTreeSet::new(),
+            waiting: Vec::new(),
             current: (user.to_owned(), host.to_owned()),
             existing,
             warnings,
@@ -89,6 +97,7 @@ impl Accounts {
 
     /// Makes the accounts that the target does not have.
     pub(super) async fn create_new(&mut self, session: &mut Session) -> Result<(), LoadError> {
+        session.execute(AS_CONNECTED).await?;
         for (name, statement) in self.statements.clone() {
             if is_create(&statement) && !self.existing.contains(&name) {
                 self.create(session, &name, &statement).await?;
@@ -125,8 +134,9 @@ impl Accounts {
         }
     }
 
-    /// Makes the others anew and grants what is granted.
-    pub(super) async fn finish(&mut self, session: &mut Session) -> Result<(), LoadError> {
+    /// Makes the others anew and grants what can be granted by now.
+    pub(super) async fn grant(&mut self, session: &mut Session) -> Result<(), LoadError> {
+        session.execute(AS_CONNECTED).await?;
         if self
             .statements
             .iter()
@@ -151,8 +161,42 @@ impl Accounts {
             }
         }
         for (name, statement) in &statements {
-            if !is_create(statement) && *name != self.current {
+            let is_last = is_create(statement) || is_password_history(statement);
+            if !is_last && *name != self.current {
                 self.follow(session, name, statement).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries the grants again that wait, and tells how many there are no more.
+    pub(super) async fn again(&mut self, session: &mut Session) -> Result<usize, LoadError> {
+        if self.waiting.is_empty() {
+            return Ok(0);
+        }
+        session.execute(AS_CONNECTED).await?;
+        let waiting = std::mem::take(&mut self.waiting);
+        let before = waiting.len();
+        for (name, statement) in waiting {
+            self.follow(session, &name, &statement).await?;
+        }
+        Ok(before - self.waiting.len())
+    }
+
+    /// Ends with what passwords were, and tells which grants are still waiting.
+    pub(super) async fn finish(&mut self, session: &mut Session) -> Result<(), LoadError> {
+        session.execute(AS_CONNECTED).await?;
+        self.again(session).await?;
+        for (name, statement) in std::mem::take(&mut self.waiting) {
+            self.warnings.push(format!(
+                "a grant of {} names what is gone and was left out: {}",
+                display(&name),
+                String::from_utf8_lossy(&statement)
+            ));
+        }
+        for (name, statement) in self.statements.clone() {
+            if is_password_history(&statement) && name != self.current {
+                self.follow(session, &name, &statement).await?;
             }
         }
         Ok(())
@@ -175,11 +219,7 @@ impl Accounts {
         };
         match source.code() {
             Some(code) if is_grant && GONE.contains(&code) => {
-                self.warnings.push(format!(
-                    "a grant of {} names what is gone and was left out: {}",
-                    display(name),
-                    String::from_utf8_lossy(statement)
-                ));
+                self.waiting.push((name.clone(), statement.to_vec()));
                 Ok(())
             }
             Some(code) if is_grant && UNKNOWN_PRIVILEGE.contains(&code) => {

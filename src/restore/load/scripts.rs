@@ -48,10 +48,7 @@ impl ScriptRunner<'_> {
                 return Ok(());
             }
             if kind.may_fail() {
-                self.warnings.push(format!(
-                    "{name} of the {kind} was not made: {}",
-                    crate::error::with_causes(&source)
-                ));
+                self.not_made(kind, &name, &source);
                 return Ok(());
             }
         }
@@ -64,6 +61,14 @@ impl ScriptRunner<'_> {
                 source
             },
         })
+    }
+
+    /// Tells of what may be missing.
+    pub(super) fn not_made(&mut self, kind: ScriptKind, name: &str, source: &MysqlError) {
+        self.warnings.push(format!(
+            "{name} of the {kind} was not made: {}",
+            crate::error::with_causes(source)
+        ));
     }
 
     async fn execute(
@@ -161,7 +166,7 @@ fn without_datafile(statement: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The first line or so of a statement.
-fn start_of(statement: &[u8]) -> String {
+pub(super) fn start_of(statement: &[u8]) -> String {
     let cut = statement.len().min(160);
     String::from_utf8_lossy(&statement[..cut]).replace('\n', " ")
 }
