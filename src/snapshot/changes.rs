@@ -61,7 +61,8 @@ pub(super) fn difference(before: &Schema, after: &Schema) -> Option<String> {
     (before.accounts != after.accounts).then(|| "accounts".to_owned())
 }
 
-fn without_auto_increment(create: &[u8]) -> Vec<u8> {
+/// The statement without the next AUTO_INCREMENT value.
+pub(super) fn without_auto_increment(create: &[u8]) -> Vec<u8> {
     const NAME: &[u8] = b" AUTO_INCREMENT=";
     // The option stands behind the last parenthesis of the columns; a comment that holds the
     // same text only loses its digits in the digest.

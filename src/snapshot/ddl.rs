@@ -9,6 +9,8 @@ use crate::mysql::schema::{
     Account, Context, Database, Histogram, InstanceObject, Schema, StoredObject, Table,
 };
 
+use super::changes::without_auto_increment;
+
 /// A script with what it makes.
 pub(super) struct KindScript {
     pub(super) kind: ScriptKind,
@@ -277,8 +279,16 @@ fn tables(tables: &[Table]) -> Script {
             current = Some(&table.database);
         }
         let create = table.corrected.as_ref().unwrap_or(&table.create);
-        script.push(of_object(&[&table.database, &table.name], create));
-        if let Some(next) = table.auto_increment.filter(|_| table.auto_increment_moved) {
+        // ARCHIVE takes no row below its next AUTO_INCREMENT value, and finds that value itself.
+        let is_archive = table.engine.eq_ignore_ascii_case("ARCHIVE");
+        if is_archive {
+            let create = without_auto_increment(create);
+            script.push(of_object(&[&table.database, &table.name], &create));
+        } else {
+            script.push(of_object(&[&table.database, &table.name], create));
+        }
+        let moved = table.auto_increment_moved && !is_archive;
+        if let Some(next) = table.auto_increment.filter(|_| moved) {
             let quoted = quote::qualified(&table.database, &table.name);
             let sql = format!("ALTER TABLE {quoted} AUTO_INCREMENT = {next}");
             script.push(of_object(&[&table.database, &table.name], sql.as_bytes()));

@@ -58,7 +58,12 @@ pub(super) async fn read_tables(
                     id: plan.id.clone(),
                     database: table.database.clone(),
                     table: table.name.clone(),
-                    file_bytes: plan.file_bytes,
+                    file_bytes: if table.is_innodb() {
+                        plan.file_bytes
+                    } else {
+                        // Files are loaded side by side, which not every engine can bear.
+                        u64::MAX
+                    },
                     next_file: AtomicU64::new(0),
                     progress: Arc::clone(progress),
                 };

@@ -181,7 +181,7 @@ async fn everything_that_an_account_can_have_comes_back() -> Result<()> {
         ),
         (
             "proxies_priv",
-            "Host, User, Proxied_host, Proxied_user, With_grant, Grantor",
+            "Host, User, Proxied_host, Proxied_user, With_grant",
         ),
         ("global_grants", "*"),
         ("role_edges", "*"),

@@ -26,7 +26,7 @@ fn page() -> Result<String> {
 async fn restore(target: &Server, folder: &std::path::Path) -> Result<()> {
     let mysql = programs::find("mysql")?;
     let output = tokio::process::Command::new("sh")
-        .args(["-c", &page()?])
+        .args(["-xc", &page()?])
         .env("SNAPSHOT", folder)
         .env(
             "MYSQL",

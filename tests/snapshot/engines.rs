@@ -3,7 +3,7 @@
 use anyhow::Result;
 use quillback::error::{Class, Classified as _};
 use quillback::snapshot::SnapshotOptions;
-use quillback_harness::{Server, ServerOptions};
+use quillback_harness::{ROOT_PASSWORD, Server, ServerOptions};
 
 use crate::support::{exec_all, load_into, manifest, memory, on_primary, raw_rows, snapshot, url};
 
@@ -16,7 +16,7 @@ async fn other_engines_are_refused_or_taken_by_name() -> Result<()> {
     let options = || ServerOptions::new().line("federated");
     let source = Server::start_with(options()).await?;
     let away = format!(
-        "CREATE TABLE away (id INT PRIMARY KEY) ENGINE = FEDERATED CONNECTION = 'mysql://root@127.0.0.1:{}/d/plain'",
+        "CREATE TABLE away (id INT PRIMARY KEY) ENGINE = FEDERATED CONNECTION = 'mysql://root:{ROOT_PASSWORD}@127.0.0.1:{}/d/plain'",
         source.port()
     );
     exec_all(
@@ -26,7 +26,7 @@ async fn other_engines_are_refused_or_taken_by_name() -> Result<()> {
             "USE d",
             "CREATE TABLE plain (id INT PRIMARY KEY)",
             "INSERT INTO plain VALUES (1)",
-            "CREATE TABLE isam (id INT, t VARCHAR(9), KEY (id), KEY (t)) ENGINE = MyISAM ROW_FORMAT = FIXED",
+            "CREATE TABLE isam (id INT, t VARCHAR(9), KEY (id), KEY (t)) ENGINE = MyISAM",
             "CREATE TABLE isam2 LIKE isam",
             "CREATE TABLE words (id INT AUTO_INCREMENT PRIMARY KEY, t VARCHAR(9), FULLTEXT (t)) ENGINE = MyISAM AUTO_INCREMENT = 50",
             "INSERT INTO isam VALUES (1, 'a'), (2, 'ż\\t\\n')",
@@ -49,7 +49,7 @@ async fn other_engines_are_refused_or_taken_by_name() -> Result<()> {
     let error = snapshot(&[url(&source)], &on_primary(), &storage)
         .await
         .expect_err("other engines");
-    assert_eq!(error.class(), Class::Refused);
+    assert_eq!(error.class(), Class::Refused, "{error:?}");
     for name in [
         "d.isam (MyISAM)",
         "d.heap (MEMORY)",
@@ -111,6 +111,16 @@ async fn other_engines_are_refused_or_taken_by_name() -> Result<()> {
             );
         }
     }
+
+    // What cannot be opened is told by its name.
+    source
+        .exec("ALTER TABLE d.isam2 ADD COLUMN other INT")
+        .await?;
+    let error = snapshot(&[url(&source)], &allowed, &storage)
+        .await
+        .expect_err("a MERGE table of other columns");
+    let text = quillback::error::with_causes(&error);
+    assert!(text.contains("`d`.`merged`"), "{text}");
 
     // A server without the engine is told of by the table's name, and no other engine takes its place.
     let without = Server::start().await?;

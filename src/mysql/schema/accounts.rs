@@ -94,8 +94,12 @@ pub(super) async fn load(session: &mut Session) -> Result<Vec<Account>, MysqlErr
         let quoted = quote::account(&user, &host);
         let create: Option<Vec<u8>> = session
             .query_one(format!("SHOW CREATE USER {quoted}"))
-            .await?;
-        let grants: Vec<Vec<u8>> = session.query(format!("SHOW GRANTS FOR {quoted}")).await?;
+            .await
+            .map_err(|error| error.of(format!("user {quoted}")))?;
+        let grants: Vec<Vec<u8>> = session
+            .query(format!("SHOW GRANTS FOR {quoted}"))
+            .await
+            .map_err(|error| error.of(format!("the grants of {quoted}")))?;
         let key = (user, host);
         let create = match (create, certificates.get(&key)) {
             (Some(create), Some(texts)) => Some(with_escapes(create, texts)),

@@ -21,6 +21,7 @@ mod views;
 use super::error::MysqlError;
 use super::session::Session;
 use super::version::ServerVersion;
+use tables::Dropped;
 
 pub use accounts::{Account, SecondPassword, UsedPassword};
 pub use filter::{Filter, Pattern, PatternError};
@@ -94,7 +95,7 @@ pub async fn load(session: &mut Session, filter: &Filter) -> Result<Schema, Mysq
     let mut left_out = Vec::new();
     let instance = instance::load(session, &mut left_out).await?;
     let databases = databases(session, filter).await?;
-    let mut tables = tables::load(session, filter).await?;
+    let mut tables = tables::load(session, filter, Dropped::Fail).await?;
     left_out.extend(tables::cut_foreign_keys(session, filter).await?);
     left_out.extend(misprints::correct(session, &mut tables).await?);
     let mut routines = objects::libraries(session, filter).await?;
@@ -131,7 +132,7 @@ pub async fn load(session: &mut Session, filter: &Filter) -> Result<Schema, Mysq
 /// What a question fails with.
 pub async fn load_tables(session: &mut Session, filter: &Filter) -> Result<Vec<Table>, MysqlError> {
     prepare(session).await?;
-    tables::load(session, filter).await
+    tables::load(session, filter, Dropped::LeaveOut).await
 }
 
 /// Reads the tables' next AUTO_INCREMENT values again. Asked once a read view is open, the answer is

@@ -89,7 +89,8 @@ pub(super) async fn triggers(
         );
         let (_, mode, create, client, collation, of_database, _): Row = session
             .query_one(format!("SHOW CREATE TRIGGER {quoted}"))
-            .await?;
+            .await
+            .map_err(|error| error.of(format!("trigger {quoted}")))?;
         triggers.push(StoredObject {
             kind: ObjectKind::Trigger,
             create: shown(create, "trigger", &quoted)?,
@@ -124,7 +125,8 @@ pub(super) async fn libraries(
         let quoted = quote::qualified(&database, &name);
         let (_, mode, create): (Vec<u8>, String, Option<Vec<u8>>) = session
             .query_one(format!("SHOW CREATE LIBRARY {quoted}"))
-            .await?;
+            .await
+            .map_err(|error| error.of(format!("library {quoted}")))?;
         libraries.push(StoredObject {
             kind: ObjectKind::Library,
             create: shown(create, "library", &quoted)?,
@@ -170,7 +172,8 @@ pub(super) async fn routines(
         type Row = (Vec<u8>, String, Option<Vec<u8>>, String, String, String);
         let (_, mode, create, client, collation, of_database): Row = session
             .query_one(format!("SHOW CREATE {routine_type} {quoted}"))
-            .await?;
+            .await
+            .map_err(|error| error.of(format!("routine {quoted}")))?;
         routines.push(StoredObject {
             kind,
             create: shown(create, "routine", &quoted)?,
@@ -214,7 +217,8 @@ pub(super) async fn events(
         );
         let (_, mode, zone, create, client, collation, of_database): Row = session
             .query_one(format!("SHOW CREATE EVENT {quoted}"))
-            .await?;
+            .await
+            .map_err(|error| error.of(format!("event {quoted}")))?;
         events.push(StoredObject {
             kind: ObjectKind::Event,
             create: shown(create, "event", &quoted)?,

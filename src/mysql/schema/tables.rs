@@ -111,7 +111,23 @@ type TableRow = (
 );
 type Key = (String, String);
 
-pub(super) async fn load(session: &mut Session, filter: &Filter) -> Result<Vec<Table>, MysqlError> {
+/// What becomes of a table that is dropped while the tables are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dropped {
+    /// It is left out: this is only a plan.
+    LeaveOut,
+    /// It is an error.
+    Fail,
+}
+
+/// `ER_NO_SUCH_TABLE`, `ER_BAD_DB_ERROR`.
+const GONE: [u16; 2] = [1146, 1049];
+
+pub(super) async fn load(
+    session: &mut Session,
+    filter: &Filter,
+    dropped: Dropped,
+) -> Result<Vec<Table>, MysqlError> {
     let rows: Vec<TableRow> = session
         .query(format!(
             "SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE, CAST(CREATE_TIME AS CHAR), TABLE_ROWS, \
@@ -129,10 +145,19 @@ pub(super) async fn load(session: &mut Session, filter: &Filter) -> Result<Vec<T
             continue;
         }
         let quoted = quote::qualified(&database, &name);
-        // A table that is dropped between the two questions fails here, loudly.
-        let (_, create): (Vec<u8>, Option<Vec<u8>>) = session
+        let shown_as = session
             .query_one(format!("SHOW CREATE TABLE {quoted}"))
-            .await?;
+            .await
+            .map_err(|error| error.of(format!("table {quoted}")));
+        let (_, create): (Vec<u8>, Option<Vec<u8>>) = match shown_as {
+            Err(error)
+                if dropped == Dropped::LeaveOut
+                    && error.code().is_some_and(|code| GONE.contains(&code)) =>
+            {
+                continue;
+            }
+            shown_as => shown_as?,
+        };
         let key = (database, name);
         let columns = columns.remove(&key).unwrap_or_default();
         let primary_key = keys.remove(&key).unwrap_or_default();

@@ -57,7 +57,8 @@ pub(super) async fn load(session: &mut Session, filter: &Filter) -> Result<Views
         let quoted = quote::qualified(&database, &name);
         let (_, create, client, collation): (Vec<u8>, Option<Vec<u8>>, String, String) = session
             .query_one(format!("SHOW CREATE VIEW {quoted}"))
-            .await?;
+            .await
+            .map_err(|error| error.of(format!("view {quoted}")))?;
         views.push(StoredObject {
             kind: ObjectKind::View,
             create: shown(create, "view", &quoted)?,

@@ -204,9 +204,17 @@ async fn load_file(
     };
     let mut warning = None;
     if outcome.warnings > 0 {
-        let told = warnings(connection).await.map_err(refused)?;
+        let mut told = warnings(connection).await.map_err(refused)?;
+        let some = !told.is_empty();
+        // What the server computes anew it may round anew, as it did at first.
+        told.retain(|(_, message)| error_values::is_about_a_file(message, table));
         let lost = match error_values::places(&told, table) {
-            Some(places) if !told.is_empty() => {
+            Some(places) if places.is_empty() && some => None,
+            Some(places) if some => {
+                warning = Some(format!(
+                    "{} holds the error value of an ENUM, which the server warns of",
+                    table.display_name()
+                ));
                 error_values::first_lost(&shared.storage, &shared.id, file, &places).await?
             }
             _ => {
@@ -228,10 +236,6 @@ async fn load_file(
                 table.columns[field].name
             )));
         }
-        warning = Some(format!(
-            "{} holds the error value of an ENUM, which the server warns of",
-            table.display_name()
-        ));
     }
     if outcome.affected_rows != rows {
         return Err(unfaithful(format!(

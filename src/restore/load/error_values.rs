@@ -23,6 +23,15 @@ const PIECES: usize = 4;
 /// A row, counted from 1, and the number of the field that the server warns of.
 type Place = (u64, usize);
 
+/// Whether a warning is about what a file holds, and not about a column that the server computes,
+/// which is none of the entry's.
+pub(super) fn is_about_a_file(message: &str, table: &TableEntry) -> bool {
+    let named = message
+        .split_once(" for column '")
+        .and_then(|(_, rest)| rest.rsplit_once("' at row "));
+    named.is_none_or(|(column, _)| table.columns.iter().any(|loaded| loaded.name == column))
+}
+
 /// The places that warnings (code and message) name, if all of them are about ENUM columns.
 pub(super) fn places(told: &[(String, String)], table: &TableEntry) -> Option<BTreeSet<Place>> {
     told.iter()
@@ -135,6 +144,19 @@ mod tests {
             told("1265", "Something else"),
         ] {
             assert_eq!(places(&other, &table()), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn computed_columns_are_none_of_a_file() {
+        for (message, expected) in [
+            ("Data truncated for column 'computed' at row 4", false),
+            ("Out of range value for column 'computed' at row 4", false),
+            ("Data truncated for column 'id' at row 4", true),
+            ("Out of range value for column 'it's' at row 4", true),
+            ("Something else", true),
+        ] {
+            assert_eq!(is_about_a_file(message, &table()), expected, "{message}");
         }
     }
 

@@ -167,7 +167,8 @@ async fn the_zoo_moves_and_comes_back_all_the_same() -> Result<()> {
     catch_up(&source, &target).await?;
     let compared = assert_same(&source, &target, &["a_broken", "b_on_nobody"]).await?;
     ensure!(compared.objects >= 90, "{compared:?}");
-    ensure!(compared.tables >= manifest.tables.len(), "{compared:?}");
+    // One of them came and went meanwhile.
+    ensure!(compared.tables + 1 >= manifest.tables.len(), "{compared:?}");
     Ok(())
 }
 
