@@ -68,7 +68,7 @@ async fn main() -> ExitCode {
 async fn run(settings: &Settings) -> Result<()> {
     let started = Instant::now();
     let machine = machine::describe()?;
-    let mut report = Report::default();
+    let mut report = Report::new("stream");
     report.line(&format!(
         "{}{}, {}; load average before it {}",
         chrono::Utc::now().format("%Y-%m-%d %H:%M UTC, "),

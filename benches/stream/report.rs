@@ -6,17 +6,22 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-/// The figures on the page stand between these lines.
-const BEGIN: &str = "<!-- benches/run stream: begin -->";
-const END: &str = "<!-- benches/run stream: end -->";
-
 /// Sections in Markdown.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Report {
+    /// The name behind `benches/run`.
+    bench: &'static str,
     text: String,
 }
 
 impl Report {
+    pub(crate) fn new(bench: &'static str) -> Self {
+        Self {
+            bench,
+            text: String::new(),
+        }
+    }
+
     /// Adds a line of prose, and prints it.
     pub(crate) fn line(&mut self, line: &str) {
         println!("{line}");
@@ -32,16 +37,19 @@ impl Report {
     /// Puts it where the page has its figures.
     pub(crate) fn write_into(&self, page: &Path) -> Result<()> {
         let path = page.display();
+        // The figures on the page stand between these lines.
+        let mark = |what| format!("<!-- benches/run {}: {what} -->", self.bench);
+        let (begin, end) = (mark("begin"), mark("end"));
         let old =
             std::fs::read_to_string(page).with_context(|| format!("failed to read {path}"))?;
         let (head, rest) = old
-            .split_once(BEGIN)
-            .with_context(|| format!("{path} lacks the line {BEGIN}"))?;
+            .split_once(&begin)
+            .with_context(|| format!("{path} lacks the line {begin}"))?;
         let (_, tail) = rest
-            .split_once(END)
-            .with_context(|| format!("{path} lacks the line {END}"))?;
+            .split_once(&end)
+            .with_context(|| format!("{path} lacks the line {end}"))?;
         let text = self.text.trim_end();
-        std::fs::write(page, format!("{head}{BEGIN}\n\n{text}\n\n{END}{tail}"))
+        std::fs::write(page, format!("{head}{begin}\n\n{text}\n\n{end}{tail}"))
             .with_context(|| format!("failed to write {path}"))
     }
 }

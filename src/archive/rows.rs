@@ -40,39 +40,65 @@ pub fn select_expression(column: &LoadColumn) -> String {
     }
 }
 
-/// The SELECT that reads a table's rows, in the order of its primary key if it has one.
-///
-/// `condition` is a part of the table; `None` is all of it.
+/// What a SELECT reads of a table.
+#[derive(Debug, Clone, Default)]
+pub struct Scan<'a> {
+    /// The schema.
+    pub database: &'a str,
+    /// The table.
+    pub table: &'a str,
+    /// The columns.
+    pub columns: &'a [LoadColumn],
+    /// The partitions; empty means all of them.
+    pub partitions: &'a [String],
+    /// The index to read by, and its leading columns with whether each descends there: rows that
+    /// come in that order are loaded fastest. Nothing means the order in which they lie.
+    pub order: Option<(&'a str, Vec<(&'a str, bool)>)>,
+    /// A part of the table; `None` is all of it.
+    pub condition: Option<String>,
+}
+
+/// The SELECT that reads a table's rows.
 #[must_use]
-pub fn select_statement(
-    database: &str,
-    table: &str,
-    columns: &[LoadColumn],
-    primary_key: &[String],
-    condition: Option<&str>,
-) -> String {
-    let expressions: Vec<String> = columns.iter().map(select_expression).collect();
+pub fn select_statement(scan: &Scan<'_>) -> String {
+    let expressions: Vec<String> = scan.columns.iter().map(select_expression).collect();
     let list = if expressions.is_empty() {
         // A table of computed columns only: the rows must still be counted.
         "1".to_owned()
     } else {
         expressions.join(", ")
     };
-    let mut sql = format!("SELECT {list} FROM {}", quote::qualified(database, table));
-    if !primary_key.is_empty() {
-        sql.push_str(" FORCE INDEX (PRIMARY)");
+    let mut sql = format!(
+        "SELECT {list} FROM {}",
+        quote::qualified(scan.database, scan.table)
+    );
+    if !scan.partitions.is_empty() {
+        let names: Vec<String> = scan
+            .partitions
+            .iter()
+            .map(|name| quote::identifier(name))
+            .collect();
+        sql.push_str(&format!(" PARTITION ({})", names.join(", ")));
     }
-    if let Some(condition) = condition {
+    if let Some((index, _)) = &scan.order {
+        sql.push_str(&format!(" FORCE INDEX ({})", quote::identifier(index)));
+    }
+    if let Some(condition) = &scan.condition {
         sql.push_str(" WHERE ");
         sql.push_str(condition);
     }
-    if !primary_key.is_empty() {
-        let keys: Vec<String> = primary_key
+    if let Some((_, columns)) = &scan.order
+        && !columns.is_empty()
+    {
+        let columns: Vec<String> = columns
             .iter()
-            .map(|key| quote::identifier(key))
+            .map(|(name, descending)| {
+                let descending = if *descending { " DESC" } else { "" };
+                format!("{}{descending}", quote::identifier(name))
+            })
             .collect();
         sql.push_str(" ORDER BY ");
-        sql.push_str(&keys.join(", "));
+        sql.push_str(&columns.join(", "));
     }
     sql
 }
@@ -133,6 +159,39 @@ pub fn encode_row<'a, E>(
     }
     out.push(b'\n');
     Ok(())
+}
+
+/// Writes a row's line whose fields come in pieces.
+#[derive(Debug, Default)]
+pub struct LineWriter {
+    fields: usize,
+}
+
+impl LineWriter {
+    /// Begins the next field.
+    pub fn begin(&mut self, out: &mut Vec<u8>) {
+        if self.fields > 0 {
+            out.push(b'\t');
+        }
+        self.fields += 1;
+    }
+
+    /// Appends a field that is NULL.
+    pub fn null(&mut self, out: &mut Vec<u8>) {
+        self.begin(out);
+        out.extend_from_slice(b"\\N");
+    }
+
+    /// Appends the next bytes of the field that was begun.
+    pub fn bytes(&self, bytes: &[u8], out: &mut Vec<u8>) {
+        escape(bytes, out);
+    }
+
+    /// Ends the line.
+    pub fn end(&mut self, out: &mut Vec<u8>) {
+        self.fields = 0;
+        out.push(b'\n');
+    }
 }
 
 fn escape(bytes: &[u8], out: &mut Vec<u8>) {
@@ -260,13 +319,28 @@ mod tests {
             column("j`s", "json"),
             column("f", "float"),
         ];
+        let scan = Scan {
+            database: "d",
+            table: "t",
+            columns: &columns,
+            order: Some(("PRIMARY", vec![("id", false), ("x`", true)])),
+            ..Scan::default()
+        };
         assert_eq!(
-            select_statement("d", "t", &columns, &["id".to_owned()], None),
-            "SELECT `id`, `j``s`, (`f` * 1e0) FROM `d`.`t` FORCE INDEX (PRIMARY) ORDER BY `id`"
+            select_statement(&scan),
+            "SELECT `id`, `j``s`, (`f` * 1e0) FROM `d`.`t` FORCE INDEX (`PRIMARY`) \
+             ORDER BY `id`, `x``` DESC"
         );
+        let scan = Scan {
+            columns: &columns[..1],
+            partitions: &["p0".to_owned(), "p`1".to_owned()],
+            order: None,
+            condition: Some("`id` < 3".to_owned()),
+            ..scan
+        };
         assert_eq!(
-            select_statement("d", "t", &columns[..1], &[], Some("`id` < 3")),
-            "SELECT `id` FROM `d`.`t` WHERE `id` < 3"
+            select_statement(&scan),
+            "SELECT `id` FROM `d`.`t` PARTITION (`p0`, `p``1`) WHERE `id` < 3"
         );
         let table = TableEntry {
             database: "d".to_owned(),
@@ -305,6 +379,21 @@ mod tests {
         ) {
             let borrowed: Vec<Option<&[u8]>> = fields.iter().map(Option::as_deref).collect();
             let encoded = line(&borrowed);
+            let mut pieces = Vec::new();
+            let mut writer = LineWriter::default();
+            for field in &fields {
+                match field {
+                    None => writer.null(&mut pieces),
+                    Some(bytes) => {
+                        writer.begin(&mut pieces);
+                        for piece in bytes.chunks(5) {
+                            writer.bytes(piece, &mut pieces);
+                        }
+                    }
+                }
+            }
+            writer.end(&mut pieces);
+            prop_assert_eq!(&pieces, &encoded);
             prop_assert_eq!(memchr::memchr_iter(b'\n', &encoded).count(), 1);
             prop_assert_eq!(decode(&encoded), fields);
         }

@@ -1,5 +1,7 @@
 //! `quillback status`: what is restorable now.
 
+mod snapshots;
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -13,7 +15,7 @@ use super::times::parse_span;
 use crate::archive::catalog::{AcceptedGap, Problem};
 use crate::archive::history::{History, complete_to};
 use crate::archive::identity::Branch;
-use crate::archive::layout::{BranchNumber, Epoch, SnapshotId};
+use crate::archive::layout::{BranchNumber, Epoch};
 use crate::archive::manifest::Manifest;
 use crate::archive::repository::Repository;
 use crate::error::{Class, with_causes};
@@ -23,6 +25,7 @@ use crate::mysql::facts::ServerFacts;
 use crate::mysql::purge::{Headroom, PurgeFacts};
 use crate::mysql::session::Session;
 use crate::stream::health::ArchiveFacts;
+use snapshots::SnapshotLine;
 
 /// Less than this part of the full time is too little while something waits.
 const SMALL_HEADROOM: f64 = 0.2;
@@ -33,6 +36,9 @@ pub(super) struct StatusArguments {
     /// A log that is complete only to before this span is reported (exit code 3).
     #[arg(long, value_parser = parse_span, default_value = "5m", value_name = "SPAN")]
     max_lag: Duration,
+    /// Show every snapshot, with what is known of it.
+    #[arg(long)]
+    snapshots: bool,
 }
 
 /// What is restorable, and what is wrong.
@@ -79,21 +85,6 @@ struct StatusReport {
 }
 
 #[derive(Debug, Serialize)]
-struct SnapshotLine {
-    id: SnapshotId,
-    #[serde(with = "crate::clock::micros")]
-    finished: DateTime<Utc>,
-    gtid_executed: GtidSet,
-    tables: u64,
-    rows: u64,
-    stored_bytes: u64,
-    /// Whether it is a state of the newest history.
-    of_this_branch: bool,
-    /// Whether the log leads from it to its end without a gap.
-    connected: bool,
-}
-
-#[derive(Debug, Serialize)]
 struct BranchLine {
     branch: BranchNumber,
     parent: Option<BranchNumber>,
@@ -133,7 +124,7 @@ pub(super) async fn run(context: &Context, arguments: StatusArguments) -> anyhow
     if context.json {
         render::data(&report);
     } else {
-        render::say(&report.describe(context.clock.now()));
+        render::say(&report.describe(context.clock.now(), arguments.snapshots));
     }
     Ok(class.map_or(Done::Fine, Done::With))
 }
@@ -151,7 +142,7 @@ async fn load(
     let manifests = repository.snapshots().await?;
     let snapshots: Vec<SnapshotLine> = manifests
         .iter()
-        .map(|manifest| line_of(manifest, &history))
+        .map(|manifest| SnapshotLine::new(manifest, &history))
         .collect();
     let newest_snapshot = snapshots.last().map(|snapshot| snapshot.finished);
     let usable = snapshots.iter().find(|snapshot| snapshot.connected);
@@ -214,24 +205,6 @@ async fn load(
         warnings,
         exit_code: 0,
     })
-}
-
-fn line_of(manifest: &Manifest, history: &History) -> SnapshotLine {
-    let end = history.end().unwrap_or_default();
-    let needed = end.subtract(&manifest.gtid_executed);
-    let of_this_branch = history.admits(&manifest.gtid_executed, manifest.started);
-    SnapshotLine {
-        id: manifest.id.clone(),
-        finished: manifest.finished,
-        gtid_executed: manifest.gtid_executed.clone(),
-        tables: manifest.tables.len() as u64,
-        rows: manifest.totals.rows,
-        stored_bytes: manifest.totals.stored_bytes,
-        of_this_branch,
-        connected: of_this_branch
-            && !history.members.is_empty()
-            && needed.is_subset(&history.held()),
-    }
 }
 
 /// Up to which moment the log leads from some snapshot, where an accepted gap lies before the
@@ -364,7 +337,7 @@ impl StatusReport {
         }
     }
 
-    fn describe(&self, now: DateTime<Utc>) -> String {
+    fn describe(&self, now: DateTime<Utc>, all_snapshots: bool) -> String {
         let mut lines = vec![match (self.restorable_from, self.restorable_to) {
             (Some(from), Some(to)) if self.segments > 0 => format!(
                 "RESTORABLE from {} to {} ({})",
@@ -382,17 +355,12 @@ impl StatusReport {
             "archive    {} (branch {})",
             self.archive, self.branch
         ));
-        match self.snapshots.last() {
-            None => lines.push("snapshots  none".to_owned()),
-            Some(newest) => lines.push(format!(
-                "snapshots  {}, the newest {} ({}, {}, {})",
-                self.snapshots.len(),
-                render::ago(newest.finished, now),
-                newest.id,
-                render::plural(newest.rows, "row"),
-                render::bytes(newest.stored_bytes)
-            )),
-        }
+        lines.extend(snapshots::describe(
+            &self.snapshots,
+            now,
+            self.segments > 0,
+            all_snapshots,
+        ));
         let epoch = self
             .epoch
             .map_or_else(String::new, |epoch| format!(", epoch {epoch}"));

@@ -75,7 +75,10 @@ impl Session {
                 timeout: Some(QUERY_TIMEOUT),
             };
             session
-                .execute("SET NAMES utf8mb4, SESSION sql_mode = '', time_zone = '+00:00'")
+                .execute(
+                    "SET NAMES utf8mb4, SESSION sql_mode = '', time_zone = '+00:00', \
+                     sql_select_limit = 18446744073709551615",
+                )
                 .await?;
             Ok(session)
         };

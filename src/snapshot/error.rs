@@ -2,10 +2,14 @@
 
 use crate::archive::manifest::ManifestError;
 use crate::error::{Class, Classified};
+use crate::gtid::GtidSet;
 use crate::mysql::MysqlError;
 use crate::mysql::topology::ChooseError;
 use crate::mysql::wire::WireError;
 use crate::storage::StorageError;
+
+use super::consistency::holders::Holder;
+use super::privileges::MissingPrivilege;
 
 /// A failure of a snapshot; none leaves a snapshot behind.
 #[derive(Debug, thiserror::Error)]
@@ -31,13 +35,21 @@ pub enum SnapshotError {
     /// No server may carry the load.
     #[error(transparent)]
     Choose(#[from] ChooseError),
-    /// A privilege is missing without which objects would be left out in silence.
-    #[error("the account at {server} lacks {} on *.*", privileges.join(", "))]
+    /// Privileges are missing without which objects would be left out in silence.
+    #[error(
+        "the account {account} at {server} lacks {}{}",
+        list(missing),
+        asleep(roles_asleep)
+    )]
     MissingPrivileges {
         /// The server.
         server: String,
-        /// The privileges' names, as GRANT uses them.
-        privileges: Vec<String>,
+        /// The account, as `user@host`.
+        account: String,
+        /// What is missing, in the order of weight.
+        missing: Vec<MissingPrivilege>,
+        /// Roles that the account has and that are not active.
+        roles_asleep: Vec<String>,
     },
     /// The server's transactions have no GTIDs.
     #[error("{server} has gtid_mode {gtid_mode}, but a snapshot needs ON")]
@@ -86,7 +98,10 @@ pub enum SnapshotError {
         attempts: u32,
     },
     /// A lock was not had within its bounds.
-    #[error("{lock} was not had in {attempts} attempts of {seconds} s each")]
+    #[error(
+        "{lock} was not had in {attempts} attempts of {seconds} s each{}",
+        in_the_way(holders)
+    )]
     LockBusy {
         /// The lock's statement.
         lock: &'static str,
@@ -94,6 +109,8 @@ pub enum SnapshotError {
         attempts: u32,
         /// The bound of each.
         seconds: u64,
+        /// Whose statements were in the way, as far as it is known.
+        holders: Vec<Holder>,
     },
     /// The global read lock was held and yet transactions were committed.
     #[error("gtid_executed moved under FLUSH TABLES WITH READ LOCK")]
@@ -103,6 +120,60 @@ pub enum SnapshotError {
     SchemaChanged {
         /// The first difference.
         what: String,
+    },
+    /// A statement that changes what the snapshot holds was committed while it was taken.
+    #[error("{verb} of {object} was committed while the snapshot was taken ({gtid})")]
+    Ddl {
+        /// The statement's first words.
+        verb: String,
+        /// The table or the schema, or `the schema` if it is not known.
+        object: String,
+        /// Its transaction.
+        gtid: String,
+    },
+    /// DDL has waited long enough for a table that is being read.
+    #[error("DDL waits for table {table} for {seconds} s, and the snapshot gives way")]
+    GaveWay {
+        /// The table that is read.
+        table: String,
+        /// How long it has waited.
+        seconds: u64,
+    },
+    /// The server that is read is not what it was chosen for any more.
+    #[error("{server} {what}")]
+    FellOut {
+        /// The server.
+        server: String,
+        /// What has become of it.
+        what: String,
+    },
+    /// The snapshot holds transactions that are not of the cluster's history.
+    #[error("{server} has transactions that the primary {primary} lacks: {missing:#}")]
+    Errant {
+        /// The server that was read.
+        server: String,
+        /// The primary.
+        primary: String,
+        /// What it lacks.
+        missing: GtidSet,
+    },
+    /// The server does not answer any more.
+    #[error("{server} has not answered for {seconds} s")]
+    Unanswered {
+        /// The server.
+        server: String,
+        /// For how long.
+        seconds: u64,
+    },
+    /// Rows were lost or doubled between reading and storing.
+    #[error("{read} rows of table {table} were read but {written} written")]
+    Miscounted {
+        /// `schema.table`.
+        table: String,
+        /// Rows read from the server.
+        read: u64,
+        /// Rows in the files.
+        written: u64,
     },
     /// Compressing failed.
     #[error("compressing failed")]
@@ -121,10 +192,49 @@ pub enum SnapshotError {
     Task(String),
 }
 
+fn list(missing: &[MissingPrivilege]) -> String {
+    let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    missing.join("; ")
+}
+
+fn asleep(roles: &[String]) -> String {
+    match roles {
+        [] => String::new(),
+        [role] => format!("; its role {role} is not active"),
+        roles => format!("; its roles {} are not active", roles.join(", ")),
+    }
+}
+
+fn in_the_way(holders: &[Holder]) -> String {
+    let names: Vec<String> = holders.iter().map(ToString::to_string).collect();
+    match names.is_empty() {
+        true => String::new(),
+        false => format!(": in its way runs {}", names.join(", ")),
+    }
+}
+
+/// Errors of a SELECT on a table that was there with these columns when the schema was read:
+/// `ER_BAD_DB_ERROR`, `ER_BAD_FIELD_ERROR`, `ER_NO_SUCH_TABLE`, `ER_TABLE_DEF_CHANGED`.
+const CHANGED: [u16; 4] = [1049, 1054, 1146, 1412];
+
+impl SnapshotError {
+    /// Whether a table could not be read since it is not any more what it was.
+    #[must_use]
+    pub fn is_changed_table(&self) -> bool {
+        match self {
+            Self::Table { source, .. } => source
+                .server_code()
+                .is_some_and(|code| CHANGED.contains(&code)),
+            _ => false,
+        }
+    }
+}
+
 impl Classified for SnapshotError {
     fn class(&self) -> Class {
         match self {
             Self::Mysql(error) => error.class(),
+            Self::Table { .. } if self.is_changed_table() => Class::Transient,
             Self::Wire(error) | Self::Table { source: error, .. } => error.class(),
             Self::Storage(error) => error.class(),
             Self::Choose(error) => error.class(),
@@ -133,11 +243,17 @@ impl Classified for SnapshotError {
             Self::NoGtids { .. }
             | Self::NotInnodb { .. }
             | Self::AnotherServer { .. }
-            | Self::PreparedXa { .. } => Class::Refused,
-            Self::NeverQuiet { .. } | Self::LockBusy { .. } | Self::SchemaChanged { .. } => {
-                Class::Transient
-            }
-            Self::MovedUnderLock
+            | Self::PreparedXa { .. }
+            | Self::Errant { .. } => Class::Refused,
+            Self::NeverQuiet { .. }
+            | Self::LockBusy { .. }
+            | Self::MovedUnderLock
+            | Self::SchemaChanged { .. }
+            | Self::Ddl { .. }
+            | Self::GaveWay { .. }
+            | Self::FellOut { .. }
+            | Self::Unanswered { .. } => Class::Transient,
+            Self::Miscounted { .. }
             | Self::Compress(_)
             | Self::Manifest(_)
             | Self::Json(_)

@@ -3,50 +3,30 @@
 //! The plan is what a dry run shows and what [`run`](super::run::run) consumes. Sizes in it are
 //! the server's estimates; the rows themselves are counted when they are read.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::archive::hash::Sha256;
 use crate::archive::layout::SnapshotId;
 use crate::mysql::discover::{discover, login_for};
 use crate::mysql::grants::GlobalPrivileges;
-use crate::mysql::schema::{self, Filter, Pattern, has_rows};
-use crate::mysql::topology::{Choice, Role, Topology};
+use crate::mysql::health::HealthSurvey;
+use crate::mysql::schema::{self, Filter, Pattern};
+use crate::mysql::topology::{Choice, Role, Rule, Topology, TopologyKind};
 use crate::mysql::{HostPort, MysqlError, ServerFacts, ServerUrl, ServerVersion, Session};
 
+use super::chunks::key::TableParts;
+use super::chunks::plan::Sizes;
+use super::chunks::{Partition, PlannedTable, TableKey};
 use super::consistency::LockMode;
 use super::error::SnapshotError;
+use super::options::{OnLag, SnapshotOptions, SnapshotSource};
+use super::privileges::{self, PlannedPrivilege};
+use super::resume::ResumePlan;
 use super::selection::{refuse_other_engines, warning_of_engine, warnings_of_filter};
-
-/// What the operator asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SnapshotOptions {
-    /// Connections that read rows at once.
-    pub threads: usize,
-    /// How the connections come to one GTID set.
-    pub lock: LockMode,
-    /// Whether a primary may carry the load.
-    pub allow_primary: bool,
-    /// Which schemas and tables.
-    pub filter: Filter,
-    /// Whether tables of other engines than InnoDB are taken too, whose rows are of no certain moment.
-    pub allow_non_innodb: bool,
-    /// Raw bytes after which a table's rows go on in another file.
-    pub file_bytes: u64,
-}
-
-impl Default for SnapshotOptions {
-    fn default() -> Self {
-        Self {
-            threads: 4,
-            lock: LockMode::Auto,
-            allow_primary: false,
-            filter: Filter::default(),
-            allow_non_innodb: false,
-            file_bytes: 64 << 20,
-        }
-    }
-}
 
 /// What is known before a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +35,8 @@ pub struct SnapshotFacts {
     pub topology: Topology,
     /// The server that will be read, and why it is that one.
     pub choice: Choice,
+    /// How well the secondaries follow.
+    pub health: HealthSurvey,
     /// Its facts.
     pub server: ServerFacts,
     /// What the account may do there.
@@ -78,6 +60,12 @@ pub struct TableFacts {
     pub estimated_rows: u64,
     /// The clustered index's size in bytes.
     pub data_bytes: u64,
+    /// Its clustered index.
+    pub key: Option<TableKey>,
+    /// Its partitions in their order; none if it has none.
+    pub partitions: Vec<Partition>,
+    /// The SHA-256 of its CREATE TABLE statement.
+    pub create_sha256: Sha256,
 }
 
 /// What a snapshot will do.
@@ -96,66 +84,54 @@ pub struct SnapshotPlan {
     pub version: ServerVersion,
     /// Its role.
     pub role: Role,
+    /// How it is tied to its fellows.
+    pub kind: TopologyKind,
+    /// All of them, itself among them.
+    pub members: Vec<HostPort>,
     /// Why it is this server.
     pub reasons: Vec<String>,
+    /// Whether it may be the primary.
+    pub allow_primary: bool,
+    /// How far it may be behind its source, in seconds.
+    pub max_lag_seconds: u64,
+    /// What to do if it is further behind or falls out of its cluster meanwhile.
+    pub on_lag: OnLag,
     /// Connections that read rows at once.
     pub threads: usize,
     /// How they come to one GTID set.
     pub lock: LockMode,
     /// Whether LOCK INSTANCE FOR BACKUP keeps DDL away.
     pub backup_lock: bool,
+    /// How long DDL may wait for it, in seconds.
+    pub ddl_wait_seconds: u64,
+    /// Whether DDL that is not kept away is looked for in the server's binlog.
+    pub follow_binlog: bool,
     /// Raw bytes after which a table's rows go on in another file.
     pub file_bytes: u64,
+    /// zstd's level for the rows.
+    pub zstd_level: i32,
     /// What was asked for.
     pub filter: Filter,
     /// Whether tables of other engines than InnoDB are taken too.
     #[serde(default)]
     pub allow_non_innodb: bool,
+    /// Whether to go on with an unfinished snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<ResumePlan>,
     /// The tables, the biggest first.
     pub tables: Vec<PlannedTable>,
     /// The sum of the tables' estimates.
     pub estimated_rows: u64,
     /// The sum of the tables' sizes in bytes.
     pub estimated_bytes: u64,
+    /// What the account needs, and whether it has it.
+    pub privileges: Vec<PlannedPrivilege>,
     /// What a person should know.
     pub warnings: Vec<String>,
 }
 
-/// A table with the parts in which its rows are read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlannedTable {
-    /// Its schema.
-    pub database: String,
-    /// Its name.
-    pub name: String,
-    /// The server's estimate.
-    pub estimated_rows: u64,
-    /// The clustered index's size in bytes.
-    pub estimated_bytes: u64,
-    /// Its parts, which together are the whole table and do not overlap.
-    pub chunks: Vec<ChunkRange>,
-}
-
-/// A part of a table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ChunkRange {
-    /// All of it.
-    Whole,
-}
-
-impl ChunkRange {
-    /// The condition that selects the part, unless it is the whole table.
-    #[must_use]
-    pub const fn condition(&self) -> Option<&str> {
-        match self {
-            Self::Whole => None,
-        }
-    }
-}
-
 /// Gathers the facts: the topology from any of the servers, the choice, and what the chosen
-/// server holds. Returns them with the URL of the chosen server.
+/// server holds. Returns them with how the servers are reached.
 ///
 /// # Errors
 ///
@@ -163,44 +139,58 @@ impl ChunkRange {
 pub async fn load_facts(
     servers: &[ServerUrl],
     options: &SnapshotOptions,
-) -> Result<(SnapshotFacts, ServerUrl), SnapshotError> {
-    let topology = discover(servers).await?;
-    let choice = topology.choose_secondary(options.allow_primary)?;
+) -> Result<(SnapshotFacts, SnapshotSource), SnapshotError> {
+    let topology = match discover(servers).await {
+        Ok(topology) => topology,
+        Err(error) => return Err(privileges::explain(error, servers, options).await),
+    };
     let asked = servers
         .iter()
         .find(|url| url.address() == topology.asked)
         .or(servers.first())
         .ok_or_else(|| MysqlError::protocol("no server was given"))?;
+    let health = HealthSurvey::of(&topology, asked, servers).await;
+    let rule = Rule {
+        allow_primary: options.allow_primary,
+        max_lag: Some(options.max_lag),
+        // Only the very server that was read can show the same view.
+        prefer: options
+            .unfinished
+            .as_ref()
+            .map(|unfinished| unfinished.view.server_uuid),
+    };
+    let choice = topology
+        .choose(&rule, &health)
+        .map_err(|error| error.with_notes(&topology.notes))?;
     let url = login_for(&choice.member.address, asked, servers);
     let mut session = Session::connect(&url).await?;
     let server = ServerFacts::load(&mut session).await?;
     let privileges = GlobalPrivileges::load(&mut session).await?;
+    // Before the server is asked for what it would leave out.
+    privileges::judge(&privileges, &server.address, &server.version, options)?;
     let tables = schema::load_tables(&mut session, &options.filter).await?;
+    let parts = TableParts::load(&mut session).await?;
     let unmatched = schema::unmatched(&mut session, &options.filter).await?;
     session.close().await;
     let tables = tables
         .into_iter()
-        .map(|table| TableFacts {
-            database: table.database,
-            name: table.name,
-            engine: table.engine,
-            estimated_rows: table.estimated_rows,
-            data_bytes: table.data_bytes,
-        })
+        .map(|table| TableFacts::of(table, &parts))
         .collect();
     let facts = SnapshotFacts {
         topology,
         choice,
+        health,
         server,
         privileges,
         tables,
         unmatched,
     };
-    Ok((facts, url))
+    let source = SnapshotSource {
+        url,
+        servers: servers.to_vec(),
+    };
+    Ok((facts, source))
 }
-
-/// Without these the server leaves objects out of its answers in silence.
-const NEEDED: [&str; 4] = ["SELECT", "SHOW VIEW", "TRIGGER", "EVENT"];
 
 impl SnapshotPlan {
     /// Decides what to do; `random` tells two snapshots of one second apart.
@@ -221,13 +211,8 @@ impl SnapshotPlan {
                 gtid_mode: server.gtid_mode.clone(),
             });
         }
-        let missing = facts.privileges.missing(&NEEDED);
-        if !missing.is_empty() {
-            return Err(SnapshotError::MissingPrivileges {
-                server: server.address.to_string(),
-                privileges: missing.into_iter().map(ToOwned::to_owned).collect(),
-            });
-        }
+        let held = &facts.privileges;
+        let privileges = privileges::judge(held, &server.address, &server.version, options)?;
         let mut warnings = facts.topology.notes.clone();
         warnings.extend(warnings_of_filter(facts, options)?);
         if options.allow_non_innodb {
@@ -241,43 +226,40 @@ impl SnapshotPlan {
                 )
             }))?;
         }
-        let may_flush = facts.privileges.has("RELOAD") || facts.privileges.has("FLUSH_TABLES");
+        warnings.extend(privileges::warnings(&privileges));
+        let may_flush = held.has("RELOAD") || held.has("FLUSH_TABLES");
         let lock = match options.lock {
-            LockMode::Flush if !may_flush => {
-                return Err(SnapshotError::MissingPrivileges {
-                    server: server.address.to_string(),
-                    privileges: vec!["FLUSH_TABLES".to_owned()],
-                });
-            }
-            LockMode::Auto if !may_flush => {
-                warnings.push(
-                    "without FLUSH_TABLES or RELOAD only the lock-free way can be tried".to_owned(),
-                );
-                LockMode::None
-            }
+            LockMode::Auto if !may_flush => LockMode::None,
             lock => lock,
         };
-        let backup_lock = facts.privileges.has("BACKUP_ADMIN");
-        if !backup_lock {
-            warnings.push(
-                "without BACKUP_ADMIN nothing keeps DDL away: if there is any, the snapshot fails"
-                    .to_owned(),
-            );
+        let role = facts.choice.member.role;
+        if let (Some(reason), Role::Secondary) = (&facts.health.not_compared, role) {
+            warnings.push(format!(
+                "whether {} has transactions of its own is not known: {reason}",
+                server.address
+            ));
         }
+        let backup_lock = held.has("BACKUP_ADMIN");
+        let has_binlog = server.log_bin && (server.log_replica_updates || role == Role::Primary);
+        let follow_binlog = held.has("REPLICATION SLAVE") && has_binlog;
+        if !backup_lock && !has_binlog {
+            warnings.push(format!(
+                "{} writes no binlog of what it applies: DDL that is undone before the end of the \
+                 snapshot goes unseen",
+                server.address
+            ));
+        }
+        let threads = options.threads.clamp(1, 64);
+        let file_bytes = options.file_bytes.max(1 << 20);
+        let sizes = Sizes {
+            threads,
+            file_bytes,
+            chunk_rows: options.chunk_rows,
+        };
         let mut tables: Vec<PlannedTable> = facts
             .tables
             .iter()
-            .map(|table| PlannedTable {
-                database: table.database.clone(),
-                name: table.name.clone(),
-                estimated_rows: table.estimated_rows,
-                estimated_bytes: table.data_bytes,
-                chunks: if has_rows(&table.engine) {
-                    vec![ChunkRange::Whole]
-                } else {
-                    Vec::new()
-                },
-            })
+            .map(|table| PlannedTable::compute(table, sizes))
             .collect();
         tables.sort_by_key(|table| std::cmp::Reverse(table.estimated_bytes));
         Ok(Self {
@@ -286,20 +268,46 @@ impl SnapshotPlan {
             server: server.address.clone(),
             server_uuid: server.server_uuid,
             version: server.version.clone(),
-            role: facts.choice.member.role,
+            role,
+            kind: facts.topology.kind,
+            members: facts
+                .topology
+                .members
+                .iter()
+                .map(|member| member.address.clone())
+                .collect(),
             reasons: facts.choice.reasons.clone(),
-            threads: options.threads.clamp(1, 64),
+            allow_primary: options.allow_primary,
+            max_lag_seconds: whole_seconds(options.max_lag),
+            on_lag: options.on_lag,
+            threads,
             lock,
             backup_lock,
-            file_bytes: options.file_bytes.max(1 << 20),
+            ddl_wait_seconds: whole_seconds(options.ddl_wait),
+            follow_binlog,
+            file_bytes,
+            zstd_level: options.zstd_level,
             filter: options.filter.clone(),
             allow_non_innodb: options.allow_non_innodb,
+            resume: options.resume.then(|| {
+                ResumePlan::compute(
+                    options.unfinished.as_ref(),
+                    (&server.address, server.server_uuid),
+                    &options.filter,
+                )
+            }),
             estimated_rows: tables.iter().map(|table| table.estimated_rows).sum(),
             estimated_bytes: tables.iter().map(|table| table.estimated_bytes).sum(),
             tables,
+            privileges,
             warnings,
         })
     }
+}
+
+/// Rounded up.
+fn whole_seconds(span: Duration) -> u64 {
+    span.as_secs() + u64::from(span.subsec_nanos() > 0)
 }
 
 #[cfg(test)]
@@ -307,7 +315,7 @@ mod tests {
     use super::*;
     use crate::error::{Class, Classified as _};
     use crate::gtid::GtidSet;
-    use crate::mysql::topology::{Member, MemberState, TopologyKind};
+    use crate::mysql::topology::{Member, MemberState};
 
     fn facts(privileges: &str, engine: &str) -> SnapshotFacts {
         let address = HostPort::new("db2", 3306);
@@ -326,6 +334,9 @@ mod tests {
             engine: engine.to_owned(),
             estimated_rows: 10,
             data_bytes: bytes,
+            key: None,
+            partitions: Vec::new(),
+            create_sha256: crate::archive::hash::sha256(name.as_bytes()),
         };
         SnapshotFacts {
             topology: Topology {
@@ -339,6 +350,7 @@ mod tests {
                 member,
                 reasons: vec!["db2:3306 is an ONLINE secondary".to_owned()],
             },
+            health: HealthSurvey::default(),
             server: ServerFacts {
                 address,
                 version,
@@ -377,7 +389,8 @@ mod tests {
         }
     }
 
-    const ALL: &str = "SELECT, SHOW VIEW, TRIGGER, EVENT, RELOAD, BACKUP_ADMIN";
+    const ALL: &str = "SELECT, SHOW VIEW, TRIGGER, EVENT, REPLICATION CLIENT, \
+                       REPLICATION SLAVE, PROCESS, RESOURCE_GROUP_USER, RELOAD, BACKUP_ADMIN";
 
     #[test]
     fn the_biggest_tables_come_first_and_the_plan_survives_json() {
@@ -408,7 +421,14 @@ mod tests {
             };
             SnapshotPlan::compute(facts, &options, DateTime::UNIX_EPOCH, 7)
         };
-        for missing in ["SELECT", "SHOW VIEW", "TRIGGER", "EVENT"] {
+        for missing in [
+            "SELECT",
+            "SHOW VIEW",
+            "TRIGGER",
+            "EVENT",
+            "PROCESS",
+            "REPLICATION CLIENT",
+        ] {
             let fewer = ALL.replace(&format!("{missing}, "), "");
             let error = compute(&facts(&fewer, "InnoDB"), LockMode::Auto).expect_err(missing);
             assert!(error.to_string().contains(missing), "{error}");
@@ -432,30 +452,23 @@ mod tests {
             };
             SnapshotPlan::compute(facts, &options, DateTime::UNIX_EPOCH, 7)
         };
+        let has = |plan: &SnapshotPlan, text: &str| plan.warnings.iter().any(|w| w.contains(text));
         let mut mixed = facts(ALL, "InnoDB");
         mixed.tables[0].engine = "MyISAM".to_owned();
         mixed.tables[1].engine = "MRG_MYISAM".to_owned();
         let plan = compute(&mixed, &Filter::default()).expect("allowed");
-        assert_eq!(plan.warnings.len(), 2, "{:?}", plan.warnings);
-        assert!(plan.warnings[0].contains("shop.small (MyISAM)"));
-        assert!(plan.warnings[1].contains("shop.big (MRG_MYISAM)"));
-        let chunks: Vec<usize> = plan.tables.iter().map(|table| table.chunks.len()).collect();
+        assert!(has(&plan, "shop.small (MyISAM)") && has(&plan, "shop.big (MRG_MYISAM)"));
+        let chunks: Vec<u64> = plan.tables.iter().map(|table| table.chunks).collect();
         assert_eq!(chunks, [0, 1, 1]);
 
+        let pattern = |text: &str| text.parse().expect("a pattern");
         let filter = Filter {
-            include: vec![
-                "shop".parse().expect("a pattern"),
-                "x.*".parse().expect("a pattern"),
-            ],
-            exclude: vec!["*.tmp".parse().expect("a pattern")],
+            include: vec![pattern("shop"), pattern("x.*")],
+            exclude: vec![pattern("*.tmp")],
         };
         mixed.unmatched = filter.exclude.clone();
         let plan = compute(&mixed, &filter).expect("only an exclude is idle");
-        assert!(
-            plan.warnings[0].contains("--exclude *.tmp"),
-            "{:?}",
-            plan.warnings
-        );
+        assert!(has(&plan, "--exclude *.tmp"), "{:?}", plan.warnings);
         mixed.unmatched = vec![filter.include[1].clone()];
         let error = compute(&mixed, &filter).expect_err("an include is idle");
         assert_eq!(error.class(), Class::Usage);
@@ -464,7 +477,7 @@ mod tests {
 
     #[test]
     fn without_the_privilege_to_lock_only_the_lock_free_way_is_left() {
-        let few = facts("SELECT, SHOW VIEW, TRIGGER, EVENT", "InnoDB");
+        let few = facts(&ALL.replace(", RELOAD, BACKUP_ADMIN", ""), "InnoDB");
         let compute = |lock| {
             let options = SnapshotOptions {
                 lock,

@@ -1,84 +1,99 @@
 //! Rows off the wire: text packets into LOAD DATA lines, without a value per cell.
+//!
+//! A row is copied once, from the socket's buffer into a line of a shared buffer. One that is too
+//! large for that comes, and is handed over, in pieces; so no row is ever held whole.
+
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::archive::manifest::{LoadColumn, RowChecksum};
-use crate::archive::rows::{encode_row, select_statement};
-use crate::mysql::wire::{WireConnection, WireError};
+use crate::archive::rows::{LineWriter, Scan, encode_row, select_statement};
+use crate::mysql::wire::packet::Truncated;
+use crate::mysql::wire::{FieldPiece, FieldPieces, RowPiece, WireConnection, WireError};
 
-use super::plan::ChunkRange;
-use super::write::Piece;
+use super::write::{Buffers, PIECE_BYTES, Piece};
 
-/// Lines that are handed over at once; a single longer row is handed over alone.
-const PIECE_BYTES: usize = 1 << 20;
-
-/// A part of a table to be read.
-#[derive(Debug)]
-pub(super) struct Chunk<'a> {
-    pub(super) database: &'a str,
-    pub(super) table: &'a str,
-    pub(super) columns: &'a [LoadColumn],
-    pub(super) primary_key: &'a [String],
-    pub(super) range: &'a ChunkRange,
+/// Lines that are gathered and handed over.
+struct Outlet {
+    lines: Vec<u8>,
+    buffers: Arc<Buffers>,
+    pieces: mpsc::Sender<Piece>,
 }
 
-/// What was read.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct ReadRows {
-    pub(super) rows: u64,
-    pub(super) checksum: RowChecksum,
+impl Outlet {
+    /// Hands the lines over if there are enough of them; `false` if nobody wants them any more.
+    async fn pass_full(&mut self) -> bool {
+        self.lines.len() < PIECE_BYTES || self.pass().await
+    }
+
+    async fn pass(&mut self) -> bool {
+        let lines = std::mem::replace(&mut self.lines, self.buffers.take());
+        let lines = self.buffers.admit(lines).await;
+        self.pieces.send(Piece::Rows(lines)).await.is_ok()
+    }
+
+    async fn end(mut self) {
+        if self.lines.is_empty() || self.pass().await {
+            // A closed channel is told by the writer's own error.
+            let _ = self.pieces.send(Piece::End).await;
+        }
+    }
 }
 
-/// Reads a chunk's rows and hands their lines over; waits while the other side is slower.
+/// Reads a chunk's rows, hands their lines over and counts them; waits while the other side is
+/// slower.
 ///
-/// If the other side has given up, what was read so far is returned: its error is the one that
-/// tells why.
+/// If the other side has given up, the rows so far are returned: its error is the one that tells
+/// why.
 pub(super) async fn read_chunk(
     connection: &mut WireConnection,
-    chunk: &Chunk<'_>,
+    scan: &Scan<'_>,
+    buffers: &Arc<Buffers>,
     pieces: mpsc::Sender<Piece>,
-) -> Result<ReadRows, WireError> {
-    let sql = select_statement(
-        chunk.database,
-        chunk.table,
-        chunk.columns,
-        chunk.primary_key,
-        chunk.range.condition(),
-    );
-    let mut read = ReadRows::default();
-    let mut lines = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 8);
-    let mut rows_in_piece = 0;
-    let mut rows = connection.query_rows(&sql).await?;
-    while let Some(row) = rows.next().await? {
-        let from = lines.len();
-        encode_row(row.fields(), &mut lines).map_err(|error| row.malformed(error))?;
-        read.checksum.add_line(&lines[from..lines.len() - 1]);
-        read.rows += 1;
-        rows_in_piece += 1;
-        if lines.len() >= PIECE_BYTES {
-            let full = std::mem::replace(
-                &mut lines,
-                Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 8),
-            );
-            let piece = Piece::Rows {
-                lines: full,
-                rows: std::mem::take(&mut rows_in_piece),
-            };
-            if pieces.send(piece).await.is_err() {
-                return Ok(read);
+) -> Result<u64, WireError> {
+    let mut outlet = Outlet {
+        lines: buffers.take(),
+        buffers: Arc::clone(buffers),
+        pieces,
+    };
+    let mut count = 0;
+    let mut writer = LineWriter::default();
+    let mut fields = FieldPieces::default();
+    let mut rows = connection.query_rows(&select_statement(scan)).await?;
+    while let Some(piece) = rows.next_piece().await? {
+        match piece {
+            RowPiece::Whole(row) => {
+                encode_row(row.fields(), &mut outlet.lines)
+                    .map_err(|error| row.malformed(error))?;
+                count += 1;
+            }
+            RowPiece::Part { mut bytes, last } => {
+                let mut take = || -> Result<(), Truncated> {
+                    while let Some(piece) = fields.next(&mut bytes)? {
+                        match piece {
+                            FieldPiece::Null => writer.null(&mut outlet.lines),
+                            FieldPiece::Begin => writer.begin(&mut outlet.lines),
+                            FieldPiece::Bytes(bytes) => writer.bytes(bytes, &mut outlet.lines),
+                        }
+                    }
+                    if last && !fields.is_between_fields() {
+                        return Err(Truncated);
+                    }
+                    Ok(())
+                };
+                if let Err(error) = take() {
+                    return Err(rows.malformed(error));
+                }
+                if last {
+                    writer.end(&mut outlet.lines);
+                    count += 1;
+                }
             }
         }
-    }
-    if rows_in_piece > 0 {
-        let piece = Piece::Rows {
-            lines,
-            rows: rows_in_piece,
-        };
-        if pieces.send(piece).await.is_err() {
-            return Ok(read);
+        if !outlet.pass_full().await {
+            return Ok(count);
         }
     }
-    // A closed channel is told by the writer's own error.
-    let _ = pieces.send(Piece::End).await;
-    Ok(read)
+    outlet.end().await;
+    Ok(count)
 }

@@ -3,7 +3,8 @@
 use crate::mysql::schema::{Pattern, has_rows, is_innodb};
 
 use super::error::SnapshotError;
-use super::plan::{SnapshotFacts, SnapshotOptions, TableFacts};
+use super::options::SnapshotOptions;
+use super::plan::{SnapshotFacts, TableFacts};
 
 /// An include pattern that matches nothing is refused, for what was meant would be missing; an
 /// exclude pattern may be there for what comes and goes.

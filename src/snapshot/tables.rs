@@ -1,42 +1,65 @@
 //! All rows of all tables: parts handed out to readers, each with a writer beside it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::archive::manifest::{DataFile, RowChecksum, TableEntry};
-use crate::archive::rows::load_columns;
+use crate::archive::manifest::{DataFile, LoadColumn, RowChecksum, TableEntry};
+use crate::archive::rows::{Scan, load_columns};
 use crate::mysql::schema::{Schema, Table, has_rows};
-use crate::mysql::wire::WireConnection;
+use crate::mysql::wire::{WireConnection, WireError};
 use crate::storage::Storage;
 
-use super::changes;
-use super::consistency::ConsistentView;
+use super::chunks::PlannedTable;
+use super::chunks::queue::{Part, Queue};
+use super::chunks::range::Range;
+use super::chunks::split::Splitter;
+use super::consistency::{ConsistentView, RELEASE_TABLE};
+use super::ddl;
 use super::error::SnapshotError;
-use super::plan::{ChunkRange, SnapshotPlan};
-use super::read::{Chunk, ReadRows, read_chunk};
-use super::run::SnapshotProgress;
-use super::write::TableSink;
+use super::plan::SnapshotPlan;
+use super::progress::SnapshotProgress;
+use super::read::read_chunk;
+use super::resume::Journal;
+use super::write::{Buffers, Counted, TableSink};
 
 /// Pieces between a reader and its writer.
-const PIECES: usize = 4;
+const PIECES: usize = 8;
 
-/// A part of a table that some reader will take.
+/// Whatever the server's own settings are: all rows come, every date that a column holds is a date
+/// in a condition too, ranges are used as ranges, and nothing is read from elsewhere than InnoDB.
+/// The second is not known to every 8.0.
+const SETTINGS: [&str; 2] = [
+    "SET SESSION sql_select_limit = 18446744073709551615, sql_big_selects = 1, \
+     sql_mode = 'ALLOW_INVALID_DATES', \
+     optimizer_switch = 'default', range_optimizer_max_mem_size = 0, \
+     eq_range_index_dive_limit = 200",
+    "SET SESSION use_secondary_engine = OFF",
+];
+/// `ER_UNKNOWN_SYSTEM_VARIABLE`.
+const UNKNOWN_VARIABLE: u16 = 1193;
+
+/// A table and all that its readers share.
+#[derive(Debug)]
 struct Work {
-    table: usize,
-    chunk: usize,
-    range: ChunkRange,
+    table: Table,
+    /// As progress tells it.
+    name: String,
+    columns: Vec<LoadColumn>,
+    /// The plan, if it was made for this very table.
+    planned: Option<PlannedTable>,
+    splitter: Option<Splitter>,
+    sink: TableSink,
 }
 
 /// What came of a part.
 struct Done {
     table: usize,
-    chunk: usize,
     files: Vec<DataFile>,
-    read: ReadRows,
+    counted: Counted,
 }
 
 /// Reads every table on the view's connections and hands the view back without them.
@@ -46,144 +69,263 @@ pub(super) async fn read_tables(
     mut view: ConsistentView,
     storage: &Arc<dyn Storage>,
     progress: &Arc<SnapshotProgress>,
+    journal: &Arc<Journal>,
 ) -> Result<(Vec<TableEntry>, ConsistentView), SnapshotError> {
-    let queue: Arc<Mutex<VecDeque<Work>>> = Arc::new(Mutex::new(work(plan, schema)));
-    let tables: Arc<Vec<(Table, TableSink)>> = Arc::new(
-        schema
-            .tables
-            .iter()
-            .map(|table| {
-                let sink = TableSink {
-                    storage: Arc::clone(storage),
-                    id: plan.id.clone(),
-                    database: table.database.clone(),
-                    table: table.name.clone(),
-                    file_bytes: if table.is_innodb() {
-                        plan.file_bytes
-                    } else {
-                        // Files are loaded side by side, which not every engine can bear.
-                        u64::MAX
-                    },
-                    next_file: AtomicU64::new(0),
-                    progress: Arc::clone(progress),
-                };
-                (table.clone(), sink)
-            })
-            .collect(),
-    );
+    let planned: BTreeMap<(&str, &str), &PlannedTable> = plan
+        .tables
+        .iter()
+        .map(|planned| ((planned.database.as_str(), planned.name.as_str()), planned))
+        .collect();
+    let tables: Vec<Work> = schema
+        .tables
+        .iter()
+        .map(|table| {
+            let planned = planned.get(&(table.database.as_str(), table.name.as_str()));
+            let sink = TableSink {
+                storage: Arc::clone(storage),
+                id: plan.id.clone(),
+                database: table.database.clone(),
+                table: table.name.clone(),
+                file_bytes: if table.is_innodb() {
+                    plan.file_bytes
+                } else {
+                    // Files are loaded side by side, which not every engine can bear.
+                    u64::MAX
+                },
+                zstd_level: plan.zstd_level,
+                next_file: AtomicU64::new(journal.first_file()),
+                progress: Arc::clone(progress),
+            };
+            Work::new(planned.copied(), table, sink)
+        })
+        .collect();
+    let parts = parts(&tables);
+    let mut counts = vec![0; tables.len()];
+    for part in &parts {
+        counts[part.table] += 1;
+    }
+    for (work, parts) in tables.iter().zip(&counts) {
+        progress.begin(&work.name, *parts);
+    }
+    let expected = entries(&tables, Vec::new()).into_iter();
+    journal.expect(expected.zip(counts));
+    let queue = Arc::new(Queue::new(parts));
+    let tables = Arc::new(tables);
+    let buffers = Buffers::new();
     // A dropped JoinSet aborts its tasks: the first error ends them all.
     let mut readers = JoinSet::new();
     for connection in std::mem::take(&mut view.readers) {
-        let (queue, tables) = (Arc::clone(&queue), Arc::clone(&tables));
-        readers.spawn(read_queue(connection, queue, tables));
+        let reader = Reader {
+            connection,
+            queue: Arc::clone(&queue),
+            tables: Arc::clone(&tables),
+            buffers: Arc::clone(&buffers),
+            journal: Arc::clone(journal),
+        };
+        readers.spawn(reader.read());
     }
-    let mut done: BTreeMap<(usize, usize), Done> = BTreeMap::new();
+    let mut done = Vec::new();
     while let Some(joined) = readers.join_next().await {
-        let parts = joined.map_err(|error| SnapshotError::Task(error.to_string()))??;
-        done.extend(
-            parts
-                .into_iter()
-                .map(|part| ((part.table, part.chunk), part)),
-        );
+        done.extend(joined.map_err(|error| SnapshotError::Task(error.to_string()))??);
     }
-    Ok((entries(schema, done), view))
+    Ok((entries(&tables, done), view))
+}
+
+impl Work {
+    fn new(planned: Option<&PlannedTable>, table: &Table, sink: TableSink) -> Self {
+        // A key or a partition of before an ALTER TABLE may not say where all rows are.
+        let digest = ddl::create_digest(table);
+        let planned = planned.filter(|planned| planned.create_sha256 == digest);
+        let splitter = planned.and_then(|planned| {
+            let key = planned.key.clone().filter(|key| key.can_cut())?;
+            let (database, name) = (&table.database, &table.name);
+            Some(Splitter::new(
+                database,
+                name,
+                key,
+                planned.chunks,
+                planned.chunk_rows?,
+            ))
+        });
+        Self {
+            columns: load_columns(&table.columns),
+            planned: planned.cloned(),
+            splitter,
+            sink,
+            name: table.display_name(),
+            table: table.clone(),
+        }
+    }
+
+    fn scan<'a>(&'a self, range: &'a Range) -> Scan<'a> {
+        // Partitions lie beside each other: merging them into one order would only cost.
+        let planned = self.planned.as_ref();
+        let key = planned.filter(|planned| planned.partitions.is_empty());
+        let key = key.and_then(|planned| planned.key.as_ref());
+        Scan {
+            database: &self.table.database,
+            table: &self.table.name,
+            columns: &self.columns,
+            partitions: &range.partitions,
+            order: key.map(|key| {
+                let columns = key.columns.iter();
+                let columns = columns.map(|column| (column.name.as_str(), column.descending));
+                (key.index.as_str(), columns.collect())
+            }),
+            condition: key.and_then(|key| range.condition(key)),
+        }
+    }
+
+    fn failed(&self, source: WireError) -> SnapshotError {
+        SnapshotError::Table {
+            table: self.table.display_name(),
+            source,
+        }
+    }
+}
+
+/// The parts that a table has before anything is cut by its key.
+fn ranges(planned: Option<&PlannedTable>) -> Vec<Range> {
+    match planned.map(|planned| &planned.partitions[..]) {
+        Some(groups) if groups.len() > 1 => groups
+            .iter()
+            .map(|group| Range {
+                partitions: group.clone(),
+                ..Range::default()
+            })
+            .collect(),
+        _ => vec![Range::default()],
+    }
 }
 
 /// The parts in the order in which they are taken: the biggest tables first.
-fn work(plan: &SnapshotPlan, schema: &Schema) -> VecDeque<Work> {
-    let mut order: Vec<usize> = (0..schema.tables.len()).collect();
-    order.sort_by_key(|&n| std::cmp::Reverse(schema.tables[n].data_bytes));
-    let whole = [ChunkRange::Whole];
+fn parts(tables: &[Work]) -> Vec<Part> {
+    let mut order: Vec<usize> = (0..tables.len()).collect();
+    order.sort_by_key(|&n| std::cmp::Reverse(tables[n].table.data_bytes));
     order
         .into_iter()
-        .flat_map(|n| {
-            let table = &schema.tables[n];
-            let planned = plan
-                .tables
-                .iter()
-                .find(|planned| planned.database == table.database && planned.name == table.name);
-            let chunks = match planned {
-                Some(planned) => &planned.chunks,
-                None if has_rows(&table.engine) => &whole[..],
-                None => &[],
-            };
-            chunks
-                .iter()
-                .enumerate()
-                .map(move |(chunk, range)| Work {
-                    table: n,
-                    chunk,
-                    range: range.clone(),
-                })
-                .collect::<Vec<_>>()
+        .filter(|&table| has_rows(&tables[table].table.engine))
+        .flat_map(|table| {
+            let ranges = ranges(tables[table].planned.as_ref());
+            ranges.into_iter().map(move |range| Part { table, range })
         })
         .collect()
 }
 
-async fn read_queue(
-    mut connection: WireConnection,
-    queue: Arc<Mutex<VecDeque<Work>>>,
-    tables: Arc<Vec<(Table, TableSink)>>,
-) -> Result<Vec<Done>, SnapshotError> {
-    let mut done = Vec::new();
-    loop {
-        let Some(work) = queue.lock().await.pop_front() else {
-            return Ok(done);
-        };
-        let (table, sink) = &tables[work.table];
-        let columns = load_columns(&table.columns);
-        let chunk = Chunk {
-            database: &table.database,
-            table: &table.name,
-            columns: &columns,
-            primary_key: &table.primary_key,
-            range: &work.range,
-        };
+/// A connection of the view that reads parts until there are no more.
+struct Reader {
+    connection: WireConnection,
+    queue: Arc<Queue>,
+    tables: Arc<Vec<Work>>,
+    buffers: Arc<Buffers>,
+    journal: Arc<Journal>,
+}
+
+impl Reader {
+    async fn read(mut self) -> Result<Vec<Done>, SnapshotError> {
+        for setting in SETTINGS {
+            match self.connection.execute(setting).await {
+                Err(WireError::Server { code, .. }) if code == UNKNOWN_VARIABLE => {}
+                other => {
+                    other?;
+                }
+            }
+        }
+        let mut done = Vec::new();
+        while let Some(part) = self.queue.take().await {
+            let part = self.cut(part).await?;
+            done.push(self.read_part(&part).await?);
+        }
+        Ok(done)
+    }
+
+    /// Cuts a part until it has its size; others get the rest.
+    async fn cut(&mut self, mut part: Part) -> Result<Part, SnapshotError> {
+        let work = &self.tables[part.table];
+        if let Some(splitter) = &work.splitter {
+            loop {
+                let cut = splitter.next_cut(&mut self.connection, &part.range).await;
+                let Some(cut) = cut.map_err(|error| work.failed(error))? else {
+                    break;
+                };
+                let (first, second) = part.range.cut(&cut.at);
+                part.range = first;
+                self.journal.part_cut(part.table);
+                work.sink.progress.cut(&work.name);
+                self.queue.give_back(Part {
+                    range: second,
+                    ..part
+                });
+                if cut.first_is_done {
+                    break;
+                }
+            }
+        }
+        self.queue.settled();
+        Ok(part)
+    }
+
+    async fn read_part(&mut self, part: &Part) -> Result<Done, SnapshotError> {
+        let number = part.table;
+        let work = &self.tables[number];
         let (sender, receiver) = mpsc::channel(PIECES);
-        // Reading and compressing run beside each other; the writer has a task of its own, which
-        // ends with the channel.
+        let reading = work.sink.progress.reading(&work.name);
+        // Reading and storing run beside each other; the writer has a task of its own, which ends
+        // with the channel.
         let mut writer = JoinSet::new();
-        let all = Arc::clone(&tables);
-        writer.spawn(async move { all[work.table].1.write(receiver).await });
-        let read = read_chunk(&mut connection, &chunk, sender).await;
+        let tables = Arc::clone(&self.tables);
+        writer.spawn(async move { tables[number].sink.write(receiver).await });
+        let scan = work.scan(&part.range);
+        let read = read_chunk(&mut self.connection, &scan, &self.buffers, sender).await;
         let written = match writer.join_next().await {
             Some(joined) => joined.map_err(|error| SnapshotError::Task(error.to_string()))?,
             None => return Err(SnapshotError::Task("the writer is gone".to_owned())),
         };
-        let read = read.map_err(|source| SnapshotError::Table {
-            table: table.display_name(),
-            source,
-        })?;
-        sink.progress.add_chunk();
-        done.push(Done {
-            table: work.table,
-            chunk: work.chunk,
-            files: written?,
-            read,
-        });
+        let read = read.map_err(|source| work.failed(source))?;
+        self.connection.execute(RELEASE_TABLE).await?;
+        let (files, counted) = written?;
+        if read != counted.rows {
+            return Err(SnapshotError::Miscounted {
+                table: work.table.display_name(),
+                read,
+                written: counted.rows,
+            });
+        }
+        reading.done(files.iter().map(|file| file.file.raw_bytes).sum());
+        self.journal
+            .part_done(number, &files, counted.rows, counted.checksum)
+            .await?;
+        Ok(Done {
+            table: number,
+            files,
+            counted,
+        })
     }
 }
 
-fn entries(schema: &Schema, done: BTreeMap<(usize, usize), Done>) -> Vec<TableEntry> {
-    let mut entries: Vec<TableEntry> = schema
-        .tables
+fn entries(tables: &[Work], done: Vec<Done>) -> Vec<TableEntry> {
+    let mut entries: Vec<TableEntry> = tables
         .iter()
-        .map(|table| TableEntry {
-            database: table.database.clone(),
-            name: table.name.clone(),
-            columns: load_columns(&table.columns),
+        .map(|work| TableEntry {
+            database: work.table.database.clone(),
+            name: work.table.name.clone(),
+            columns: work.columns.clone(),
             files: Vec::new(),
             rows: 0,
             row_checksum: RowChecksum::default(),
-            create_sha256: changes::create_digest(table),
-            engine: (!table.is_innodb()).then(|| table.engine.clone()),
+            create_sha256: ddl::create_digest(&work.table),
+            engine: (!work.table.is_innodb()).then(|| work.table.engine.clone()),
         })
         .collect();
-    for ((table, _), part) in done {
-        let entry = &mut entries[table];
+    for part in done {
+        let entry = &mut entries[part.table];
         entry.files.extend(part.files);
-        entry.rows += part.read.rows;
-        entry.row_checksum.add(part.read.checksum);
+        entry.rows += part.counted.rows;
+        entry.row_checksum.add(part.counted.checksum);
+    }
+    for entry in &mut entries {
+        // The number in the key, which is about the order of the rows.
+        entry.files.sort_by_key(|file| file.file.key.to_string());
     }
     entries
 }

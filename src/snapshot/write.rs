@@ -1,31 +1,41 @@
 //! Rows into objects: compressed, hashed and uploaded as they come, in constant memory.
+//!
+//! The way of a row: its reader writes its line into one of the shared [`buffers`]; a thread
+//! [compresses](mod@compress) the buffers and hashes rows and files; a task uploads what comes out.
+//! Each is bounded by the next, and the first by the server, which is made to wait.
+
+mod buffers;
+mod compress;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use zstd::stream::write::Encoder;
 
-use crate::archive::hash::{Sha256Writer, sha256};
+use crate::archive::hash::sha256;
 use crate::archive::layout::{self, SnapshotId};
 use crate::archive::manifest::{DataFile, RelativeKey, ScriptFile, StoredFile};
 use crate::storage::{ObjectWriter, Storage};
 
 use super::ddl::KindScript;
 use super::error::SnapshotError;
-use super::run::SnapshotProgress;
+use super::progress::SnapshotProgress;
 
-/// zstd's own default: the level beyond which time grows faster than space shrinks.
-const LEVEL: i32 = 3;
-/// Compressed bytes that are handed to the store at once.
-const WRITE_BYTES: usize = 256 << 10;
+pub(super) use buffers::{Buffers, Lines, PIECE_BYTES};
+pub(super) use compress::Counted;
+use compress::{Block, Settings, Whole, compress, encoder};
+
+/// The level of scripts, which are small: zstd's own default.
+const SCRIPT_LEVEL: i32 = 3;
+/// Compressed blocks between the compressor and the upload.
+const BLOCKS: usize = 2;
 
 /// What the reader of a chunk hands over.
 #[derive(Debug)]
 pub(super) enum Piece {
-    /// Whole lines.
-    Rows { lines: Vec<u8>, rows: u64 },
+    /// Lines; the last may be cut, and goes on in the next piece.
+    Rows(Lines),
     /// The chunk is over; without this the file is given up.
     End,
 }
@@ -38,148 +48,96 @@ pub(super) struct TableSink {
     pub(super) database: String,
     pub(super) table: String,
     pub(super) file_bytes: u64,
+    pub(super) zstd_level: i32,
     /// The number of the table's next file; its chunks share it.
     pub(super) next_file: AtomicU64,
     pub(super) progress: Arc<SnapshotProgress>,
+}
+
+/// An object that is being written.
+struct Upload {
+    key: String,
+    writer: Box<dyn ObjectWriter>,
 }
 
 impl TableSink {
     /// Writes the pieces of one chunk into as many files as they need.
     pub(super) async fn write(
         &self,
-        mut pieces: mpsc::Receiver<Piece>,
+        pieces: mpsc::Receiver<Piece>,
+    ) -> Result<(Vec<DataFile>, Counted), SnapshotError> {
+        let (sender, blocks) = mpsc::channel(BLOCKS);
+        let settings = Settings {
+            file_bytes: self.file_bytes,
+            level: self.zstd_level,
+            progress: Arc::clone(&self.progress),
+        };
+        // If this future is dropped the thread's channels close, which ends it.
+        let compressing = tokio::task::spawn_blocking(move || compress(&settings, pieces, &sender));
+        let stored = self.store(blocks).await;
+        let counted = compressing
+            .await
+            .map_err(|error| SnapshotError::Task(error.to_string()))?;
+        // Where both failed, the store was the first.
+        Ok((stored?, counted?))
+    }
+
+    /// Uploads the blocks until there are no more; a file that has no end by then is given up.
+    async fn store(
+        &self,
+        mut blocks: mpsc::Receiver<Block>,
     ) -> Result<Vec<DataFile>, SnapshotError> {
         let mut files = Vec::new();
-        let mut open: Option<OpenFile> = None;
-        loop {
-            match pieces.recv().await {
-                Some(Piece::Rows { lines, rows }) => {
-                    let file = match &mut open {
-                        Some(file) => file,
-                        None => open.insert(self.open().await?),
+        let mut open: Option<Upload> = None;
+        while let Some(block) = blocks.recv().await {
+            match block {
+                Block::Bytes(bytes) => {
+                    let upload = match &mut open {
+                        Some(upload) => upload,
+                        None => open.insert(self.begin().await?),
                     };
-                    if let Err(error) = file.write(&lines, rows, &self.progress).await {
-                        if let Some(file) = open.take() {
-                            file.writer.abort().await;
-                        }
-                        return Err(error);
+                    let length = bytes.len() as u64;
+                    if let Err(error) = upload.writer.write(bytes).await {
+                        give_up(open).await;
+                        return Err(error.into());
                     }
-                    if file.raw_bytes >= self.file_bytes
-                        && let Some(file) = open.take()
-                    {
-                        files.push(file.finish(&self.id, &self.progress).await?);
-                    }
+                    self.progress.add_stored(length);
                 }
-                Some(Piece::End) => {
-                    if let Some(file) = open {
-                        files.push(file.finish(&self.id, &self.progress).await?);
+                Block::End(whole) => {
+                    if let Some(upload) = open.take() {
+                        files.push(self.end(upload, whole).await?);
                     }
-                    return Ok(files);
-                }
-                None => {
-                    if let Some(file) = open {
-                        file.writer.abort().await;
-                    }
-                    return Err(SnapshotError::Cancelled);
                 }
             }
         }
+        give_up(open).await;
+        Ok(files)
     }
 
-    async fn open(&self) -> Result<OpenFile, SnapshotError> {
+    async fn begin(&self) -> Result<Upload, SnapshotError> {
         let number = self.next_file.fetch_add(1, Ordering::Relaxed);
         let key = layout::snapshot_data(&self.id, &self.database, &self.table, number);
         let writer = self.storage.upload(&key).await?;
-        Ok(OpenFile {
-            key,
-            writer,
-            encoder: encoder()?,
-            digest: Sha256Writer::default(),
-            rows: 0,
-            raw_bytes: 0,
-            stored_bytes: 0,
-        })
-    }
-}
-
-fn encoder() -> Result<Encoder<'static, Vec<u8>>, SnapshotError> {
-    let mut encoder = Encoder::new(Vec::new(), LEVEL).map_err(SnapshotError::Compress)?;
-    encoder
-        .include_checksum(true)
-        .map_err(SnapshotError::Compress)?;
-    Ok(encoder)
-}
-
-struct OpenFile {
-    key: String,
-    writer: Box<dyn ObjectWriter>,
-    encoder: Encoder<'static, Vec<u8>>,
-    digest: Sha256Writer,
-    rows: u64,
-    raw_bytes: u64,
-    stored_bytes: u64,
-}
-
-impl OpenFile {
-    async fn write(
-        &mut self,
-        lines: &[u8],
-        rows: u64,
-        progress: &SnapshotProgress,
-    ) -> Result<(), SnapshotError> {
-        use std::io::Write as _;
-        self.encoder
-            .write_all(lines)
-            .map_err(SnapshotError::Compress)?;
-        self.rows += rows;
-        self.raw_bytes += lines.len() as u64;
-        progress.add(rows, lines.len() as u64);
-        if self.encoder.get_ref().len() >= WRITE_BYTES {
-            let compressed = std::mem::take(self.encoder.get_mut());
-            self.store(compressed, progress).await?;
-        }
-        Ok(())
+        Ok(Upload { key, writer })
     }
 
-    async fn store(
-        &mut self,
-        compressed: Vec<u8>,
-        progress: &SnapshotProgress,
-    ) -> Result<(), SnapshotError> {
-        self.digest.update(&compressed);
-        self.stored_bytes += compressed.len() as u64;
-        progress.add_stored(compressed.len() as u64);
-        self.writer.write(Bytes::from(compressed)).await?;
-        Ok(())
-    }
-
-    async fn finish(
-        mut self,
-        id: &SnapshotId,
-        progress: &SnapshotProgress,
-    ) -> Result<DataFile, SnapshotError> {
-        let rest = self
-            .encoder
-            .do_finish()
-            .map(|()| std::mem::take(self.encoder.get_mut()));
-        let stored = match rest {
-            Ok(rest) => self.store(rest, progress).await,
-            Err(error) => Err(SnapshotError::Compress(error)),
-        };
-        if let Err(error) = stored {
-            self.writer.abort().await;
-            return Err(error);
-        }
-        self.writer.commit().await?;
+    async fn end(&self, upload: Upload, whole: Whole) -> Result<DataFile, SnapshotError> {
+        upload.writer.commit().await?;
         Ok(DataFile {
-            rows: self.rows,
+            rows: whole.rows,
             file: StoredFile {
-                key: RelativeKey::within(id, &self.key)?,
-                raw_bytes: self.raw_bytes,
-                stored_bytes: self.stored_bytes,
-                sha256: self.digest.finish(),
+                key: RelativeKey::within(&self.id, &upload.key)?,
+                raw_bytes: whole.raw_bytes,
+                stored_bytes: whole.stored_bytes,
+                sha256: whole.sha256,
             },
         })
+    }
+}
+
+async fn give_up(upload: Option<Upload>) {
+    if let Some(upload) = upload {
+        upload.writer.abort().await;
     }
 }
 
@@ -191,7 +149,7 @@ pub(super) async fn put_script(
     script: &KindScript,
 ) -> Result<ScriptFile, SnapshotError> {
     let text = script.script.encode(&script.kind.to_string());
-    let mut encoder = encoder()?;
+    let mut encoder = encoder(SCRIPT_LEVEL)?;
     std::io::Write::write_all(&mut encoder, &text).map_err(SnapshotError::Compress)?;
     let compressed = encoder.finish().map_err(SnapshotError::Compress)?;
     let file = StoredFile {

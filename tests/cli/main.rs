@@ -4,6 +4,7 @@
 
 mod damage;
 mod failures;
+mod grants;
 mod journey;
 mod json;
 mod settings;

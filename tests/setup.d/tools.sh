@@ -30,6 +30,19 @@ setup_minio() {
     wrapper minio "$CACHE/minio/tree/minio"
 }
 
+# Always Debian's: it is what the benchmark names.
+setup_mydumper() {
+    local reason plugins
+    reason=$(debian_usable) || die "mydumper cannot be fetched: $reason"
+    debian_tree mydumper mydumper
+    tree_run "$CACHE/mydumper/tree"
+    # The client library looks for its ways of authentication where it was compiled for.
+    for plugins in "$CACHE/mydumper/tree"/usr/lib/*/libmariadb3/plugin; do
+        [ ! -d "$plugins" ] || break
+    done
+    wrapper mydumper env "MARIADB_PLUGIN_DIR=$plugins" "${RUN[@]}" "$CACHE/mydumper/tree/usr/bin/mydumper"
+}
+
 setup_cargo_deny() {
     local found recipe
     if found=$(command -v cargo-deny) && "$found" --version >/dev/null 2>&1 </dev/null; then

@@ -5,9 +5,16 @@
 mod accounts;
 mod bank;
 mod by_hand;
+mod chunks;
 mod damage;
+mod ddl;
 mod engines;
+mod faults;
 mod filters;
+mod gate;
+mod giant_rows;
+mod grants;
 mod members;
+mod resume;
 mod support;
 mod zoo;

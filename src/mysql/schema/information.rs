@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::mysql::error::MysqlError;
 use crate::mysql::session::Session;
 
-use super::{ACCESS_DENIED, optional};
+use super::optional;
 
 /// What is told of a server.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,11 +81,8 @@ fn without_secret(name: &str, value: Option<String>) -> Option<String> {
     value.filter(|_| !SECRET.iter().any(|part| name.contains(part)))
 }
 
-/// Reads it; what the account may not see is told as a sentence.
-pub(super) async fn load(
-    session: &mut Session,
-    unseen: &mut Vec<String>,
-) -> Result<Information, MysqlError> {
+/// Reads it.
+pub(super) async fn load(session: &mut Session) -> Result<Information, MysqlError> {
     let components = session
         .query("SELECT component_urn FROM mysql.component ORDER BY component_id")
         .await?;
@@ -134,28 +131,18 @@ pub(super) async fn load(
                 name,
             })
             .collect(),
-        undo_tablespaces: undo_tablespaces(session, unseen).await?,
+        undo_tablespaces: undo_tablespaces(session).await?,
     })
 }
 
-async fn undo_tablespaces(
-    session: &mut Session,
-    unseen: &mut Vec<String>,
-) -> Result<Vec<String>, MysqlError> {
+async fn undo_tablespaces(session: &mut Session) -> Result<Vec<String>, MysqlError> {
     let names = session
         .query(
             "SELECT NAME FROM information_schema.INNODB_TABLESPACES WHERE SPACE_TYPE = 'Undo' \
              AND NAME NOT LIKE 'innodb\\_undo\\_0%' ORDER BY NAME",
         )
         .await;
-    match optional(names) {
-        Ok(names) => Ok(names.unwrap_or_default()),
-        Err(error) if error.code() == Some(ACCESS_DENIED) => {
-            unseen.push("undo tablespaces cannot be seen without PROCESS".to_owned());
-            Ok(Vec::new())
-        }
-        Err(error) => Err(error),
-    }
+    Ok(optional(names)?.unwrap_or_default())
 }
 
 #[cfg(test)]

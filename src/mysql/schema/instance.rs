@@ -11,7 +11,7 @@ use crate::mysql::error::MysqlError;
 use crate::mysql::quote;
 use crate::mysql::session::Session;
 
-use super::{ACCESS_DENIED, optional};
+use super::optional;
 
 /// An object of the instance.
 #[derive(Clone, PartialEq, Eq)]
@@ -47,16 +47,14 @@ pub struct Instance {
     pub servers: Vec<InstanceObject>,
 }
 
-/// Reads them all; what the account may not see is told as a sentence.
-pub(super) async fn load(
-    session: &mut Session,
-    unseen: &mut Vec<String>,
-) -> Result<Instance, MysqlError> {
+/// Reads them all. Tablespaces need PROCESS; without RESOURCE_GROUP_USER or RESOURCE_GROUP_ADMIN the
+/// server shows no resource groups, of which the plan warns.
+pub(super) async fn load(session: &mut Session) -> Result<Instance, MysqlError> {
     Ok(Instance {
-        tablespaces: tablespaces(session, unseen).await?,
+        tablespaces: tablespaces(session).await?,
         spatial_reference_systems: spatial_reference_systems(session).await?,
         loadable_functions: loadable_functions(session).await?,
-        resource_groups: resource_groups(session, unseen).await?,
+        resource_groups: resource_groups(session).await?,
         servers: servers(session).await?,
     })
 }
@@ -107,10 +105,7 @@ fn tablespace(found: Tablespace) -> InstanceObject {
     }
 }
 
-async fn tablespaces(
-    session: &mut Session,
-    unseen: &mut Vec<String>,
-) -> Result<Vec<InstanceObject>, MysqlError> {
+async fn tablespaces(session: &mut Session) -> Result<Vec<InstanceObject>, MysqlError> {
     type Row = (String, String, u64, String, u64);
     let question = |autoextend: &str| {
         format!(
@@ -121,17 +116,9 @@ async fn tablespaces(
         )
     };
     // AUTOEXTEND_SIZE came with 8.0.23.
-    let rows = match optional(session.query::<Row>(question("t.AUTOEXTEND_SIZE")).await) {
-        Ok(Some(rows)) => Ok(rows),
-        Ok(None) => session.query::<Row>(question("0")).await,
-        Err(error) => Err(error),
-    };
-    let rows = match rows {
-        Err(error) if error.code() == Some(ACCESS_DENIED) => {
-            unseen.push("general tablespaces cannot be seen without PROCESS".to_owned());
-            return Ok(Vec::new());
-        }
-        rows => rows?,
+    let rows = match optional(session.query::<Row>(question("t.AUTOEXTEND_SIZE")).await)? {
+        Some(rows) => rows,
+        None => session.query::<Row>(question("0")).await?,
     };
     Ok(rows
         .into_iter()
@@ -228,10 +215,7 @@ async fn loadable_functions(session: &mut Session) -> Result<Vec<InstanceObject>
         .collect()
 }
 
-async fn resource_groups(
-    session: &mut Session,
-    unseen: &mut Vec<String>,
-) -> Result<Vec<InstanceObject>, MysqlError> {
+async fn resource_groups(session: &mut Session) -> Result<Vec<InstanceObject>, MysqlError> {
     type Row = (String, String, i64, Option<String>, i64);
     let rows: Vec<Row> = session
         .query(
@@ -240,13 +224,6 @@ async fn resource_groups(
              FROM information_schema.RESOURCE_GROUPS ORDER BY BINARY RESOURCE_GROUP_NAME",
         )
         .await?;
-    // Every server has its two default groups; whoever sees none may see none.
-    if rows.is_empty() {
-        unseen.push(
-            "resource groups cannot be seen without RESOURCE_GROUP_USER or RESOURCE_GROUP_ADMIN"
-                .to_owned(),
-        );
-    }
     Ok(rows
         .into_iter()
         .filter(|(name, ..)| !["USR_default", "SYS_default"].contains(&name.as_str()))

@@ -93,7 +93,7 @@ pub async fn load(session: &mut Session, filter: &Filter) -> Result<Schema, Mysq
     let version: String = session.query_one("SELECT @@GLOBAL.version").await?;
     let version = ServerVersion::parse(&version)?;
     let mut left_out = Vec::new();
-    let instance = instance::load(session, &mut left_out).await?;
+    let instance = instance::load(session).await?;
     let databases = databases(session, filter).await?;
     let mut tables = tables::load(session, filter, Dropped::Fail).await?;
     left_out.extend(tables::cut_foreign_keys(session, filter).await?);
@@ -105,7 +105,7 @@ pub async fn load(session: &mut Session, filter: &Filter) -> Result<Schema, Mysq
     let events = objects::events(session, filter).await?;
     let accounts = accounts::load(session).await?;
     let histograms = histograms::load(session, filter, &version).await?;
-    let information = information::load(session, &mut left_out).await?;
+    let information = information::load(session).await?;
     left_out.extend(strangers::load(session).await?);
     Ok(Schema {
         version,
@@ -205,8 +205,6 @@ async fn prepare(session: &mut Session) -> Result<(), MysqlError> {
 
 /// `ER_UNKNOWN_SYSTEM_VARIABLE`.
 const UNKNOWN_VARIABLE: u16 = 1193;
-/// `ER_SPECIFIC_ACCESS_DENIED_ERROR`.
-const ACCESS_DENIED: u16 = 1227;
 /// A column (1054) or a table (1109 in information_schema, 1146) that a version does not have.
 const UNKNOWN: [u16; 3] = [1054, 1109, 1146];
 

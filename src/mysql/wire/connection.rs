@@ -6,6 +6,7 @@
 //! the connection is read, so that giving up a wait neither cuts nor loses it.
 
 mod handshake;
+mod infile;
 
 use std::future::poll_fn;
 use std::io;
@@ -19,9 +20,11 @@ use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
 use super::error::WireError;
-use super::packet::{self, Fields, OutOfOrder, PacketDecoder, Truncated};
+use super::packet::{self, Fields, OutOfOrder, PacketDecoder, PayloadPiece, Truncated};
 use super::rows::RawRows;
 use crate::mysql::server_url::ServerUrl;
+
+pub use infile::LocalInfile;
 
 /// The largest packet that a client may ask for: events and rows reach 1 GiB.
 const MAX_PACKET: u32 = 1 << 30;
@@ -284,13 +287,16 @@ impl WireConnection {
 
     /// The next payload, if all of it has been read off the socket already.
     pub(super) fn buffered_payload(&mut self) -> Result<Option<Bytes>, WireError> {
-        self.decoder.next_payload().map_err(|error: OutOfOrder| {
-            self.broken = true;
-            WireError::Malformed {
-                address: self.address.clone(),
-                reason: error.to_string(),
-            }
-        })
+        let next = self.decoder.next_payload();
+        next.map_err(|error| self.out_of_order(&error))
+    }
+
+    fn out_of_order(&mut self, error: &OutOfOrder) -> WireError {
+        self.broken = true;
+        WireError::Malformed {
+            address: self.address.clone(),
+            reason: error.to_string(),
+        }
     }
 
     /// The next payload of the server, whole.
@@ -299,38 +305,53 @@ impl WireConnection {
             if let Some(payload) = self.buffered_payload()? {
                 return Ok(payload);
             }
-            let reading = poll_fn(|context| {
-                // A failure to send shows here or in what is read; nothing else waits for it.
-                if let Poll::Ready(Err(error)) = self.aside.poll_send(&mut self.transport, context)
-                {
-                    return Poll::Ready(Err(error));
-                }
-                let transport = Pin::new(&mut self.transport);
-                poll_read_buf(transport, context, &mut self.decoder.room())
-            });
-            let read = match self.read_timeout {
-                None => reading.await,
-                Some(limit) => match tokio::time::timeout(limit, reading).await {
-                    Ok(read) => read,
-                    Err(_) => {
-                        self.broken = true;
-                        return Err(WireError::Silent {
-                            address: self.address.clone(),
-                            seconds: limit.as_secs(),
-                        });
-                    }
-                },
-            };
-            match read {
-                Ok(0) => {
+            self.read_more().await?;
+        }
+    }
+
+    /// The next payload of the server, a large one in pieces.
+    pub(super) async fn read_piece(&mut self) -> Result<PayloadPiece, WireError> {
+        loop {
+            let next = self.decoder.next_piece();
+            if let Some(piece) = next.map_err(|error| self.out_of_order(&error))? {
+                return Ok(piece);
+            }
+            self.read_more().await?;
+        }
+    }
+
+    /// Reads what the socket has.
+    async fn read_more(&mut self) -> Result<(), WireError> {
+        let reading = poll_fn(|context| {
+            // A failure to send shows here or in what is read; nothing else waits for it.
+            if let Poll::Ready(Err(error)) = self.aside.poll_send(&mut self.transport, context) {
+                return Poll::Ready(Err(error));
+            }
+            let transport = Pin::new(&mut self.transport);
+            poll_read_buf(transport, context, &mut self.decoder.room())
+        });
+        let read = match self.read_timeout {
+            None => reading.await,
+            Some(limit) => match tokio::time::timeout(limit, reading).await {
+                Ok(read) => read,
+                Err(_) => {
                     self.broken = true;
-                    return Err(WireError::Closed {
+                    return Err(WireError::Silent {
                         address: self.address.clone(),
+                        seconds: limit.as_secs(),
                     });
                 }
-                Ok(_) => {}
-                Err(source) => return Err(self.io(source)),
+            },
+        };
+        match read {
+            Ok(0) => {
+                self.broken = true;
+                Err(WireError::Closed {
+                    address: self.address.clone(),
+                })
             }
+            Ok(_) => Ok(()),
+            Err(source) => Err(self.io(source)),
         }
     }
 
@@ -445,45 +466,5 @@ impl Aside {
             self.unflushed = false;
         }
         Poll::Ready(Ok(()))
-    }
-}
-
-/// A file on its way to the server.
-///
-/// Only [`LocalInfile::finish`] tells the server that the file is whole. Dropping this value
-/// leaves the connection unusable, so the server sees it die and rolls the statement back: a
-/// source that fails halfway can never be committed as a short file.
-#[derive(Debug)]
-pub struct LocalInfile<'c> {
-    connection: &'c mut WireConnection,
-    number: u8,
-}
-
-impl LocalInfile<'_> {
-    /// Sends the next piece of the file.
-    ///
-    /// # Errors
-    ///
-    /// A broken connection.
-    pub async fn send(&mut self, piece: &[u8]) -> Result<(), WireError> {
-        // An empty packet would end the file. Pieces under a frame keep the numbering simple.
-        for piece in piece.chunks(1 << 20) {
-            self.number = self.connection.write_frames(piece, self.number).await?;
-        }
-        Ok(())
-    }
-
-    /// Ends the file and waits for the server's verdict.
-    ///
-    /// # Errors
-    ///
-    /// The server's refusal, or a broken connection.
-    pub async fn finish(self) -> Result<OkInfo, WireError> {
-        let next = self.connection.write_frames(&[], self.number).await?;
-        self.connection.decoder.expect_sequence(next);
-        let payload = self.connection.read_payload().await?;
-        self.connection.broken = false;
-        self.connection.fail_on_error_packet(&payload)?;
-        self.connection.parse_ok(&payload)
     }
 }

@@ -21,4 +21,4 @@ mod tls;
 pub use connection::{OkInfo, WireConnection, WireOptions};
 pub use dump::{BinlogDump, DumpOptions, DumpPacket};
 pub use error::WireError;
-pub use rows::{ColumnInfo, RawRow, RawRows};
+pub use rows::{ColumnInfo, FieldPiece, FieldPieces, RawRow, RawRows, RowPiece};

@@ -29,6 +29,7 @@ const EVENT_MAX: usize = (1 << 30) + (1 << 20);
 pub struct PacketDecoder {
     buffer: BytesMut,
     large: Option<Large>,
+    begun: Option<Begun>,
     sequence: u8,
     event_at: Option<usize>,
 }
@@ -48,6 +49,26 @@ impl Large {
     fn missing(&self) -> usize {
         self.end - self.payload.len()
     }
+}
+
+/// A payload, or a part of one that is large.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PayloadPiece {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// Whether the payload begins with them.
+    pub first: bool,
+    /// Whether it ends with them.
+    pub last: bool,
+}
+
+/// A payload of which a part has been handed out.
+#[derive(Debug, Clone, Copy)]
+struct Begun {
+    /// Bytes of the present frame that have not been handed out.
+    left: usize,
+    /// Whether another frame follows the present one.
+    more: bool,
 }
 
 /// A frame that does not belong where it stands.
@@ -89,7 +110,7 @@ impl PacketDecoder {
     /// Whether bytes are left that have not been handed out: a peer that closes now was cut off.
     #[must_use]
     pub fn is_mid_packet(&self) -> bool {
-        !self.buffer.is_empty() || self.large.is_some()
+        !self.buffer.is_empty() || self.large.is_some() || self.begun.is_some()
     }
 
     /// Says that each payload is a binlog event behind so many bytes, whose header tells its
@@ -111,17 +132,9 @@ impl PacketDecoder {
             if self.large.as_ref().is_some_and(|large| !large.more) {
                 return Ok(self.large.take().map(|large| large.payload.freeze()));
             }
-            let Some(&[low, middle, high, number]) = self.buffer.first_chunk::<FRAME_HEADER>()
-            else {
+            let Some(length) = self.frame_length()? else {
                 return Ok(None);
             };
-            let length = usize::from(low) | usize::from(middle) << 8 | usize::from(high) << 16;
-            if number != self.sequence {
-                return Err(OutOfOrder {
-                    expected: self.sequence,
-                    got: number,
-                });
-            }
             let more = length == MAX_FRAME;
             if let Some(large) = &mut self.large {
                 (large.end, large.more) = (large.end + length, more);
@@ -143,6 +156,69 @@ impl PacketDecoder {
             }
             self.take_header();
         }
+    }
+
+    /// The next payload, or as much of it as is here if it is large: so a payload of any size
+    /// passes through memory of the size of the socket's buffer.
+    ///
+    /// A payload that was begun this way must be taken to its end this way.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfOrder`] when a frame's sequence number is not the next one.
+    pub fn next_piece(&mut self) -> Result<Option<PayloadPiece>, OutOfOrder> {
+        let first = self.begun.is_none();
+        let mut begun = match self.begun {
+            Some(begun) if begun.left > 0 => begun,
+            _ => {
+                let Some(length) = self.frame_length()? else {
+                    return Ok(None);
+                };
+                if first && length < LARGE {
+                    let payload = self.next_payload()?;
+                    return Ok(payload.map(|bytes| PayloadPiece {
+                        bytes,
+                        first: true,
+                        last: true,
+                    }));
+                }
+                if length > 0 && self.buffer.len() == FRAME_HEADER {
+                    return Ok(None);
+                }
+                self.take_header();
+                Begun {
+                    left: length,
+                    more: length == MAX_FRAME,
+                }
+            }
+        };
+        let here = begun.left.min(self.buffer.len());
+        if here == 0 && begun.left > 0 {
+            return Ok(None);
+        }
+        begun.left -= here;
+        let last = begun.left == 0 && !begun.more;
+        self.begun = (!last).then_some(begun);
+        Ok(Some(PayloadPiece {
+            bytes: self.buffer.split_to(here).freeze(),
+            first,
+            last,
+        }))
+    }
+
+    /// The length of the frame whose header is next, if that is here.
+    fn frame_length(&self) -> Result<Option<usize>, OutOfOrder> {
+        let Some(&[low, middle, high, number]) = self.buffer.first_chunk::<FRAME_HEADER>() else {
+            return Ok(None);
+        };
+        if number != self.sequence {
+            return Err(OutOfOrder {
+                expected: self.sequence,
+                got: number,
+            });
+        }
+        let length = usize::from(low) | usize::from(middle) << 8 | usize::from(high) << 16;
+        Ok(Some(length))
     }
 
     fn take_header(&mut self) {
@@ -327,128 +403,4 @@ pub fn put_lenenc_bytes(value: &[u8], out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn feed(decoder: &mut PacketDecoder, bytes: &[u8], step: usize) -> Vec<Bytes> {
-        let mut payloads = Vec::new();
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let mut room = decoder.room();
-            let (piece, later) = rest.split_at(rest.len().min(step).min(room.remaining_mut()));
-            room.put_slice(piece);
-            rest = later;
-            while let Some(payload) = decoder.next_payload().expect("in order") {
-                payloads.push(payload);
-            }
-        }
-        payloads
-    }
-
-    #[test]
-    fn payloads_around_the_frame_limit_survive_the_trip() {
-        for length in [
-            0,
-            1,
-            LARGE - 1,
-            LARGE,
-            MAX_FRAME - 1,
-            MAX_FRAME,
-            MAX_FRAME + 1,
-            2 * MAX_FRAME,
-            2 * MAX_FRAME + 9,
-        ] {
-            let payload: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
-            let mut bytes = Vec::new();
-            let next = encode(&payload, 250, &mut bytes);
-            // What comes behind a large payload must not end up in it.
-            let last = encode(b"behind", next, &mut bytes);
-            let mut decoder = PacketDecoder::default();
-            decoder.expect_sequence(250);
-            let payloads = feed(&mut decoder, &bytes, 100_003);
-            assert_eq!(payloads.len(), 2, "{length}");
-            assert!(payloads[0] == payload, "{length}");
-            assert_eq!(payloads[1], "behind", "{length}");
-            assert_eq!(decoder.sequence(), last);
-            assert!(!decoder.is_mid_packet());
-        }
-    }
-
-    #[test]
-    fn a_large_event_is_put_together_in_memory_of_its_size() {
-        let length = 3 * MAX_FRAME + 77;
-        // Right, too small, and more than any event has: what is said is only a hint.
-        for said in [length - 1, 5, u32::MAX as usize] {
-            let mut payload = vec![7; length];
-            payload[10..14].copy_from_slice(&(said as u64).to_le_bytes()[..4]);
-            let mut bytes = Vec::new();
-            encode(&payload, 0, &mut bytes);
-            let mut decoder = PacketDecoder::default();
-            decoder.expect_events(1);
-            for piece in bytes.chunks(9) {
-                if decoder.large.is_some() {
-                    break;
-                }
-                decoder.room().put_slice(piece);
-                assert_eq!(decoder.next_payload(), Ok(None));
-            }
-            let set_aside = decoder.large.as_ref().map(|large| large.payload.capacity());
-            if said == length - 1 {
-                assert_eq!(set_aside, Some(length));
-            }
-            assert!(set_aside <= Some(EVENT_MAX));
-            let rest = &bytes[FRAME_HEADER + decoder.waiting()..];
-            let got = feed(&mut decoder, rest, 300_007);
-            assert!(got.len() == 1 && got[0] == payload, "{said}");
-        }
-    }
-
-    #[test]
-    fn a_frame_out_of_order_is_an_error() {
-        let mut bytes = Vec::new();
-        encode(b"x", 3, &mut bytes);
-        let mut decoder = PacketDecoder::default();
-        decoder.room().put_slice(&bytes);
-        assert_eq!(
-            decoder.next_payload(),
-            Err(OutOfOrder {
-                expected: 0,
-                got: 3
-            })
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn any_cut_of_the_stream_gives_the_same_payloads(
-            payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..20),
-            step in 1_usize..70,
-        ) {
-            let mut bytes = Vec::new();
-            let mut sequence = 0;
-            for payload in &payloads {
-                sequence = encode(payload, sequence, &mut bytes);
-            }
-            let got = feed(&mut PacketDecoder::default(), &bytes, step);
-            prop_assert_eq!(got, payloads);
-        }
-
-        #[test]
-        fn length_encoding_round_trips(value in any::<u64>(), text in prop::collection::vec(any::<u8>(), 0..70_000)) {
-            let mut out = Vec::new();
-            put_lenenc(value, &mut out);
-            put_lenenc_bytes(&text, &mut out);
-            let mut fields = Fields::new(&out);
-            prop_assert_eq!(fields.lenenc(), Ok(value));
-            prop_assert_eq!(fields.lenenc_bytes(), Ok(&text[..]));
-            prop_assert!(fields.is_empty());
-        }
-
-        #[test]
-        fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
-            let mut fields = Fields::new(&bytes);
-            while fields.lenenc_bytes().is_ok() && !fields.is_empty() {}
-        }
-    }
-}
+mod tests;

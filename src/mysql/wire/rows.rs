@@ -1,13 +1,14 @@
 //! Rows of a text result as the server sent them.
 //!
 //! A row is one packet of length-encoded strings; nothing is decoded or copied until somebody
-//! asks for a field, and then the field is a slice of the packet.
+//! asks for a field, and then the field is a slice of the packet. A row that is too large to be
+//! held comes in pieces, which [`FieldPieces`] takes apart.
 
 use bytes::Bytes;
 
 use super::connection::WireConnection;
 use super::error::WireError;
-use super::packet::{Fields, Truncated};
+use super::packet::{Fields, PayloadPiece, Truncated};
 
 /// What the server says of a column of a result.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,20 @@ pub struct RawRows<'c> {
     columns: Vec<ColumnInfo>,
     current: Bytes,
     done: bool,
+}
+
+/// A row, or a part of one that is large.
+#[derive(Debug, Clone, Copy)]
+pub enum RowPiece<'a> {
+    /// All of a row.
+    Whole(RawRow<'a>),
+    /// The next bytes of a row's packet.
+    Part {
+        /// The bytes.
+        bytes: &'a [u8],
+        /// Whether the row ends with them.
+        last: bool,
+    },
 }
 
 impl<'c> RawRows<'c> {
@@ -74,26 +89,67 @@ impl<'c> RawRows<'c> {
         }
         // The packet before is given back first, so that its memory serves the next one.
         self.current = Bytes::new();
-        let payload = self.connection.read_payload().await?;
-        match payload.first() {
-            // A row can start with 0xFE too, but only if its first field has 16 MiB or more.
-            Some(0xFE) if payload.len() < 0xFF_FFFF => {
+        self.current = self.connection.read_payload().await?;
+        // A row can start with 0xFE too, but only if its first field has 16 MiB or more.
+        if self.ends_here(self.current.len() < 0xFF_FFFF)? {
+            return Ok(None);
+        }
+        Ok(Some(self.row()))
+    }
+
+    /// The next row or part of one, or `None` after the last row: so rows of any size pass through
+    /// a buffer of constant size. A row whose first part was taken must be taken to its end.
+    ///
+    /// # Errors
+    ///
+    /// As [`RawRows::next`].
+    pub async fn next_piece(&mut self) -> Result<Option<RowPiece<'_>>, WireError> {
+        if self.done {
+            return Ok(None);
+        }
+        self.current = Bytes::new();
+        let PayloadPiece { bytes, first, last } = self.connection.read_piece().await?;
+        self.current = bytes;
+        // Neither an error nor the end of the rows is ever so long that it comes in pieces.
+        if first && last {
+            if self.ends_here(true)? {
+                return Ok(None);
+            }
+            return Ok(Some(RowPiece::Whole(self.row())));
+        }
+        Ok(Some(RowPiece::Part {
+            bytes: &self.current,
+            last,
+        }))
+    }
+
+    /// Whether the present packet says that there are no more rows, rather than being one.
+    fn ends_here(&mut self, may_end: bool) -> Result<bool, WireError> {
+        match self.current.first() {
+            Some(0xFE) if may_end => {
                 self.done = true;
-                Ok(None)
+                Ok(true)
             }
             Some(0xFF) => {
                 self.done = true;
-                self.connection.fail_on_error_packet(&payload)?;
-                Ok(None)
+                self.connection.fail_on_error_packet(&self.current)?;
+                Ok(true)
             }
-            _ => {
-                self.current = payload;
-                Ok(Some(RawRow {
-                    payload: &self.current,
-                    address: self.connection.address(),
-                }))
-            }
+            _ => Ok(false),
         }
+    }
+
+    fn row(&self) -> RawRow<'_> {
+        RawRow {
+            payload: &self.current,
+            address: self.connection.address(),
+        }
+    }
+
+    /// The error of a row that came in pieces and ends inside a field.
+    #[must_use]
+    pub fn malformed(&self, error: Truncated) -> WireError {
+        self.connection.truncated(error)
     }
 }
 
@@ -154,6 +210,73 @@ impl<'a> Iterator for RawFields<'a> {
     }
 }
 
+/// Takes a row apart that comes in pieces, however they are cut.
+#[derive(Debug, Default)]
+pub struct FieldPieces {
+    /// The bytes so far of a length that is not all there.
+    length: [u8; 9],
+    have: usize,
+    /// Bytes of the present field that are still to come.
+    left: u64,
+}
+
+/// A part of a row's field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldPiece<'a> {
+    /// A whole field: SQL's NULL.
+    Null,
+    /// A field begins.
+    Begin,
+    /// The next bytes of the present field.
+    Bytes(&'a [u8]),
+}
+
+impl FieldPieces {
+    /// Takes the next part off `bytes`, or returns `None` once they are used up.
+    ///
+    /// # Errors
+    ///
+    /// [`Truncated`] for a length that is none.
+    pub fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<FieldPiece<'a>>, Truncated> {
+        if self.left > 0 {
+            if bytes.is_empty() {
+                return Ok(None);
+            }
+            let here = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
+            let (field, rest) = bytes.split_at(here);
+            *bytes = rest;
+            self.left -= here as u64;
+            return Ok(Some(FieldPiece::Bytes(field)));
+        }
+        while let Some((&byte, rest)) = bytes.split_first() {
+            *bytes = rest;
+            if self.have == 0 && byte == 0xFB {
+                return Ok(Some(FieldPiece::Null));
+            }
+            self.length[self.have] = byte;
+            self.have += 1;
+            let needed = match self.length[0] {
+                0xFC => 3,
+                0xFD => 4,
+                0xFE => 9,
+                _ => 1,
+            };
+            if self.have == needed {
+                self.left = Fields::new(&self.length[..needed]).lenenc()?;
+                self.have = 0;
+                return Ok(Some(FieldPiece::Begin));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a row may end here: not inside a field.
+    #[must_use]
+    pub const fn is_between_fields(&self) -> bool {
+        self.left == 0 && self.have == 0
+    }
+}
+
 fn parse_column(payload: &[u8]) -> Result<ColumnInfo, Truncated> {
     let mut fields = Fields::new(payload);
     for _catalog_schema_table_org_table in 0..4 {
@@ -177,6 +300,8 @@ fn parse_column(payload: &[u8]) -> Result<ColumnInfo, Truncated> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mysql::wire::packet::put_lenenc_bytes;
+    use proptest::prelude::*;
 
     #[test]
     fn fields_tell_null_from_empty_and_end_after_an_error() {
@@ -194,5 +319,44 @@ mod tests {
                 Err(Truncated)
             ]
         );
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_of_a_row_hold_what_the_row_holds(
+            fields in prop::collection::vec(
+                prop::option::of(prop_oneof![
+                    prop::collection::vec(any::<u8>(), 0..6),
+                    prop::collection::vec(any::<u8>(), 249..254),
+                    prop::collection::vec(any::<u8>(), 65_534..65_538),
+                ]),
+                0..5,
+            ),
+            step in prop_oneof![1_usize..12, 60_000_usize..70_000],
+        ) {
+            let mut payload = Vec::new();
+            for field in &fields {
+                match field {
+                    None => payload.push(0xFB),
+                    Some(bytes) => put_lenenc_bytes(bytes, &mut payload),
+                }
+            }
+            let mut pieces = FieldPieces::default();
+            let mut got: Vec<Option<Vec<u8>>> = Vec::new();
+            for mut bytes in payload.chunks(step) {
+                while let Some(piece) = pieces.next(&mut bytes).expect("good lengths") {
+                    match piece {
+                        FieldPiece::Null => got.push(None),
+                        FieldPiece::Begin => got.push(Some(Vec::new())),
+                        FieldPiece::Bytes(bytes) => {
+                            let field = got.last_mut().expect("it began");
+                            field.as_mut().expect("it is not NULL").extend_from_slice(bytes);
+                        }
+                    }
+                }
+            }
+            prop_assert!(pieces.is_between_fields());
+            prop_assert_eq!(got, fields);
+        }
     }
 }

@@ -1,0 +1,127 @@
+//! The snapshot measured on a real server, beside the programs that people would use instead of it.
+//!
+//! `benches/run snapshot` builds and runs this; docs/PERFORMANCE.md says what is measured, and what came out. All
+//! contestants take turns on the same server within one run: the ratios carry over to other machines better than the figures.
+
+#![expect(
+    clippy::print_stdout,
+    reason = "a benchmark talks to the person who started it"
+)]
+
+#[path = "../stream/child.rs"]
+mod child;
+mod contest;
+mod data;
+mod floor;
+#[path = "../stream/machine.rs"]
+mod machine;
+#[path = "../stream/program.rs"]
+#[expect(dead_code, reason = "shared with the other benchmark")]
+mod program;
+#[path = "../stream/report.rs"]
+mod report;
+mod settings;
+#[path = "../stream/statistics.rs"]
+#[expect(dead_code, reason = "shared with the other benchmark")]
+mod statistics;
+#[path = "../stream/table.rs"]
+mod table;
+#[path = "../stream/text.rs"]
+mod text;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+
+use crate::report::Report;
+use crate::settings::Settings;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments
+        .first()
+        .is_some_and(|first| first == floor::COMMAND)
+    {
+        return match floor::run(&arguments[1..]).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                println!("FAILED: {error:?}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    if arguments.iter().any(|argument| argument == "--help") {
+        println!("{}", settings::HELP);
+        return ExitCode::SUCCESS;
+    }
+    let settings = match Settings::from_arguments(arguments.into_iter()) {
+        Ok(settings) => settings,
+        Err(error) => {
+            println!("{error:#}\n\n{}", settings::HELP);
+            return ExitCode::from(2);
+        }
+    };
+    // Leaving this scope, however it happens, stops every server and removes every folder.
+    let outcome = tokio::select! {
+        outcome = run(&settings) => outcome,
+        _ = tokio::signal::ctrl_c() => {
+            println!("\nstopped; everything is being removed");
+            return ExitCode::from(130);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("\nFAILED: {error:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(settings: &Settings) -> Result<()> {
+    let started = Instant::now();
+    let machine = machine::describe()?;
+    let mydumper = contest::mydumper_version()?;
+    let mut report = Report::new("snapshot");
+    report.line(&format!(
+        "{}{}, {}; {mydumper}; load average before it {}",
+        chrono::Utc::now().format("%Y-%m-%d %H:%M UTC, "),
+        if settings.quick {
+            "a quick run"
+        } else {
+            "a full run"
+        },
+        machine::text(&machine),
+        machine::load_average()
+    ));
+    let mut results = json!({ "machine": machine, "mydumper": mydumper, "settings": settings });
+    for &data in &settings.data {
+        println!("\n# {}: filling the tables", data.name());
+        let server = data::start(settings, data).await?;
+        let size = data::size(&server).await?;
+        println!("{size}");
+        let found = contest::measure(settings, &server, &size).await?;
+        report.section(
+            &format!("A snapshot, {}: {size}", data.name()),
+            &contest::table(&found),
+        );
+        results[data.name()] = serde_json::to_value(&found)?;
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    results["seconds"] = json!(seconds);
+    println!("{seconds:.0} s in all");
+    if let Some(path) = &settings.json {
+        let text = serde_json::to_string_pretty(&results)?;
+        std::fs::write(path, text + "\n")
+            .with_context(|| format!("failed to write {}", path.display()))?;
+        println!("the figures are in {}", path.display());
+    }
+    if let Some(page) = &settings.page {
+        report.write_into(page)?;
+        println!("and in {}", page.display());
+    }
+    Ok(())
+}

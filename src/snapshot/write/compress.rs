@@ -1,0 +1,165 @@
+//! Lines into zstd files, with everything that is counted and hashed, on a thread of its own: the
+//! threads that serve connections never wait for a compressor.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use zstd::stream::write::Encoder;
+
+use crate::archive::hash::{Sha256, Sha256Writer};
+use crate::archive::manifest::RowChecksum;
+use crate::archive::rows::LineScanner;
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::run::SnapshotProgress;
+
+use super::Piece;
+
+/// Compressed bytes that are handed to the store at once.
+const BLOCK_BYTES: usize = 256 << 10;
+
+/// What is to be stored of a part of a table.
+#[derive(Debug)]
+pub(super) enum Block {
+    /// The next bytes of the present file.
+    Bytes(Bytes),
+    /// The file is whole.
+    End(Whole),
+}
+
+/// A whole file.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub(super) rows: u64,
+    pub(super) raw_bytes: u64,
+    pub(super) stored_bytes: u64,
+    pub(super) sha256: Sha256,
+}
+
+/// How files are made.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    /// Raw bytes after which the rows go on in another file.
+    pub(super) file_bytes: u64,
+    pub(super) level: i32,
+    pub(super) progress: Arc<SnapshotProgress>,
+}
+
+/// Rows and their checksum.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::snapshot) struct Counted {
+    pub(in crate::snapshot) rows: u64,
+    pub(in crate::snapshot) checksum: RowChecksum,
+}
+
+/// A compressor of the given level whose frames say whether they are damaged.
+pub(super) fn encoder(level: i32) -> Result<Encoder<'static, Vec<u8>>, SnapshotError> {
+    let out = Vec::with_capacity(BLOCK_BYTES + BLOCK_BYTES / 2);
+    let mut encoder = Encoder::new(out, level).map_err(SnapshotError::Compress)?;
+    encoder
+        .include_checksum(true)
+        .map_err(SnapshotError::Compress)?;
+    Ok(encoder)
+}
+
+/// Compresses the pieces of one part of a table. Blocks.
+///
+/// # Errors
+///
+/// When the reader gave up ([`SnapshotError::Cancelled`]) or zstd failed; if the one who stores gave
+/// up, [`SnapshotError::Cancelled`] too, for its own error tells why.
+pub(super) fn compress(
+    settings: &Settings,
+    mut pieces: mpsc::Receiver<Piece>,
+    blocks: &mpsc::Sender<Block>,
+) -> Result<Counted, SnapshotError> {
+    let mut scanner = LineScanner::default();
+    let mut open: Option<OpenFile> = None;
+    while let Some(piece) = pieces.blocking_recv() {
+        let Piece::Rows(lines) = piece else {
+            if let Some(file) = open {
+                file.finish(blocks)?;
+            }
+            let (rows, checksum) = scanner
+                .finish()
+                .ok_or_else(|| SnapshotError::Task("the last row is not whole".to_owned()))?;
+            return Ok(Counted { rows, checksum });
+        };
+        let before = scanner.rows();
+        scanner.update(&lines);
+        let rows = scanner.rows() - before;
+        let mut file = match open.take() {
+            Some(file) => file,
+            None => OpenFile::new(settings.level)?,
+        };
+        file.write(&lines, rows)?;
+        settings.progress.add(rows, lines.len() as u64);
+        // No field has a raw newline in it, so a file is never cut within a row.
+        if file.raw_bytes >= settings.file_bytes && lines.ends_with(b"\n") {
+            drop(lines);
+            file.finish(blocks)?;
+        } else {
+            drop(lines);
+            if file.encoder.get_ref().len() >= BLOCK_BYTES {
+                file.pass_on(blocks)?;
+            }
+            open = Some(file);
+        }
+    }
+    Err(SnapshotError::Cancelled)
+}
+
+struct OpenFile {
+    encoder: Encoder<'static, Vec<u8>>,
+    digest: Sha256Writer,
+    rows: u64,
+    raw_bytes: u64,
+    stored_bytes: u64,
+}
+
+impl OpenFile {
+    fn new(level: i32) -> Result<Self, SnapshotError> {
+        Ok(Self {
+            encoder: encoder(level)?,
+            digest: Sha256Writer::default(),
+            rows: 0,
+            raw_bytes: 0,
+            stored_bytes: 0,
+        })
+    }
+
+    fn write(&mut self, lines: &[u8], rows: u64) -> Result<(), SnapshotError> {
+        self.encoder
+            .write_all(lines)
+            .map_err(SnapshotError::Compress)?;
+        self.rows += rows;
+        self.raw_bytes += lines.len() as u64;
+        Ok(())
+    }
+
+    /// Hands over what is compressed.
+    fn pass_on(&mut self, blocks: &mpsc::Sender<Block>) -> Result<(), SnapshotError> {
+        let next = Vec::with_capacity(BLOCK_BYTES + BLOCK_BYTES / 2);
+        let compressed = std::mem::replace(self.encoder.get_mut(), next);
+        self.digest.update(&compressed);
+        self.stored_bytes += compressed.len() as u64;
+        blocks
+            .blocking_send(Block::Bytes(Bytes::from(compressed)))
+            .map_err(|_| SnapshotError::Cancelled)
+    }
+
+    fn finish(mut self, blocks: &mpsc::Sender<Block>) -> Result<(), SnapshotError> {
+        self.encoder.do_finish().map_err(SnapshotError::Compress)?;
+        self.pass_on(blocks)?;
+        let whole = Whole {
+            rows: self.rows,
+            raw_bytes: self.raw_bytes,
+            stored_bytes: self.stored_bytes,
+            sha256: self.digest.finish(),
+        };
+        blocks
+            .blocking_send(Block::End(whole))
+            .map_err(|_| SnapshotError::Cancelled)
+    }
+}
