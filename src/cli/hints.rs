@@ -9,6 +9,7 @@ use crate::mysql::primary::PrimaryError;
 use crate::mysql::topology::ChooseError;
 use crate::mysql::wire::WireError;
 use crate::restore::RestoreError;
+use crate::restore::load::LoadError;
 use crate::restore::plan::PlanError;
 use crate::restore::replay::ReplayError;
 use crate::restore::target::TargetError;
@@ -103,6 +104,12 @@ fn of_restore(error: &RestoreError) -> Option<String> {
                 .to_owned()
         }
         RestoreError::Replay(ReplayError::Archive(error)) => return of_archive(error),
+        RestoreError::Load(LoadError::NoKeyring { .. }) => {
+            "a server with a keyring component, such as component_keyring_file".to_owned()
+        }
+        RestoreError::Load(LoadError::NoTimeZones { .. }) => {
+            "mysql_tzinfo_to_sql /usr/share/zoneinfo on that server, into its schema mysql".to_owned()
+        }
         RestoreError::Load(error) if error.class() == Class::Refused => return None,
         RestoreError::Load(_) | RestoreError::Replay(_) | RestoreError::WrongEnd { .. } => {
             "again on a new server, or on this one once its schemas are dropped: what is on it now is \
@@ -281,7 +288,11 @@ fn of_snapshot(error: &SnapshotError) -> Option<String> {
             ..
         } => return Some(of_missing_privileges(missing, roles_asleep)),
         SnapshotError::NotInnodb { .. } => {
-            "ALTER TABLE ... ENGINE = InnoDB, or --exclude with those tables"
+            "ALTER TABLE ... ENGINE = InnoDB, --exclude with those tables, or --allow-non-innodb, which \
+             takes their rows as they are at some moment"
+        }
+        SnapshotError::NothingMatches { .. } => {
+            "patterns as db or db.table with * and ?, in the case in which the server prints the names"
         }
         SnapshotError::NeverQuiet { .. } => "--lock auto, which takes a short lock if it must",
         SnapshotError::Ddl { .. } | SnapshotError::SchemaChanged { .. } => {

@@ -39,6 +39,9 @@ pub(super) struct SnapshotArguments {
     /// Not what matches (may be repeated).
     #[arg(long, value_name = "PATTERN")]
     exclude: Vec<String>,
+    /// Take tables of other engines than InnoDB too, though their rows are of no certain moment.
+    #[arg(long)]
+    allow_non_innodb: bool,
     /// Read from the primary if there is no secondary.
     #[arg(long)]
     allow_primary: bool,
@@ -93,6 +96,7 @@ impl SnapshotArguments {
                 Lock::Flush => LockMode::Flush,
             },
             allow_primary: self.allow_primary,
+            allow_non_innodb: self.allow_non_innodb,
             filter: Filter {
                 include: patterns("--include", &self.include)?,
                 exclude: patterns("--exclude", &self.exclude)?,

@@ -65,6 +65,14 @@ pub enum SnapshotError {
         /// `schema.table (engine)` of each.
         tables: Vec<String>,
     },
+    /// What was asked for is not there.
+    #[error("--include {} matches nothing on {server}", patterns.join(", "))]
+    NothingMatches {
+        /// The server.
+        server: String,
+        /// The patterns.
+        patterns: Vec<String>,
+    },
     /// The plan was made for another server.
     #[error("{server} is not the server of the plan (its UUID is {found}, not {planned})")]
     AnotherServer {
@@ -231,6 +239,7 @@ impl Classified for SnapshotError {
             Self::Storage(error) => error.class(),
             Self::Choose(error) => error.class(),
             Self::MissingPrivileges { .. } => Class::Authentication,
+            Self::NothingMatches { .. } => Class::Usage,
             Self::NoGtids { .. }
             | Self::NotInnodb { .. }
             | Self::AnotherServer { .. }

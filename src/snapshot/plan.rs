@@ -14,7 +14,7 @@ use crate::archive::layout::SnapshotId;
 use crate::mysql::discover::{discover, login_for};
 use crate::mysql::grants::GlobalPrivileges;
 use crate::mysql::health::HealthSurvey;
-use crate::mysql::schema::{self, Filter};
+use crate::mysql::schema::{self, Filter, Pattern};
 use crate::mysql::topology::{Choice, Role, Rule, Topology, TopologyKind};
 use crate::mysql::{HostPort, MysqlError, ServerFacts, ServerUrl, ServerVersion, Session};
 
@@ -26,6 +26,7 @@ use super::error::SnapshotError;
 use super::options::{OnLag, SnapshotOptions, SnapshotSource};
 use super::privileges::{self, PlannedPrivilege};
 use super::resume::ResumePlan;
+use super::selection::{refuse_other_engines, warning_of_engine, warnings_of_filter};
 
 /// What is known before a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub struct SnapshotFacts {
     pub privileges: GlobalPrivileges,
     /// The tables that the filter lets pass.
     pub tables: Vec<TableFacts>,
+    /// Patterns of the filter that match nothing.
+    pub unmatched: Vec<Pattern>,
 }
 
 /// A table's name and size.
@@ -109,6 +112,9 @@ pub struct SnapshotPlan {
     pub zstd_level: i32,
     /// What was asked for.
     pub filter: Filter,
+    /// Whether tables of other engines than InnoDB are taken too.
+    #[serde(default)]
+    pub allow_non_innodb: bool,
     /// Whether to go on with an unfinished snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<ResumePlan>,
@@ -164,6 +170,7 @@ pub async fn load_facts(
     privileges::judge(&privileges, &server.address, &server.version, options)?;
     let tables = schema::load_tables(&mut session, &options.filter).await?;
     let parts = TableParts::load(&mut session).await?;
+    let unmatched = schema::unmatched(&mut session, &options.filter).await?;
     session.close().await;
     let tables = tables
         .into_iter()
@@ -176,6 +183,7 @@ pub async fn load_facts(
         server,
         privileges,
         tables,
+        unmatched,
     };
     let source = SnapshotSource {
         url,
@@ -205,14 +213,19 @@ impl SnapshotPlan {
         }
         let held = &facts.privileges;
         let privileges = privileges::judge(held, &server.address, &server.version, options)?;
-        refuse_other_engines(facts.tables.iter().map(|table| {
-            (
-                table.database.as_str(),
-                table.name.as_str(),
-                table.engine.as_str(),
-            )
-        }))?;
         let mut warnings = facts.topology.notes.clone();
+        warnings.extend(warnings_of_filter(facts, options)?);
+        if options.allow_non_innodb {
+            warnings.extend(facts.tables.iter().filter_map(warning_of_engine));
+        } else {
+            refuse_other_engines(facts.tables.iter().map(|table| {
+                (
+                    table.database.as_str(),
+                    table.name.as_str(),
+                    table.engine.as_str(),
+                )
+            }))?;
+        }
         warnings.extend(privileges::warnings(&privileges));
         let may_flush = held.has("RELOAD") || held.has("FLUSH_TABLES");
         let lock = match options.lock {
@@ -275,6 +288,7 @@ impl SnapshotPlan {
             file_bytes,
             zstd_level: options.zstd_level,
             filter: options.filter.clone(),
+            allow_non_innodb: options.allow_non_innodb,
             resume: options.resume.then(|| {
                 ResumePlan::compute(
                     options.unfinished.as_ref(),
@@ -294,21 +308,6 @@ impl SnapshotPlan {
 /// Rounded up.
 fn whole_seconds(span: Duration) -> u64 {
     span.as_secs() + u64::from(span.subsec_nanos() > 0)
-}
-
-/// Refuses tables that InnoDB's read view does not cover.
-pub(super) fn refuse_other_engines<'a>(
-    tables: impl Iterator<Item = (&'a str, &'a str, &'a str)>,
-) -> Result<(), SnapshotError> {
-    let tables: Vec<String> = tables
-        .filter(|(_, _, engine)| !engine.eq_ignore_ascii_case("InnoDB"))
-        .map(|(database, name, engine)| format!("{database}.{name} ({engine})"))
-        .collect();
-    if tables.is_empty() {
-        Ok(())
-    } else {
-        Err(SnapshotError::NotInnodb { tables })
-    }
 }
 
 #[cfg(test)]
@@ -386,6 +385,7 @@ mod tests {
                     .map(String::as_str),
             ),
             tables: vec![table("small", 1), table("big", 9), table("middle", 5)],
+            unmatched: Vec::new(),
         }
     }
 
@@ -440,6 +440,39 @@ mod tests {
         let mut without = facts(ALL, "InnoDB");
         without.server.gtid_mode = "OFF_PERMISSIVE".to_owned();
         assert!(compute(&without, LockMode::Auto).is_err());
+    }
+
+    #[test]
+    fn other_engines_are_taken_by_name_and_filters_must_match() {
+        let compute = |facts: &SnapshotFacts, filter: &Filter| {
+            let options = SnapshotOptions {
+                allow_non_innodb: true,
+                filter: filter.clone(),
+                ..SnapshotOptions::default()
+            };
+            SnapshotPlan::compute(facts, &options, DateTime::UNIX_EPOCH, 7)
+        };
+        let has = |plan: &SnapshotPlan, text: &str| plan.warnings.iter().any(|w| w.contains(text));
+        let mut mixed = facts(ALL, "InnoDB");
+        mixed.tables[0].engine = "MyISAM".to_owned();
+        mixed.tables[1].engine = "MRG_MYISAM".to_owned();
+        let plan = compute(&mixed, &Filter::default()).expect("allowed");
+        assert!(has(&plan, "shop.small (MyISAM)") && has(&plan, "shop.big (MRG_MYISAM)"));
+        let chunks: Vec<u64> = plan.tables.iter().map(|table| table.chunks).collect();
+        assert_eq!(chunks, [0, 1, 1]);
+
+        let pattern = |text: &str| text.parse().expect("a pattern");
+        let filter = Filter {
+            include: vec![pattern("shop"), pattern("x.*")],
+            exclude: vec![pattern("*.tmp")],
+        };
+        mixed.unmatched = filter.exclude.clone();
+        let plan = compute(&mixed, &filter).expect("only an exclude is idle");
+        assert!(has(&plan, "--exclude *.tmp"), "{:?}", plan.warnings);
+        mixed.unmatched = vec![filter.include[1].clone()];
+        let error = compute(&mixed, &filter).expect_err("an include is idle");
+        assert_eq!(error.class(), Class::Usage);
+        assert!(error.to_string().contains("x.*"), "{error}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::archive::manifest::{DataFile, LoadColumn, RowChecksum, TableEntry};
 use crate::archive::rows::{Scan, load_columns};
-use crate::mysql::schema::{Schema, Table};
+use crate::mysql::schema::{Schema, Table, has_rows};
 use crate::mysql::wire::{WireConnection, WireError};
 use crate::storage::Storage;
 
@@ -86,7 +86,12 @@ pub(super) async fn read_tables(
                 id: plan.id.clone(),
                 database: table.database.clone(),
                 table: table.name.clone(),
-                file_bytes: plan.file_bytes,
+                file_bytes: if table.is_innodb() {
+                    plan.file_bytes
+                } else {
+                    // Files are loaded side by side, which not every engine can bear.
+                    u64::MAX
+                },
                 zstd_level: plan.zstd_level,
                 next_file: AtomicU64::new(journal.first_file()),
                 progress: Arc::clone(progress),
@@ -199,6 +204,7 @@ fn parts(tables: &[Work]) -> Vec<Part> {
     order.sort_by_key(|&n| std::cmp::Reverse(tables[n].table.data_bytes));
     order
         .into_iter()
+        .filter(|&table| has_rows(&tables[table].table.engine))
         .flat_map(|table| {
             let ranges = ranges(tables[table].planned.as_ref());
             ranges.into_iter().map(move |range| Part { table, range })
@@ -308,6 +314,7 @@ fn entries(tables: &[Work], done: Vec<Done>) -> Vec<TableEntry> {
             rows: 0,
             row_checksum: RowChecksum::default(),
             create_sha256: ddl::create_digest(&work.table),
+            engine: (!work.table.is_innodb()).then(|| work.table.engine.clone()),
         })
         .collect();
     for part in done {
