@@ -76,11 +76,16 @@ fn of_restore(error: &RestoreError) -> Option<String> {
                 .to_owned()
         }
         RestoreError::Plan(PlanError::Empty) => "quillback snapshot".to_owned(),
+        RestoreError::Plan(PlanError::OnlyPartial { .. }) => {
+            "quillback snapshot without a filter; or --snapshot with one of them (quillback status \
+             --snapshots), and --until-gtid with its set"
+                .to_owned()
+        }
         RestoreError::Plan(PlanError::Server { .. }) => {
             "a new, empty server with its own server_id and gtid_mode=ON".to_owned()
         }
         RestoreError::Plan(PlanError::UnknownSnapshot { .. }) => {
-            "quillback status --json, which lists the snapshots".to_owned()
+            "quillback status --snapshots, which lists them".to_owned()
         }
         RestoreError::Damaged { .. } => DAMAGED.to_owned(),
         RestoreError::UnknownBranch(_) => {

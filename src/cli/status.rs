@@ -139,19 +139,27 @@ async fn load(
         .last()
         .map_or(BranchNumber(1), |branch| branch.branch);
     let history = repository.history(branch).await?;
-    let manifests = repository.snapshots().await?;
+    let mut manifests = repository.snapshots().await?;
     let snapshots: Vec<SnapshotLine> = manifests
         .iter()
         .map(|manifest| SnapshotLine::new(manifest, &history))
         .collect();
-    let newest_snapshot = snapshots.last().map(|snapshot| snapshot.finished);
-    let usable = snapshots.iter().find(|snapshot| snapshot.connected);
+    // What lacks a part is no state to restore, unless somebody names it.
+    manifests.retain(|manifest| manifest.filter.is_everything());
+    let whole: Vec<&SnapshotLine> = snapshots.iter().filter(|s| !s.partial).collect();
+    let newest_snapshot = whole.last().map(|snapshot| snapshot.finished);
+    let usable = whole.iter().find(|snapshot| snapshot.connected);
     let log_end = usable
         .and_then(|_| history.complete_to())
         .or_else(|| end_before_gap(&history, &manifests));
     let mut warnings = Vec::new();
-    if snapshots.is_empty() {
-        warnings.push("there is no snapshot, so nothing can be restored".to_owned());
+    match (snapshots.len(), whole.len()) {
+        (0, _) => warnings.push("there is no snapshot, so nothing can be restored".to_owned()),
+        (_, 0) => warnings.push(
+            "every snapshot is partial, so nothing is restored but what is named by --snapshot"
+                .to_owned(),
+        ),
+        _ => {}
     }
     let lag_seconds = log_end.map(|end| (now - end).as_seconds_f64());
     match lag_seconds {
@@ -159,11 +167,11 @@ async fn load(
             "the log ends {} ago: is quillback stream running?",
             render::span(lag)
         )),
-        None if !snapshots.is_empty() && history.members.is_empty() => warnings
+        None if !whole.is_empty() && history.members.is_empty() => warnings
             .push("there is no log: only the snapshots' own states can be restored".to_owned()),
         _ => {}
     }
-    if usable.is_none() && !snapshots.is_empty() && !history.gaps.is_empty() {
+    if usable.is_none() && !whole.is_empty() && !history.gaps.is_empty() {
         warnings.push(
             "no snapshot was taken behind the accepted gap, so nothing behind it can be restored: \
              quillback snapshot"
@@ -171,7 +179,7 @@ async fn load(
         );
     }
     let mut gtid_set = history.end().unwrap_or_default();
-    for snapshot in snapshots.iter().filter(|snapshot| snapshot.of_this_branch) {
+    for snapshot in whole.iter().filter(|snapshot| snapshot.of_this_branch) {
         gtid_set.extend_from(&snapshot.gtid_executed);
     }
     let newest = manifests
@@ -181,10 +189,10 @@ async fn load(
     let archived_to = history.complete_to().max(newest.map(|m| m.started));
     Ok(StatusReport {
         archive: repository.storage().url(),
-        restorable: !snapshots.is_empty(),
+        restorable: !whole.is_empty(),
         restorable_from: usable
-            .or_else(|| snapshots.iter().find(|s| s.of_this_branch))
-            .or(snapshots.first())
+            .or_else(|| whole.iter().find(|s| s.of_this_branch))
+            .or(whole.first())
             .map(|s| s.finished),
         restorable_to: log_end.max(newest_snapshot),
         lag_seconds,
@@ -271,10 +279,11 @@ pub(super) async fn archive_facts(
 ) -> anyhow::Result<ArchiveFacts> {
     let report = load(repository, now, Duration::MAX).await?;
     let is_gap = |problem: &&Problem| matches!(problem, Problem::Gap { .. });
+    let mut whole = report.snapshots.iter().filter(|s| !s.partial);
     Ok(ArchiveFacts {
         restorable_from: report.restorable_from,
-        connected: report.snapshots.iter().any(|snapshot| snapshot.connected),
-        last_snapshot: report.snapshots.last().map(|snapshot| snapshot.finished),
+        connected: whole.clone().any(|snapshot| snapshot.connected),
+        last_snapshot: whole.next_back().map(|snapshot| snapshot.finished),
         gaps: report.problems.iter().filter(is_gap).count() as u64,
         accepted_gaps: report.accepted_gaps.len() as u64,
     })

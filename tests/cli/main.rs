@@ -7,6 +7,7 @@ mod failures;
 mod grants;
 mod journey;
 mod json;
+mod partial;
 mod settings;
 mod signals;
 mod support;

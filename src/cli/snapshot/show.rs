@@ -58,10 +58,7 @@ fn head(plan: &SnapshotPlan) -> Vec<String> {
         ),
     ));
     if !plan.filter.is_everything() {
-        let include = plan.filter.include.iter().map(|p| format!("--include {p}"));
-        let exclude = plan.filter.exclude.iter().map(|p| format!("--exclude {p}"));
-        let filter: Vec<String> = include.chain(exclude).collect();
-        lines.push(entry("only", &filter.join(" ")));
+        lines.push(entry("only", &plan.filter.to_string()));
     }
     let views = match plan.lock {
         LockMode::Auto => {
@@ -151,7 +148,7 @@ fn privileges(plan: &SnapshotPlan, all: bool) -> Vec<String> {
             let name = &privilege.privilege;
             entry(
                 "",
-                &format!("{has:<6} {name:<18} {need}: {}", privilege.why),
+                &format!("{has:<6} {name:<20} {need}: {}", privilege.why),
             )
         }));
     }

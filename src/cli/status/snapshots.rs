@@ -38,6 +38,8 @@ pub(super) struct SnapshotLine {
     consistency: Consistency,
     /// What it was limited to; empty means that it holds everything.
     filter: Filter,
+    /// Whether it lacks a part: then it is restored only by its name.
+    pub(super) partial: bool,
     warnings: Vec<String>,
     /// Whether it is a state of the newest history.
     pub(super) of_this_branch: bool,
@@ -71,6 +73,7 @@ impl SnapshotLine {
             stored_bytes: manifest.totals.stored_bytes,
             consistency: manifest.consistency.clone(),
             filter: manifest.filter.clone(),
+            partial: !manifest.filter.is_everything(),
             warnings: manifest.warnings.clone(),
             of_this_branch,
             connected: of_this_branch
@@ -92,9 +95,9 @@ impl SnapshotLine {
     }
 
     fn short(&self, now: DateTime<Utc>, has_log: bool) -> String {
-        let partial = match self.filter.is_everything() {
-            true => "",
-            false => ", partial",
+        let partial = match self.partial {
+            true => ", partial: restored only by its name",
+            false => "",
         };
         format!(
             "{}  {:>10}  {:>10}  {:>13}  {}{partial}",
@@ -136,11 +139,8 @@ impl SnapshotLine {
                 moment_or_never(self.last_drill)
             ),
         ];
-        if !self.filter.is_everything() {
-            let include = self.filter.include.iter().map(|p| format!("--include {p}"));
-            let exclude = self.filter.exclude.iter().map(|p| format!("--exclude {p}"));
-            let filter: Vec<String> = include.chain(exclude).collect();
-            lines.push(format!("only {}", filter.join(" ")));
+        if self.partial {
+            lines.push(format!("only {}", self.filter));
         }
         let warnings = self.warnings.iter();
         lines.extend(warnings.map(|warning| format!("warning: {warning}")));

@@ -102,6 +102,21 @@ pub struct Filter {
     pub exclude: Vec<Pattern>,
 }
 
+/// As the flags that make it.
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags = [("--include", &self.include), ("--exclude", &self.exclude)];
+        let mut space = "";
+        for (flag, patterns) in flags {
+            for pattern in patterns {
+                write!(f, "{space}{flag} {pattern}")?;
+                space = " ";
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Filter {
     /// Whether everything passes.
     #[must_use]
@@ -192,6 +207,11 @@ mod tests {
         ] {
             assert_eq!(shop.passes(database, table), passes, "{database}.{table}");
         }
+        assert_eq!(
+            shop.to_string(),
+            "--include shop* --include crm.user? --exclude shop.tmp_* --exclude shop_old"
+        );
+        assert_eq!(everything.to_string(), "");
         assert!(shop.passes_database("crm") && !shop.passes_database("shop_old"));
     }
 
