@@ -140,12 +140,7 @@ async fn a_store_that_goes_away_midway() -> Result<()> {
     let storage: Arc<dyn Storage> = gate.clone();
     let servers = [url(&server)];
     let options = on_primary();
-    let stopping = async {
-        gate.reached().await?;
-        minio.kill9().await?;
-        gate.open();
-        Ok::<_, anyhow::Error>(())
-    };
+    let stopping = gate.meanwhile(async || minio.kill9().await);
     let (taken, stopped) = tokio::join!(snapshot(&servers, &options, &storage), stopping);
     stopped?;
     let error = taken.expect_err("the store is gone");
@@ -181,12 +176,7 @@ async fn the_secondary_that_is_read_dies_and_the_next_run_takes_the_other() -> R
     let inner = memory();
     let gate = Gate::new(Arc::clone(&inner), "data/d/b/");
     let storage: Arc<dyn Storage> = gate.clone();
-    let killing = async {
-        gate.reached().await?;
-        read.kill9().await?;
-        gate.open();
-        Ok::<_, anyhow::Error>(())
-    };
+    let killing = gate.meanwhile(async || read.kill9().await);
     let (taken, killed) = tokio::join!(snapshot(&servers, &options, &storage), killing);
     killed?;
     let error = taken.expect_err("its server is dead");
@@ -239,12 +229,7 @@ async fn two_snapshots_at_once_do_not_meet() -> Result<()> {
     let servers = [url(&server)];
     let options = on_primary();
     // The second begins and ends while the first stands still with its locks and views.
-    let second = async {
-        gate.reached().await?;
-        let report = snapshot(&servers, &options, &inner).await;
-        gate.open();
-        Ok::<_, anyhow::Error>(report?)
-    };
+    let second = gate.meanwhile(async || Ok(snapshot(&servers, &options, &inner).await?));
     let (one, two) = tokio::join!(snapshot(&servers, &options, &first), second);
     let (one, two) = (one?, two?);
     ensure!(one.id != two.id);
