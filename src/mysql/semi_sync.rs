@@ -53,6 +53,24 @@ impl SemiSyncStatus {
         Ok(Self::read(&values))
     }
 
+    /// Why a source takes no acknowledgements, with the statement that would change it; `enabled` is
+    /// `rpl_semi_sync_source_enabled`, if the source has it.
+    #[must_use]
+    pub fn obstacle(enabled: Option<bool>) -> Option<&'static str> {
+        match enabled {
+            Some(true) => None,
+            Some(false) => Some(
+                "it is switched off; it needs SET PERSIST rpl_semi_sync_source_enabled = ON (before MySQL \
+                 8.0.26: rpl_semi_sync_master_enabled)",
+            ),
+            None => Some(
+                "the plugin is not there; it needs INSTALL PLUGIN rpl_semi_sync_source SONAME \
+                 'semisync_source.so' (before MySQL 8.0.26: rpl_semi_sync_master SONAME \
+                 'semisync_master.so') and SET PERSIST rpl_semi_sync_source_enabled = ON",
+            ),
+        }
+    }
+
     fn read(values: &HashMap<String, String>) -> Option<Self> {
         let text = |names: [&str; 2]| {
             names

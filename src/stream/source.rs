@@ -29,7 +29,7 @@ use crate::mysql::server_url::ServerUrl;
 use crate::mysql::session::Session;
 use crate::mysql::topology::TopologyKind;
 use crate::mysql::version::ServerVersion;
-use crate::mysql::wire::{BinlogDump, DumpOptions, WireConnection, WireOptions};
+use crate::mysql::wire::{BinlogDump, DumpOptions, WireConnection, WireError, WireOptions};
 use dump::WireDump;
 
 /// A source that does not answer a small question for so long is gone.
@@ -131,16 +131,24 @@ impl Servers {
     }
 }
 
-/// What of a source's settings makes its waiting for us worth less than it seems.
+/// What of a source's settings makes its waiting for us worth less than it seems. One that cannot wait at all
+/// is refused before anything is claimed.
 async fn semi_sync_warnings(
     session: &mut Session,
     address: &HostPort,
 ) -> Result<Vec<String>, StreamError> {
-    let Some(status) = SemiSyncStatus::load(session).await? else {
-        // The dump itself says what to install.
-        return Ok(Vec::new());
-    };
+    let status = SemiSyncStatus::load(session).await?;
+    if let Some(reason) = SemiSyncStatus::obstacle(status.as_ref().map(|status| status.enabled)) {
+        return Err(WireError::SemiSync {
+            address: address.to_string(),
+            reason: reason.to_owned(),
+        }
+        .into());
+    }
     let mut warnings = Vec::new();
+    let Some(status) = status else {
+        return Ok(warnings);
+    };
     if status.wait_point != "AFTER_SYNC" {
         warnings.push(format!(
             "{address} has rpl_semi_sync_source_wait_point={}: others see a transaction before \

@@ -93,7 +93,8 @@ async fn a_streamer_that_dies_in_a_compaction_is_made_good_by_the_next() -> Resu
     first.following().await?;
     let mut ledger = slow_ledger(&server).await?;
     first.stop().await?.is(0);
-    for point in [FailPoint::Compacted, FailPoint::Replaced] {
+    let points = [FailPoint::Merged, FailPoint::Compacted, FailPoint::Replaced];
+    for point in points {
         for nth in [1, 3] {
             let armed = format!("{}:{nth}", point.name());
             let round = async {

@@ -9,7 +9,7 @@ use super::cluster::Cluster;
 use super::model::Model;
 use super::source::Network;
 use super::streamer::Host;
-use super::world::World;
+use super::world::{Life, World};
 use crate::archive::repository::Repository;
 use crate::mysql::binlog::Checksum;
 use crate::mysql::binlog::testing::Work;
@@ -162,7 +162,8 @@ impl History {
             79..=83 => {
                 let point = world.pick(FailPoint::ALL);
                 let after = world.draw(0..6);
-                self.some_host().dies_at = Some((point, after));
+                let becomes = world.pick(&[Life::Dead, Life::Dead, Life::Frozen]);
+                self.some_host().ends_at = Some((point, after, becomes));
             }
             84..=85 => self.some_host().stop(),
             86..=88 => {
@@ -336,7 +337,7 @@ impl History {
         }
         for host in &mut self.hosts {
             host.thaw();
-            host.dies_at = None;
+            host.ends_at = None;
         }
         for back in self.down.iter_mut().flatten() {
             *back = Instant::now();
