@@ -22,6 +22,9 @@ const CONVERGES: Duration = Duration::from_secs(420);
 /// A history that takes longer hangs.
 const LONGEST: Duration = Duration::from_secs(2_000);
 
+/// Where a compaction may be when its streamer is overtaken.
+const COMPACTION: [FailPoint; 3] = [FailPoint::Merged, FailPoint::Compacted, FailPoint::Replaced];
+
 /// What a history was.
 #[derive(Debug)]
 pub(super) struct Outcome {
@@ -160,7 +163,11 @@ impl History {
             }
             74..=78 => self.some_host().kill(),
             79..=83 => {
-                let point = world.pick(FailPoint::ALL);
+                // The streamer has many steps, and compaction the few at which two can meet.
+                let point = match world.once_in(3) {
+                    true => world.pick(&COMPACTION),
+                    false => world.pick(FailPoint::ALL),
+                };
                 let after = world.draw(0..6);
                 let becomes = world.pick(&[Life::Dead, Life::Dead, Life::Frozen]);
                 self.some_host().ends_at = Some((point, after, becomes));
