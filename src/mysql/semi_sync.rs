@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::error::MysqlError;
+use super::host_port::HostPort;
 use super::session::Session;
 
 /// The state of semi-synchronous replication on a source.
@@ -69,6 +70,27 @@ impl SemiSyncStatus {
                  'semisync_master.so') and SET PERSIST rpl_semi_sync_source_enabled = ON",
             ),
         }
+    }
+
+    /// What of the settings of the source at `address` makes its waiting worth less than it seems.
+    #[must_use]
+    pub fn weaknesses(&self, address: &HostPort) -> Vec<String> {
+        let mut found = Vec::new();
+        if self.wait_point != "AFTER_SYNC" {
+            found.push(format!(
+                "{address} has rpl_semi_sync_source_wait_point={}: others see a transaction before \
+                 it is acknowledged",
+                self.wait_point
+            ));
+        }
+        if self.timeout_millis < 3_600_000 {
+            found.push(format!(
+                "{address} waits at most {} s for an acknowledgement \
+                 (rpl_semi_sync_source_timeout), then commits without",
+                self.timeout_millis as f64 / 1000.0
+            ));
+        }
+        found
     }
 
     fn read(values: &HashMap<String, String>) -> Option<Self> {

@@ -145,25 +145,7 @@ async fn semi_sync_warnings(
         }
         .into());
     }
-    let mut warnings = Vec::new();
-    let Some(status) = status else {
-        return Ok(warnings);
-    };
-    if status.wait_point != "AFTER_SYNC" {
-        warnings.push(format!(
-            "{address} has rpl_semi_sync_source_wait_point={}: others see a transaction before \
-             it is acknowledged",
-            status.wait_point
-        ));
-    }
-    if status.timeout_millis < 3_600_000 {
-        warnings.push(format!(
-            "{address} waits at most {} s for an acknowledgement \
-             (rpl_semi_sync_source_timeout), then commits without",
-            status.timeout_millis as f64 / 1000.0
-        ));
-    }
-    Ok(warnings)
+    Ok(status.map_or_else(Vec::new, |status| status.weaknesses(address)))
 }
 
 fn check_settings(facts: &ServerFacts, kind: TopologyKind) -> Result<(), StreamError> {

@@ -106,8 +106,8 @@ async fn serve(
 fn listing(bucket: &str, query: &str, objects: &Objects) -> String {
     let parameter = |name: &str| {
         let pair = query.split('&').filter_map(|pair| pair.split_once('='));
-        let value = pair.filter(|(key, _)| *key == name).map(|(_, value)| value);
-        value.last().unwrap_or_default().replace("%2f", "/")
+        let mut value = pair.filter(|(key, _)| *key == name).map(|(_, value)| value);
+        value.next().unwrap_or_default().replace("%2f", "/")
     };
     let bucket = format!("{}/", bucket.trim_end_matches('/'));
     let (prefix, after) = (parameter("prefix"), parameter("start-after"));
