@@ -22,6 +22,8 @@ pub const SNAPSHOTS: &str = "snapshots/";
 
 const SEGMENT_SUFFIX: &str = ".binlog.zst";
 const JSON_SUFFIX: &str = ".json";
+/// The folder of records within a snapshot's.
+const PROGRESS: &str = "progress/";
 /// `20261120T020000Z`.
 const SNAPSHOT_TIME: &str = "%Y%m%dT%H%M%SZ";
 
@@ -155,6 +157,14 @@ impl SnapshotId {
         Self(format!("{}-{random:08x}", started.format(SNAPSHOT_TIME)))
     }
 
+    /// When it was begun, in whole seconds.
+    #[must_use]
+    pub fn started(&self) -> DateTime<Utc> {
+        let time = self.0.split('-').next().unwrap_or_default();
+        NaiveDateTime::parse_from_str(time, SNAPSHOT_TIME)
+            .map_or(DateTime::UNIX_EPOCH, |time| time.and_utc())
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -249,6 +259,50 @@ pub fn snapshot_data(id: &SnapshotId, database: &str, table: &str, n: u64) -> St
     )
 }
 
+/// The key of the record of the view that a snapshot reads; gone once there is a manifest.
+#[must_use]
+pub fn snapshot_view(id: &SnapshotId) -> String {
+    format!("{SNAPSHOTS}{id}/{PROGRESS}view.json")
+}
+
+/// The key of the `n`th record of the tables that are done.
+#[must_use]
+pub fn snapshot_progress(id: &SnapshotId, n: u64) -> String {
+    format!("{SNAPSHOTS}{id}/{PROGRESS}{n:06}.json")
+}
+
+/// The number in the key of a record of tables that are done.
+#[must_use]
+pub fn parse_snapshot_progress(key: &str) -> Option<u64> {
+    let name = within_snapshot(key)?.1.strip_prefix(PROGRESS)?;
+    number(name.strip_suffix(JSON_SUFFIX)?, 6)
+}
+
+/// Whether the key is of a record that is of use only while a snapshot is taken.
+#[must_use]
+pub fn is_snapshot_progress(key: &str) -> bool {
+    within_snapshot(key).is_some_and(|(_, name)| name.starts_with(PROGRESS))
+}
+
+/// The number of a file of rows.
+#[must_use]
+pub fn parse_snapshot_data(key: &str) -> Option<u64> {
+    let name = within_snapshot(key)?.1.strip_prefix("data/")?;
+    let (_, file) = name.rsplit_once('/')?;
+    number(file.strip_suffix(".tsv.zst")?, 6)
+}
+
+/// The snapshot to which a key belongs.
+#[must_use]
+pub fn parse_snapshot_key(key: &str) -> Option<SnapshotId> {
+    within_snapshot(key).map(|(id, _)| id)
+}
+
+fn within_snapshot(key: &str) -> Option<(SnapshotId, &str)> {
+    let (id, name) = key.strip_prefix(SNAPSHOTS)?.split_once('/')?;
+    Some((id.parse().ok()?, name))
+}
+
 /// Percent-encodes all but ASCII letters, digits, `_` and `-`, so that a server's name is one
 /// part of a key. Names that would make the part too long are cut and end in a hash.
 #[must_use]
@@ -334,6 +388,13 @@ mod tests {
         let id = SnapshotId::new(time, 0x0a1b_2c3d);
         assert_eq!(id.as_str(), "20261120T020000Z-0a1b2c3d");
         assert_eq!(id.as_str().parse(), Ok(id.clone()));
+        assert_eq!(id.started(), time);
+        assert_eq!(parse_snapshot_progress(&snapshot_progress(&id, 7)), Some(7));
+        assert_eq!(parse_snapshot_progress(&snapshot_view(&id)), None);
+        assert!(is_snapshot_progress(&snapshot_view(&id)));
+        let data = snapshot_data(&id, "d", "t", 12);
+        assert_eq!(parse_snapshot_data(&data), Some(12));
+        assert_eq!(parse_snapshot_key(&data), Some(id.clone()));
         assert_eq!(parse_snapshot_manifest(&snapshot_manifest(&id)), Some(id));
         assert!("20261320T020000Z-0a1b2c3d".parse::<SnapshotId>().is_err());
         assert!("../../etc".parse::<SnapshotId>().is_err());

@@ -137,6 +137,12 @@ pub struct Consistency {
     pub backup_lock: bool,
     /// Seconds for which DDL was held up by it.
     pub backup_lock_seconds: f64,
+    /// The longest that a statement of DDL is known to have waited for the snapshot, in seconds.
+    #[serde(default)]
+    pub ddl_wait_seconds: f64,
+    /// What kept DDL away or made it seen, in the order of use; empty if it is not known.
+    #[serde(default)]
+    pub ddl_guards: Vec<DdlGuard>,
 }
 
 impl Eq for Consistency {}
@@ -156,6 +162,28 @@ impl fmt::Display for ConsistencyMethod {
         f.write_str(match self {
             Self::LockFree => "lock-free",
             Self::GlobalReadLock => "global read lock",
+        })
+    }
+}
+
+/// What keeps DDL away from a snapshot, or makes it seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DdlGuard {
+    /// LOCK INSTANCE FOR BACKUP: DDL waits.
+    BackupLock,
+    /// The server's binlog: any DDL that matters fails the snapshot.
+    Binlog,
+    /// The schema was the same at the end: DDL that was undone before goes unseen.
+    Comparison,
+}
+
+impl fmt::Display for DdlGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BackupLock => "backup lock",
+            Self::Binlog => "binlog",
+            Self::Comparison => "comparison",
         })
     }
 }

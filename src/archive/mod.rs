@@ -3,7 +3,8 @@
 //! [`layout`] names every key; [`segment`], [`identity`], [`manifest`], [`script`] and [`rows`]
 //! are the formats, without IO;
 //! [`catalog`] computes from a listing and the segments' indexes what is restorable, [`history`]
-//! adds what a branch has from its parents, [`merge`] makes one segment of several;
+//! adds what a branch has from its parents, [`merge`] makes one segment of several, [`orphans`] tells
+//! what dead snapshots have left behind, [`progress`] how to go on with one;
 //! [`repository`] joins them to a store. `FORMAT.md` beside this file describes every byte for
 //! readers that are not Quillback.
 //!
@@ -17,6 +18,8 @@ pub mod identity;
 pub mod layout;
 pub mod manifest;
 pub mod merge;
+pub mod orphans;
+pub mod progress;
 pub mod repository;
 pub mod rows;
 pub mod script;

@@ -5,6 +5,7 @@ use crate::archive::repository::ArchiveError;
 use crate::error::{Class, Classified as _};
 use crate::mysql::error::MysqlError;
 use crate::mysql::primary::PrimaryError;
+use crate::mysql::topology::ChooseError;
 use crate::mysql::wire::WireError;
 use crate::restore::RestoreError;
 use crate::restore::plan::PlanError;
@@ -241,6 +242,9 @@ fn of_snapshot(error: &SnapshotError) -> Option<String> {
         SnapshotError::Mysql(error) => return of_class(error.class()),
         SnapshotError::Wire(error) => return of_wire(error),
         SnapshotError::Storage(error) => return of_storage(error),
+        SnapshotError::Choose(ChooseError::Behind { .. }) => {
+            "again once a secondary has caught up, or a longer --max-lag"
+        }
         SnapshotError::Choose(_) => {
             "again once a secondary has caught up, or --allow-primary if the primary can bear it"
         }
@@ -249,6 +253,21 @@ fn of_snapshot(error: &SnapshotError) -> Option<String> {
             "ALTER TABLE ... ENGINE = InnoDB, or --exclude with those tables"
         }
         SnapshotError::NeverQuiet { .. } => "--lock auto, which takes a short lock if it must",
+        SnapshotError::Ddl { .. } | SnapshotError::SchemaChanged { .. } => {
+            "again when no DDL is due; with BACKUP_ADMIN the snapshot keeps it away for up to --ddl-wait"
+        }
+        SnapshotError::GaveWay { .. } => {
+            "again when no DDL is due, or a longer --ddl-wait if what waits can bear it"
+        }
+        SnapshotError::FellOut { .. } => {
+            "again, which chooses anew among the secondaries; a longer --max-lag, or --on-lag continue"
+        }
+        SnapshotError::Errant { .. } => {
+            "another member; that server needs its own transactions removed, or to be rebuilt"
+        }
+        SnapshotError::LockBusy { .. } => {
+            "again when those statements are over, or another server; --lock none never waits for a lock"
+        }
         _ => return of_class(error.class()),
     };
     Some(hint.to_owned())

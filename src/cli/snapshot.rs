@@ -1,6 +1,7 @@
 //! `quillback snapshot`: a consistent snapshot from a secondary.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use rand::RngExt as _;
@@ -9,10 +10,12 @@ use serde_json::json;
 use super::context::Context;
 use super::failure::{Done, UsageError};
 use super::render;
+use super::times::parse_span;
 use crate::error::Class;
 use crate::mysql::schema::{Filter, Pattern};
 use crate::snapshot::{
-    self, LockMode, SnapshotOptions, SnapshotPlan, SnapshotProgress, SnapshotReport,
+    self, LockMode, OnLag, ResumePlan, ResumeReport, SnapshotOptions, SnapshotPlan,
+    SnapshotProgress, SnapshotReport,
 };
 
 /// The options of `snapshot`.
@@ -33,6 +36,18 @@ pub(super) struct SnapshotArguments {
     /// Read from the primary if there is no secondary.
     #[arg(long)]
     allow_primary: bool,
+    /// A secondary that is further behind its source is not read, or given up.
+    #[arg(long, value_parser = parse_span, default_value = "5m", value_name = "SPAN")]
+    max_lag: Duration,
+    /// What to do if the server falls behind --max-lag, or out of its cluster, while it is read.
+    #[arg(long, value_enum, default_value_t = OnLagArgument::Fail, value_name = "WHAT")]
+    on_lag: OnLagArgument,
+    /// How long DDL, replicated DDL too, may wait for the snapshot before it is let through.
+    #[arg(long, value_parser = parse_span, default_value = "1m", value_name = "SPAN")]
+    ddl_wait: Duration,
+    /// Go on with a snapshot whose run died, if its state can be seen again; else start anew.
+    #[arg(long)]
+    resume: bool,
     /// zstd's level for the rows, 1 to 19.
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..=19), default_value_t = 1, value_name = "LEVEL")]
     zstd_level: i32,
@@ -52,6 +67,15 @@ enum Lock {
     Flush,
 }
 
+/// What to do if the server falls behind or out of its cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnLagArgument {
+    /// Give the snapshot up (exit code 30).
+    Fail,
+    /// Go on, with a warning: the rows are sound all the same.
+    Continue,
+}
+
 pub(super) async fn run(context: &Context, arguments: SnapshotArguments) -> anyhow::Result<Done> {
     let servers = context.servers()?;
     let repository = context.repository().await?;
@@ -66,6 +90,17 @@ pub(super) async fn run(context: &Context, arguments: SnapshotArguments) -> anyh
         filter: Filter {
             include: patterns(&arguments.include)?,
             exclude: patterns(&arguments.exclude)?,
+        },
+        ddl_wait: arguments.ddl_wait,
+        max_lag: arguments.max_lag,
+        on_lag: match arguments.on_lag {
+            OnLagArgument::Fail => OnLag::Fail,
+            OnLagArgument::Continue => OnLag::Continue,
+        },
+        resume: arguments.resume,
+        unfinished: match arguments.resume {
+            true => snapshot::find_unfinished(&**repository.storage()).await?,
+            false => None,
         },
         zstd_level: arguments.zstd_level,
         ..SnapshotOptions::default()
@@ -98,7 +133,7 @@ pub(super) async fn run(context: &Context, arguments: SnapshotArguments) -> anyh
     let report = loop {
         tokio::select! {
             done = &mut running => break done,
-            () = tokio::time::sleep(std::time::Duration::from_millis(250)) => line.update(|| {
+            () = tokio::time::sleep(Duration::from_millis(250)) => line.update(|| {
                 format!(
                     "{} of about {} rows, {} read, {} stored",
                     render::count(progress.rows()),
@@ -154,6 +189,13 @@ fn describe_plan(plan: &SnapshotPlan) -> String {
         render::bytes(plan.estimated_bytes),
         plan.threads
     ));
+    match &plan.resume {
+        None => {}
+        Some(ResumePlan::From(id)) => lines.push(format!(
+            "  goes on with {id} if its state can be seen again"
+        )),
+        Some(ResumePlan::Anew(why)) => lines.push(format!("  starts anew: {why}")),
+    }
     for warning in &plan.warnings {
         lines.push(format!("  warning: {warning}"));
     }
@@ -179,6 +221,18 @@ fn describe_report(report: &SnapshotReport) -> String {
         ),
         render::phases(&report.phases),
     ];
+    match &report.resume {
+        None => {}
+        Some(ResumeReport::GoneOn {
+            tables,
+            stored_bytes,
+        }) => lines.push(format!(
+            "{} ({}) were there already",
+            render::plural(*tables, "table"),
+            render::bytes(*stored_bytes)
+        )),
+        Some(ResumeReport::Anew(why)) => lines.push(format!("it was started anew: {why}")),
+    }
     for warning in &report.warnings {
         lines.push(format!("warning: {warning}"));
     }

@@ -6,10 +6,12 @@
 //! a restore, is left to the rooms above.
 
 pub mod binlog;
+pub mod ddl;
 pub mod discover;
 pub mod error;
 pub mod facts;
 pub mod grants;
+pub mod health;
 pub mod host_port;
 pub mod primary;
 pub mod purge;

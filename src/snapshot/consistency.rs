@@ -10,7 +10,15 @@
 //! query it holds up every writer.
 //!
 //! A prepared XA transaction breaks both: its GTID is in the set while its rows are in no view.
-//! It is waited for, within a bound.
+//! It is waited for, within a bound, and looked for inside the proof (see [`xa`]).
+//!
+//! Afterwards each connection stands behind a savepoint: going back to it gives the metadata locks
+//! of the tables back that were read since, and keeps the view, so that DDL need not wait for a
+//! table that is done.
+
+mod backup_lock;
+pub mod holders;
+mod xa;
 
 use std::time::{Duration, Instant};
 
@@ -18,13 +26,16 @@ use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::manifest::ConsistencyMethod;
-use crate::error::{Class, Classified as _};
 use crate::gtid::GtidSet;
 use crate::mysql::facts::gtid_executed;
 use crate::mysql::wire::{WireConnection, WireError, WireOptions};
 use crate::mysql::{MysqlError, ServerUrl, Session};
 
 use super::error::SnapshotError;
+use holders::{Holder, long_statements};
+use xa::XaWait;
+
+pub(super) use backup_lock::BackupLock;
 
 /// How the connections come to one GTID set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,10 +61,15 @@ const FLUSH_WAIT: u64 = 2;
 const FLUSH_TRIES: u32 = 15;
 /// The pause between two of them, for the writers that were held up.
 const FLUSH_PAUSE: Duration = Duration::from_secs(2);
-/// How long a prepared XA transaction is waited for.
-const XA_WAIT: Duration = Duration::from_secs(30);
+/// A statement that has run for so many seconds is not expected to end at once; behind it the
+/// lock would hold up all others in vain.
+const LONG_STATEMENT: u64 = FLUSH_WAIT;
 /// `ER_LOCK_WAIT_TIMEOUT`.
 const LOCK_WAIT_TIMEOUT: u16 = 1205;
+/// Where a connection stands before it reads a table.
+const SAVEPOINT: &str = "SAVEPOINT quillback";
+/// Gives the metadata locks of a table back that was read, and keeps the view.
+pub(super) const RELEASE_TABLE: &str = "ROLLBACK TO SAVEPOINT quillback";
 
 /// Connections with open read views of one GTID set.
 #[derive(Debug)]
@@ -74,51 +90,69 @@ pub(super) async fn open(
     lock: LockMode,
 ) -> Result<ConsistentView, SnapshotError> {
     let mut readers = try_join_all((0..threads).map(|_| reader(url))).await?;
-    let mut warnings = Vec::new();
+    let mut xa = XaWait::begin();
     let mut attempts = 0;
+    let mut global_lock_seconds = 0.0;
+    let mut opened = open_lock_free(control, &mut readers, lock, &mut xa, &mut attempts).await?;
+    let mut method = ConsistencyMethod::LockFree;
+    if opened.is_none() {
+        if lock == LockMode::None {
+            return Err(SnapshotError::NeverQuiet { attempts });
+        }
+        method = ConsistencyMethod::GlobalReadLock;
+        let mut flush = Flush {
+            url,
+            seconds: 0.0,
+            attempts: 0,
+        };
+        opened = Some(flush.open(control, &mut readers, &mut xa).await?);
+        attempts += flush.attempts;
+        global_lock_seconds = flush.seconds;
+    }
+    execute_all(&mut readers, SAVEPOINT).await?;
+    let mut warnings = Vec::new();
+    if xa.blind {
+        warnings.push(
+            "prepared XA transactions cannot be seen without XA_RECOVER_ADMIN or PROCESS"
+                .to_owned(),
+        );
+    }
+    Ok(ConsistentView {
+        readers,
+        gtid_executed: opened.unwrap_or_default(),
+        method,
+        attempts,
+        global_lock_seconds,
+        warnings,
+    })
+}
+
+async fn open_lock_free(
+    control: &mut Session,
+    readers: &mut [WireConnection],
+    lock: LockMode,
+    xa: &mut XaWait,
+    attempts: &mut u32,
+) -> Result<Option<GtidSet>, SnapshotError> {
     let tries = match lock {
         LockMode::Auto => TRIES_AUTO,
         LockMode::None => TRIES_NONE,
         LockMode::Flush => 0,
     };
-    let mut xa = XaWait::begin();
-    while attempts < tries {
-        attempts += 1;
-        if let Some(gtid_executed) = attempt(control, &mut readers).await? {
-            if xa.is_clear(control, &mut warnings).await? {
-                return Ok(ConsistentView {
-                    readers,
-                    gtid_executed,
-                    method: ConsistencyMethod::LockFree,
-                    attempts,
-                    global_lock_seconds: 0.0,
-                    warnings,
-                });
+    while *attempts < tries {
+        *attempts += 1;
+        let pause = match attempt(control, readers, xa).await? {
+            Attempt::Opened(set) => return Ok(Some(set)),
+            Attempt::Busy => PAUSE,
+            Attempt::Prepared => {
+                *attempts -= 1;
+                xa::PAUSE
             }
-            attempts -= 1;
-        }
-        execute_all(&mut readers, "ROLLBACK").await?;
-        tokio::time::sleep(PAUSE).await;
+        };
+        execute_all(readers, "ROLLBACK").await?;
+        tokio::time::sleep(pause).await;
     }
-    if lock == LockMode::None {
-        return Err(SnapshotError::NeverQuiet { attempts });
-    }
-    let mut global_lock_seconds = 0.0;
-    loop {
-        let opened = open_locked(url, control, &mut readers, &mut attempts).await?;
-        global_lock_seconds += opened.seconds;
-        if xa.is_clear(control, &mut warnings).await? {
-            return Ok(ConsistentView {
-                readers,
-                gtid_executed: opened.gtid_executed,
-                method: ConsistencyMethod::GlobalReadLock,
-                attempts,
-                global_lock_seconds,
-                warnings,
-            });
-        }
-        execute_all(&mut readers, "ROLLBACK").await?;
-    }
+    Ok(None)
 }
 
 async fn reader(url: &ServerUrl) -> Result<WireConnection, WireError> {
@@ -142,21 +176,38 @@ async fn execute_all(readers: &mut [WireConnection], sql: &str) -> Result<(), Wi
 
 const START: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
 
+/// What came of an attempt.
+enum Attempt {
+    Opened(GtidSet),
+    /// A transaction was in commit.
+    Busy,
+    /// An XA transaction is prepared.
+    Prepared,
+}
+
 /// One lock-free attempt; the order of the questions is the proof.
 async fn attempt(
     control: &mut Session,
     readers: &mut [WireConnection],
-) -> Result<Option<GtidSet>, SnapshotError> {
+    xa: &mut XaWait,
+) -> Result<Attempt, SnapshotError> {
     let before = gtid_executed(control).await?;
     if is_any_owned(control).await? {
-        return Ok(None);
+        return Ok(Attempt::Busy);
+    }
+    if xa.is_any_prepared(control).await? {
+        return Ok(Attempt::Prepared);
     }
     execute_all(readers, START).await?;
     if is_any_owned(control).await? {
-        return Ok(None);
+        return Ok(Attempt::Busy);
     }
     let after = gtid_executed(control).await?;
-    Ok((before == after).then_some(after))
+    Ok(if before == after {
+        Attempt::Opened(after)
+    } else {
+        Attempt::Busy
+    })
 }
 
 async fn is_any_owned(control: &mut Session) -> Result<bool, MysqlError> {
@@ -164,56 +215,95 @@ async fn is_any_owned(control: &mut Session) -> Result<bool, MysqlError> {
     Ok(!owned.is_empty())
 }
 
-struct Locked {
-    gtid_executed: GtidSet,
+/// Attempts under FLUSH TABLES WITH READ LOCK.
+struct Flush<'a> {
+    url: &'a ServerUrl,
+    /// For how long others were held up, in vain too.
     seconds: f64,
+    attempts: u32,
 }
 
-async fn open_locked(
-    url: &ServerUrl,
+impl Flush<'_> {
+    async fn open(
+        &mut self,
+        control: &mut Session,
+        readers: &mut [WireConnection],
+        xa: &mut XaWait,
+    ) -> Result<GtidSet, SnapshotError> {
+        control
+            .execute(format!("SET SESSION lock_wait_timeout = {FLUSH_WAIT}"))
+            .await?;
+        let mut moved = false;
+        let mut holders: Vec<Holder> = Vec::new();
+        while self.attempts < FLUSH_TRIES {
+            self.attempts += 1;
+            let busy = long_statements(control, LONG_STATEMENT).await;
+            if !busy.is_empty() {
+                tracing::info!(attempt = self.attempts, "a long statement is in the way");
+                holders = busy;
+                tokio::time::sleep(FLUSH_PAUSE).await;
+                continue;
+            }
+            let since = Instant::now();
+            if let Err(error) = flush(self.url, control).await {
+                self.seconds += since.elapsed().as_secs_f64();
+                if error.code() != Some(LOCK_WAIT_TIMEOUT) {
+                    return Err(error.into());
+                }
+                tracing::info!(attempt = self.attempts, "the global read lock is busy");
+                let now = long_statements(control, 0).await;
+                if !now.is_empty() {
+                    holders = now;
+                }
+                tokio::time::sleep(FLUSH_PAUSE).await;
+                continue;
+            }
+            let opened = locked(control, readers, xa).await;
+            control.execute("UNLOCK TABLES").await?;
+            self.seconds += since.elapsed().as_secs_f64();
+            let pause = match opened? {
+                Attempt::Opened(set) => return Ok(set),
+                Attempt::Busy => {
+                    moved = true;
+                    PAUSE
+                }
+                Attempt::Prepared => {
+                    self.attempts -= 1;
+                    xa::PAUSE
+                }
+            };
+            execute_all(readers, "ROLLBACK").await?;
+            tokio::time::sleep(pause).await;
+        }
+        Err(if moved && holders.is_empty() {
+            SnapshotError::MovedUnderLock
+        } else {
+            SnapshotError::LockBusy {
+                lock: "FLUSH TABLES WITH READ LOCK",
+                attempts: FLUSH_TRIES,
+                seconds: FLUSH_WAIT,
+                holders,
+            }
+        })
+    }
+}
+
+/// Opens the views while commits are held up.
+async fn locked(
     control: &mut Session,
     readers: &mut [WireConnection],
-    attempts: &mut u32,
-) -> Result<Locked, SnapshotError> {
-    control
-        .execute(format!("SET SESSION lock_wait_timeout = {FLUSH_WAIT}"))
-        .await?;
-    let mut seconds = 0.0;
-    for flush_attempt in 1..=FLUSH_TRIES {
-        *attempts += 1;
-        let since = Instant::now();
-        let flushed = flush(url, control).await;
-        if let Err(error) = flushed {
-            seconds += since.elapsed().as_secs_f64();
-            if error.code() != Some(LOCK_WAIT_TIMEOUT) {
-                return Err(error.into());
-            }
-            tracing::info!(attempt = flush_attempt, "the global read lock is busy");
-            tokio::time::sleep(FLUSH_PAUSE).await;
-            continue;
-        }
-        let opened = async {
-            let before = gtid_executed(control).await?;
-            execute_all(readers, START).await?;
-            let after = gtid_executed(control).await?;
-            Ok::<_, SnapshotError>((before, after))
-        }
-        .await;
-        control.execute("UNLOCK TABLES").await?;
-        seconds += since.elapsed().as_secs_f64();
-        let (before, after) = opened?;
-        if before != after {
-            return Err(SnapshotError::MovedUnderLock);
-        }
-        return Ok(Locked {
-            gtid_executed: after,
-            seconds,
-        });
+    xa: &mut XaWait,
+) -> Result<Attempt, SnapshotError> {
+    let before = gtid_executed(control).await?;
+    if xa.is_any_prepared(control).await? {
+        return Ok(Attempt::Prepared);
     }
-    Err(SnapshotError::LockBusy {
-        lock: "FLUSH TABLES WITH READ LOCK",
-        attempts: FLUSH_TRIES,
-        seconds: FLUSH_WAIT,
+    execute_all(readers, START).await?;
+    let after = gtid_executed(control).await?;
+    Ok(if before == after {
+        Attempt::Opened(after)
+    } else {
+        Attempt::Busy
     })
 }
 
@@ -234,71 +324,5 @@ async fn flush(url: &ServerUrl, control: &mut Session) -> Result<(), MysqlError>
             }
             Err(error)
         }
-    }
-}
-
-/// Waiting for prepared XA transactions to end.
-struct XaWait {
-    since: Instant,
-    warned: bool,
-}
-
-impl XaWait {
-    fn begin() -> Self {
-        Self {
-            since: Instant::now(),
-            warned: false,
-        }
-    }
-
-    /// Whether no XA transaction is prepared; after a pause `false`, and an error once the wait
-    /// is over.
-    async fn is_clear(
-        &mut self,
-        control: &mut Session,
-        warnings: &mut Vec<String>,
-    ) -> Result<bool, SnapshotError> {
-        let count = match prepared_xa(control).await? {
-            Some(0) => return Ok(true),
-            Some(count) => count,
-            None => {
-                if !std::mem::replace(&mut self.warned, true) {
-                    warnings.push(
-                        "prepared XA transactions cannot be seen without XA_RECOVER_ADMIN or \
-                         PROCESS"
-                            .to_owned(),
-                    );
-                }
-                return Ok(true);
-            }
-        };
-        if self.since.elapsed() > XA_WAIT {
-            return Err(SnapshotError::PreparedXa {
-                count,
-                seconds: XA_WAIT.as_secs(),
-            });
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        Ok(false)
-    }
-}
-
-/// How many XA transactions are prepared; `None` if the account may not know.
-async fn prepared_xa(control: &mut Session) -> Result<Option<u64>, MysqlError> {
-    match control.query::<mysql_async::Row>("XA RECOVER").await {
-        Ok(rows) => return Ok(Some(rows.len() as u64)),
-        Err(error) if error.class() == Class::Authentication => {}
-        Err(error) => return Err(error),
-    }
-    // A transaction that was prepared and detached belongs to no thread.
-    let detached = control
-        .query_one::<u64>(
-            "SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_mysql_thread_id = 0",
-        )
-        .await;
-    match detached {
-        Ok(count) => Ok(Some(count)),
-        Err(error) if error.class() == Class::Authentication => Ok(None),
-        Err(error) => Err(error),
     }
 }

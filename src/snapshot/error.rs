@@ -2,10 +2,13 @@
 
 use crate::archive::manifest::ManifestError;
 use crate::error::{Class, Classified};
+use crate::gtid::GtidSet;
 use crate::mysql::MysqlError;
 use crate::mysql::topology::ChooseError;
 use crate::mysql::wire::WireError;
 use crate::storage::StorageError;
+
+use super::consistency::holders::Holder;
 
 /// A failure of a snapshot; none leaves a snapshot behind.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +81,10 @@ pub enum SnapshotError {
         attempts: u32,
     },
     /// A lock was not had within its bounds.
-    #[error("{lock} was not had in {attempts} attempts of {seconds} s each")]
+    #[error(
+        "{lock} was not had in {attempts} attempts of {seconds} s each{}",
+        in_the_way(holders)
+    )]
     LockBusy {
         /// The lock's statement.
         lock: &'static str,
@@ -86,6 +92,8 @@ pub enum SnapshotError {
         attempts: u32,
         /// The bound of each.
         seconds: u64,
+        /// Whose statements were in the way, as far as it is known.
+        holders: Vec<Holder>,
     },
     /// The global read lock was held and yet transactions were committed.
     #[error("gtid_executed moved under FLUSH TABLES WITH READ LOCK")]
@@ -95,6 +103,50 @@ pub enum SnapshotError {
     SchemaChanged {
         /// The first difference.
         what: String,
+    },
+    /// A statement that changes what the snapshot holds was committed while it was taken.
+    #[error("{verb} of {object} was committed while the snapshot was taken ({gtid})")]
+    Ddl {
+        /// The statement's first words.
+        verb: String,
+        /// The table or the schema, or `the schema` if it is not known.
+        object: String,
+        /// Its transaction.
+        gtid: String,
+    },
+    /// DDL has waited long enough for a table that is being read.
+    #[error("DDL waits for table {table} for {seconds} s, and the snapshot gives way")]
+    GaveWay {
+        /// The table that is read.
+        table: String,
+        /// How long it has waited.
+        seconds: u64,
+    },
+    /// The server that is read is not what it was chosen for any more.
+    #[error("{server} {what}")]
+    FellOut {
+        /// The server.
+        server: String,
+        /// What has become of it.
+        what: String,
+    },
+    /// The snapshot holds transactions that are not of the cluster's history.
+    #[error("{server} has transactions that the primary {primary} lacks: {missing:#}")]
+    Errant {
+        /// The server that was read.
+        server: String,
+        /// The primary.
+        primary: String,
+        /// What it lacks.
+        missing: GtidSet,
+    },
+    /// The server does not answer any more.
+    #[error("{server} has not answered for {seconds} s")]
+    Unanswered {
+        /// The server.
+        server: String,
+        /// For how long.
+        seconds: u64,
     },
     /// Rows were lost or doubled between reading and storing.
     #[error("{read} rows of table {table} were read but {written} written")]
@@ -123,10 +175,36 @@ pub enum SnapshotError {
     Task(String),
 }
 
+fn in_the_way(holders: &[Holder]) -> String {
+    let names: Vec<String> = holders.iter().map(ToString::to_string).collect();
+    match names.is_empty() {
+        true => String::new(),
+        false => format!(": in its way runs {}", names.join(", ")),
+    }
+}
+
+/// Errors of a SELECT on a table that was there with these columns when the schema was read:
+/// `ER_BAD_DB_ERROR`, `ER_BAD_FIELD_ERROR`, `ER_NO_SUCH_TABLE`, `ER_TABLE_DEF_CHANGED`.
+const CHANGED: [u16; 4] = [1049, 1054, 1146, 1412];
+
+impl SnapshotError {
+    /// Whether a table could not be read since it is not any more what it was.
+    #[must_use]
+    pub fn is_changed_table(&self) -> bool {
+        match self {
+            Self::Table { source, .. } => source
+                .server_code()
+                .is_some_and(|code| CHANGED.contains(&code)),
+            _ => false,
+        }
+    }
+}
+
 impl Classified for SnapshotError {
     fn class(&self) -> Class {
         match self {
             Self::Mysql(error) => error.class(),
+            Self::Table { .. } if self.is_changed_table() => Class::Transient,
             Self::Wire(error) | Self::Table { source: error, .. } => error.class(),
             Self::Storage(error) => error.class(),
             Self::Choose(error) => error.class(),
@@ -134,12 +212,17 @@ impl Classified for SnapshotError {
             Self::NoGtids { .. }
             | Self::NotInnodb { .. }
             | Self::AnotherServer { .. }
-            | Self::PreparedXa { .. } => Class::Refused,
-            Self::NeverQuiet { .. } | Self::LockBusy { .. } | Self::SchemaChanged { .. } => {
-                Class::Transient
-            }
-            Self::MovedUnderLock
-            | Self::Miscounted { .. }
+            | Self::PreparedXa { .. }
+            | Self::Errant { .. } => Class::Refused,
+            Self::NeverQuiet { .. }
+            | Self::LockBusy { .. }
+            | Self::MovedUnderLock
+            | Self::SchemaChanged { .. }
+            | Self::Ddl { .. }
+            | Self::GaveWay { .. }
+            | Self::FellOut { .. }
+            | Self::Unanswered { .. } => Class::Transient,
+            Self::Miscounted { .. }
             | Self::Compress(_)
             | Self::Manifest(_)
             | Self::Json(_)

@@ -2,22 +2,30 @@
 //!
 //! [`plan`] decides from facts what is read from where; [`run`](run::run) carries the plan out:
 //! [`consistency`] brings all connections to one GTID set, [`ddl`] writes the schema, [`chunks`] cuts
-//! tables for several readers, [`read`] and [`mod@write`] stream the rows. The invariant: the manifest is put last, and only if everything that
-//! it names is stored and no DDL came between; without it the snapshot does not exist, and what a
-//! failed run leaves behind is only unnamed objects.
+//! tables for several readers, [`tables`] has their rows streamed by [`read`] and [`mod@write`], and
+//! [`watch`] looks after it all meanwhile.
+//! The invariant: the manifest is put last, and only if everything that it names is stored, no DDL
+//! came between, and what the views hold is of the cluster's history; without it the snapshot does
+//! not exist, and what a failed run leaves behind is only unnamed objects.
 
 pub mod chunks;
 pub mod consistency;
 mod ddl;
 pub mod error;
+mod history;
+pub mod options;
 pub mod plan;
 mod read;
+pub mod resume;
 pub mod run;
 mod tables;
 mod warnings;
+mod watch;
 mod write;
 
 pub use consistency::LockMode;
 pub use error::SnapshotError;
-pub use plan::{SnapshotFacts, SnapshotOptions, SnapshotPlan, load_facts};
+pub use options::{OnLag, SnapshotOptions, SnapshotSource};
+pub use plan::{SnapshotFacts, SnapshotPlan, load_facts};
+pub use resume::{ResumePlan, ResumeReport, Unfinished, find_unfinished};
 pub use run::{SnapshotProgress, SnapshotReport, run};

@@ -3,6 +3,8 @@
 //! The plan is what a dry run shows and what [`run`](super::run::run) consumes. Sizes in it are
 //! the server's estimates; the rows themselves are counted when they are read.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -11,8 +13,9 @@ use crate::archive::hash::Sha256;
 use crate::archive::layout::SnapshotId;
 use crate::mysql::discover::{discover, login_for};
 use crate::mysql::grants::GlobalPrivileges;
+use crate::mysql::health::HealthSurvey;
 use crate::mysql::schema::{self, Filter};
-use crate::mysql::topology::{Choice, Role, Topology};
+use crate::mysql::topology::{Choice, Role, Rule, Topology, TopologyKind};
 use crate::mysql::{HostPort, MysqlError, ServerFacts, ServerUrl, ServerVersion, Session};
 
 use super::chunks::key::TableParts;
@@ -20,39 +23,8 @@ use super::chunks::plan::Sizes;
 use super::chunks::{Partition, PlannedTable, TableKey};
 use super::consistency::LockMode;
 use super::error::SnapshotError;
-
-/// What the operator asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SnapshotOptions {
-    /// Connections that read rows at once.
-    pub threads: usize,
-    /// How the connections come to one GTID set.
-    pub lock: LockMode,
-    /// Whether a primary may carry the load.
-    pub allow_primary: bool,
-    /// Which schemas and tables.
-    pub filter: Filter,
-    /// Raw bytes after which a table's rows go on in another file.
-    pub file_bytes: u64,
-    /// Rows after which a table is cut, whatever its size; none leaves that to the sizes.
-    pub chunk_rows: Option<u64>,
-    /// zstd's level for the rows.
-    pub zstd_level: i32,
-}
-
-impl Default for SnapshotOptions {
-    fn default() -> Self {
-        Self {
-            threads: 4,
-            lock: LockMode::Auto,
-            allow_primary: false,
-            filter: Filter::default(),
-            file_bytes: 64 << 20,
-            chunk_rows: None,
-            zstd_level: 1,
-        }
-    }
-}
+use super::options::{OnLag, SnapshotOptions, SnapshotSource};
+use super::resume::ResumePlan;
 
 /// What is known before a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +33,8 @@ pub struct SnapshotFacts {
     pub topology: Topology,
     /// The server that will be read, and why it is that one.
     pub choice: Choice,
+    /// How well the secondaries follow.
+    pub health: HealthSurvey,
     /// Its facts.
     pub server: ServerFacts,
     /// What the account may do there.
@@ -106,20 +80,37 @@ pub struct SnapshotPlan {
     pub version: ServerVersion,
     /// Its role.
     pub role: Role,
+    /// How it is tied to its fellows.
+    pub kind: TopologyKind,
+    /// All of them, itself among them.
+    pub members: Vec<HostPort>,
     /// Why it is this server.
     pub reasons: Vec<String>,
+    /// Whether it may be the primary.
+    pub allow_primary: bool,
+    /// How far it may be behind its source, in seconds.
+    pub max_lag_seconds: u64,
+    /// What to do if it is further behind or falls out of its cluster meanwhile.
+    pub on_lag: OnLag,
     /// Connections that read rows at once.
     pub threads: usize,
     /// How they come to one GTID set.
     pub lock: LockMode,
     /// Whether LOCK INSTANCE FOR BACKUP keeps DDL away.
     pub backup_lock: bool,
+    /// How long DDL may wait for it, in seconds.
+    pub ddl_wait_seconds: u64,
+    /// Whether DDL that is not kept away is looked for in the server's binlog.
+    pub follow_binlog: bool,
     /// Raw bytes after which a table's rows go on in another file.
     pub file_bytes: u64,
     /// zstd's level for the rows.
     pub zstd_level: i32,
     /// What was asked for.
     pub filter: Filter,
+    /// Whether to go on with an unfinished snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<ResumePlan>,
     /// The tables, the biggest first.
     pub tables: Vec<PlannedTable>,
     /// The sum of the tables' estimates.
@@ -131,7 +122,7 @@ pub struct SnapshotPlan {
 }
 
 /// Gathers the facts: the topology from any of the servers, the choice, and what the chosen
-/// server holds. Returns them with the URL of the chosen server.
+/// server holds. Returns them with how the servers are reached.
 ///
 /// # Errors
 ///
@@ -139,14 +130,24 @@ pub struct SnapshotPlan {
 pub async fn load_facts(
     servers: &[ServerUrl],
     options: &SnapshotOptions,
-) -> Result<(SnapshotFacts, ServerUrl), SnapshotError> {
+) -> Result<(SnapshotFacts, SnapshotSource), SnapshotError> {
     let topology = discover(servers).await?;
-    let choice = topology.choose_secondary(options.allow_primary)?;
     let asked = servers
         .iter()
         .find(|url| url.address() == topology.asked)
         .or(servers.first())
         .ok_or_else(|| MysqlError::protocol("no server was given"))?;
+    let health = HealthSurvey::of(&topology, asked, servers).await;
+    let rule = Rule {
+        allow_primary: options.allow_primary,
+        max_lag: Some(options.max_lag),
+        // Only the very server that was read can show the same view.
+        prefer: options
+            .unfinished
+            .as_ref()
+            .map(|unfinished| unfinished.view.server_uuid),
+    };
+    let choice = topology.choose(&rule, &health)?;
     let url = login_for(&choice.member.address, asked, servers);
     let mut session = Session::connect(&url).await?;
     let server = ServerFacts::load(&mut session).await?;
@@ -161,11 +162,16 @@ pub async fn load_facts(
     let facts = SnapshotFacts {
         topology,
         choice,
+        health,
         server,
         privileges,
         tables,
     };
-    Ok((facts, url))
+    let source = SnapshotSource {
+        url,
+        servers: servers.to_vec(),
+    };
+    Ok((facts, source))
 }
 
 /// Without these the server leaves objects out of its answers in silence.
@@ -221,12 +227,29 @@ impl SnapshotPlan {
             }
             lock => lock,
         };
+        let role = facts.choice.member.role;
+        if let (Some(reason), Role::Secondary) = (&facts.health.not_compared, role) {
+            warnings.push(format!(
+                "whether {} has transactions of its own is not known: {reason}",
+                server.address
+            ));
+        }
         let backup_lock = facts.privileges.has("BACKUP_ADMIN");
+        let follow_binlog = facts.privileges.has("REPLICATION SLAVE")
+            && server.log_bin
+            && (server.log_replica_updates || role == Role::Primary);
         if !backup_lock {
-            warnings.push(
-                "without BACKUP_ADMIN nothing keeps DDL away: if there is any, the snapshot fails"
-                    .to_owned(),
-            );
+            let seen = match follow_binlog {
+                true => "",
+                false => {
+                    ", and without REPLICATION SLAVE and a binlog of the server's own what is \
+                     undone before the end goes unseen"
+                }
+            };
+            warnings.push(format!(
+                "without BACKUP_ADMIN nothing keeps DDL away: if there is any, the snapshot \
+                 fails{seen}"
+            ));
         }
         let threads = options.threads.clamp(1, 64);
         let file_bytes = options.file_bytes.max(1 << 20);
@@ -247,20 +270,44 @@ impl SnapshotPlan {
             server: server.address.clone(),
             server_uuid: server.server_uuid,
             version: server.version.clone(),
-            role: facts.choice.member.role,
+            role,
+            kind: facts.topology.kind,
+            members: facts
+                .topology
+                .members
+                .iter()
+                .map(|member| member.address.clone())
+                .collect(),
             reasons: facts.choice.reasons.clone(),
+            allow_primary: options.allow_primary,
+            max_lag_seconds: whole_seconds(options.max_lag),
+            on_lag: options.on_lag,
             threads,
             lock,
             backup_lock,
+            ddl_wait_seconds: whole_seconds(options.ddl_wait),
+            follow_binlog,
             file_bytes,
             zstd_level: options.zstd_level,
             filter: options.filter.clone(),
+            resume: options.resume.then(|| {
+                ResumePlan::compute(
+                    options.unfinished.as_ref(),
+                    (&server.address, server.server_uuid),
+                    &options.filter,
+                )
+            }),
             estimated_rows: tables.iter().map(|table| table.estimated_rows).sum(),
             estimated_bytes: tables.iter().map(|table| table.estimated_bytes).sum(),
             tables,
             warnings,
         })
     }
+}
+
+/// Rounded up.
+fn whole_seconds(span: Duration) -> u64 {
+    span.as_secs() + u64::from(span.subsec_nanos() > 0)
 }
 
 /// Refuses tables that InnoDB's read view does not cover.
@@ -283,7 +330,7 @@ mod tests {
     use super::*;
     use crate::error::{Class, Classified as _};
     use crate::gtid::GtidSet;
-    use crate::mysql::topology::{Member, MemberState, TopologyKind};
+    use crate::mysql::topology::{Member, MemberState};
 
     fn facts(privileges: &str, engine: &str) -> SnapshotFacts {
         let address = HostPort::new("db2", 3306);
@@ -318,6 +365,7 @@ mod tests {
                 member,
                 reasons: vec!["db2:3306 is an ONLINE secondary".to_owned()],
             },
+            health: HealthSurvey::default(),
             server: ServerFacts {
                 address,
                 version,

@@ -1,36 +1,38 @@
 //! Carries a plan out: views, schema, rows, and at the very end the manifest.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::layout::{self, SnapshotId};
 use crate::archive::manifest::{
-    Consistency, Manifest, ManifestFormat, ScriptFile, SnapshotServer, TableEntry, Totals,
+    Consistency, DdlGuard, Manifest, ManifestFormat, ScriptFile, SnapshotServer, TableEntry, Totals,
 };
+use crate::archive::progress::{PROGRESS_FORMAT, ViewRecord};
 use crate::clock::Clock;
 use crate::gtid::GtidSet;
-use crate::mysql::schema::{self, Schema};
+use crate::mysql::schema::{self, Schema, Table};
+use crate::mysql::wire::WireConnection;
 use crate::mysql::{HostPort, ServerFacts, ServerUrl, Session};
 use crate::observe::phase::{Phase, PhaseClock};
 use crate::storage::Storage;
 
-use super::consistency;
+use super::consistency::{self, ConsistentView};
 use super::ddl;
 use super::error::SnapshotError;
+use super::history;
+use super::options::SnapshotSource;
 use super::plan::{SnapshotPlan, refuse_other_engines};
+use super::resume::{self, Journal, ResumePlan, ResumeReport, Seen, TakenOver};
 use super::tables::read_tables;
 use super::warnings;
+use super::watch::Watch;
+use super::watch::ddl_log::Scope;
 use super::write::put_script;
-
-/// `lock_wait_timeout` of LOCK INSTANCE FOR BACKUP, in seconds: DDL that runs now may end first.
-const BACKUP_LOCK_WAIT: u64 = 30;
-/// `ER_LOCK_WAIT_TIMEOUT`.
-const LOCK_WAIT_TIMEOUT: u16 = 1205;
 
 /// How far a running snapshot is; read it at any time.
 #[derive(Debug, Default)]
@@ -98,18 +100,21 @@ pub struct SnapshotReport {
     pub totals: Totals,
     /// The phases with their times.
     pub phases: Vec<Phase>,
+    /// What came of the wish to go on with an unfinished snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<ResumeReport>,
     /// What a person should know.
     pub warnings: Vec<String>,
 }
 
-/// Takes the snapshot that the plan describes, from the server at `url`.
+/// Takes the snapshot that the plan describes, from the server that `source` reaches.
 ///
 /// # Errors
 ///
 /// [`SnapshotError`]; the archive then holds no snapshot of this name.
 pub async fn run(
     plan: &SnapshotPlan,
-    url: &ServerUrl,
+    source: &SnapshotSource,
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
     progress: Arc<SnapshotProgress>,
@@ -118,19 +123,20 @@ pub async fn run(
     // Dropping the work closes its connections, and with them every lock and every upload.
     tokio::select! {
         () = cancel.cancelled() => Err(SnapshotError::Cancelled),
-        done = take(plan, url, storage, clock, progress) => done,
+        done = take(plan, source, storage, clock, progress) => done,
     }
 }
 
 async fn take(
     plan: &SnapshotPlan,
-    url: &ServerUrl,
+    source: &SnapshotSource,
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
     progress: Arc<SnapshotProgress>,
 ) -> Result<SnapshotReport, SnapshotError> {
     let started = clock.now();
     let mut phases = PhaseClock::start();
+    let url = &source.url;
     let mut control = Session::connect(url).await?;
     let facts = ServerFacts::load(&mut control).await?;
     if facts.server_uuid != plan.server_uuid {
@@ -140,67 +146,78 @@ async fn take(
             planned: plan.server_uuid.to_string(),
         });
     }
-    let backup_lock = match plan.backup_lock {
-        true => Some(BackupLock::take(url).await?),
-        false => None,
+    let mut watch = Watch::begin(plan, url, &facts).await?;
+    let scope = OnceLock::new();
+    let reading = Reading {
+        plan,
+        url,
+        facts: &facts,
+        started,
+        scope: &scope,
+        storage: &storage,
+        progress: &progress,
+        phases: &mut phases,
     };
-    let mut reader = Session::connect(url).await?;
-    let schema = schema::load(&mut reader, &plan.filter).await?;
-    refuse_other_engines(schema.tables.iter().map(|table| {
-        (
-            table.database.as_str(),
-            table.name.as_str(),
-            table.engine.as_str(),
-        )
-    }))?;
-    phases.end("schema", 0);
-
-    let view = consistency::open(url, &mut control, plan.threads, plan.lock).await?;
-    control.close().await;
-    tracing::info!(gtid_executed = %view.gtid_executed, method = %view.method, "the view is open");
-    phases.end("lock", 0);
-
-    let mut warnings = plan.warnings.clone();
-    warnings.extend(view.warnings.iter().cloned());
-    warnings.extend(warnings::of_schema(plan, &schema));
-    let scripts = put_scripts(plan, &schema, &*storage).await?;
-    let (tables, view) = read_tables(plan, &schema, view, &storage, &progress).await?;
-    phases.end("data", progress.raw_bytes());
-
-    let after = schema::load(&mut reader, &plan.filter).await?;
-    reader.close().await;
-    if let Some(what) = ddl::difference(&schema, &after) {
+    let read = tokio::select! {
+        read = reading.run(control) => read,
+        error = watch.run(&scope) => Err(error),
+    };
+    let read = match (read, scope.get()) {
+        (Ok(read), Some(scope)) => {
+            watch.see_all(scope).await?;
+            read
+        }
+        (Ok(_), None) => return Err(SnapshotError::Task("there is no view".to_owned())),
+        (Err(error), Some(scope)) if error.is_changed_table() => {
+            // The statement that did it tells more than what the server says of the table.
+            watch.see_all(scope).await?;
+            return Err(error);
+        }
+        (Err(error), _) => return Err(error),
+    };
+    let mut again = Session::connect(url).await?;
+    let after = schema::load(&mut again, &plan.filter).await?;
+    again.close().await;
+    if let Some(what) = watch.difference(&read.schema, &after) {
         return Err(SnapshotError::SchemaChanged { what });
     }
+    let not_confirmed = history::confirm(plan, source, &read.view.gtid_executed).await?;
+    let watched = watch.end().await;
+
+    let mut warnings = plan.warnings.clone();
+    warnings.extend(read.view.warnings);
+    warnings.extend(warnings::of_schema(plan, &read.schema));
+    warnings.extend(watched.warnings);
+    warnings.extend(not_confirmed);
     let consistency = Consistency {
-        method: view.method,
-        attempts: view.attempts,
-        global_lock_seconds: view.global_lock_seconds,
-        backup_lock: backup_lock.is_some(),
-        backup_lock_seconds: match backup_lock {
-            Some(lock) => lock.release().await,
-            None => 0.0,
-        },
+        method: read.view.method,
+        attempts: read.view.attempts,
+        global_lock_seconds: read.view.global_lock_seconds,
+        backup_lock: watched.guards.contains(&DdlGuard::BackupLock),
+        backup_lock_seconds: watched.backup_lock_seconds,
+        ddl_wait_seconds: watched.ddl_wait_seconds,
+        ddl_guards: watched.guards,
     };
-    let (schema_files, accounts) = scripts;
+    let (schema_files, accounts) = read.scripts;
     let manifest = Manifest {
         format: ManifestFormat::CURRENT,
-        id: plan.id.clone(),
+        id: read.id,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
-        started,
+        started: read.started,
         finished: clock.now(),
         server: server_of(&facts, plan),
-        gtid_executed: view.gtid_executed,
+        gtid_executed: read.view.gtid_executed,
         consistency,
         threads: plan.threads,
         filter: plan.filter.clone(),
-        totals: totals(&schema_files, &accounts, &tables),
+        totals: totals(&schema_files, &accounts, &read.tables),
         schema: schema_files,
         accounts,
-        tables,
+        tables: read.tables,
         warnings,
     };
     put_manifest(&manifest, &*storage).await?;
+    read.journal.remove().await;
     phases.end("commit", 0);
     Ok(SnapshotReport {
         id: manifest.id,
@@ -210,42 +227,171 @@ async fn take(
         consistency: manifest.consistency,
         totals: manifest.totals,
         phases: phases.finish(),
+        resume: read.resume,
         warnings: manifest.warnings,
     })
 }
 
-/// LOCK INSTANCE FOR BACKUP on a connection of its own.
-struct BackupLock {
-    session: Session,
-    since: Instant,
+/// What was read and stored.
+struct Read {
+    id: SnapshotId,
+    started: DateTime<Utc>,
+    schema: Schema,
+    view: ConsistentView,
+    scripts: (Vec<ScriptFile>, ScriptFile),
+    tables: Vec<TableEntry>,
+    journal: Arc<Journal>,
+    resume: Option<ResumeReport>,
 }
 
-impl BackupLock {
-    async fn take(url: &ServerUrl) -> Result<Self, SnapshotError> {
-        let mut session = Session::connect(url).await?;
-        session
-            .execute(format!(
-                "SET SESSION lock_wait_timeout = {BACKUP_LOCK_WAIT}, wait_timeout = 604800"
-            ))
-            .await?;
-        match session.execute("LOCK INSTANCE FOR BACKUP").await {
-            Ok(_) => Ok(Self {
-                session,
-                since: Instant::now(),
-            }),
-            Err(error) if error.code() == Some(LOCK_WAIT_TIMEOUT) => Err(SnapshotError::LockBusy {
-                lock: "LOCK INSTANCE FOR BACKUP",
-                attempts: 1,
-                seconds: BACKUP_LOCK_WAIT,
-            }),
-            Err(error) => Err(error.into()),
-        }
+/// Reads schema and rows, while [`Watch`] looks after it.
+struct Reading<'a> {
+    plan: &'a SnapshotPlan,
+    url: &'a ServerUrl,
+    facts: &'a ServerFacts,
+    started: DateTime<Utc>,
+    /// Set once the views are open.
+    scope: &'a OnceLock<Scope>,
+    storage: &'a Arc<dyn Storage>,
+    progress: &'a Arc<SnapshotProgress>,
+    phases: &'a mut PhaseClock,
+}
+
+impl Reading<'_> {
+    async fn run(self, mut control: Session) -> Result<Read, SnapshotError> {
+        let plan = self.plan;
+        let mut reader = Session::connect(self.url).await?;
+        let schema = schema::load(&mut reader, &plan.filter).await?;
+        reader.close().await;
+        refuse_other_engines(schema.tables.iter().map(|table| {
+            (
+                table.database.as_str(),
+                table.name.as_str(),
+                table.engine.as_str(),
+            )
+        }))?;
+        self.phases.end("schema", 0);
+
+        let view = consistency::open(self.url, &mut control, plan.threads, plan.lock).await?;
+        let (taken, resume) = self.take_over(&mut control, &schema, &view).await?;
+        control.close().await;
+        tracing::info!(gtid_executed = %view.gtid_executed, method = %view.method, "the view is open");
+        let tables = schema.tables.iter();
+        // It is set here only.
+        let _ = self.scope.set(Scope {
+            view: view.gtid_executed.clone(),
+            tables: tables
+                .map(|table| (table.database.clone(), table.name.clone()))
+                .collect(),
+            filter: plan.filter.clone(),
+            fold_case: self.facts.lower_case_table_names != 0,
+            connections: view
+                .readers
+                .iter()
+                .map(WireConnection::connection_id)
+                .collect(),
+        });
+        self.phases.end("lock", 0);
+
+        let (id, started) = match &taken {
+            Some(taken) => (taken.id.clone(), taken.started),
+            None => (plan.id.clone(), self.started),
+        };
+        let plan = &SnapshotPlan { id, ..plan.clone() };
+        let journal = Arc::new(Journal::begin(self.storage, &plan.id, taken.as_ref()));
+        let (scripts, done) = match taken {
+            Some(taken) => (taken.scripts, taken.tables),
+            None => {
+                let scripts = put_scripts(plan, &schema, &**self.storage).await?;
+                let record = self.record(plan, &schema, &view, &scripts);
+                journal.put_view(&record).await?;
+                (scripts, Vec::new())
+            }
+        };
+        let is_done = |table: &Table| {
+            done.iter()
+                .any(|done| done.database == table.database && done.name == table.name)
+        };
+        let rest = Schema {
+            tables: schema
+                .tables
+                .iter()
+                .filter(|table| !is_done(table))
+                .cloned()
+                .collect(),
+            ..schema.clone()
+        };
+        let (mut tables, view) =
+            read_tables(plan, &rest, view, self.storage, self.progress, &journal).await?;
+        tables.extend(done);
+        tables.sort_by(|a, b| (&a.database, &a.name).cmp(&(&b.database, &b.name)));
+        self.phases.end("data", self.progress.raw_bytes());
+        Ok(Read {
+            id: plan.id.clone(),
+            started,
+            schema,
+            view,
+            scripts,
+            tables,
+            journal,
+            resume,
+        })
     }
 
-    /// Gives the lock back and tells for how many seconds it was held.
-    async fn release(self) -> f64 {
-        self.session.close().await;
-        self.since.elapsed().as_secs_f64()
+    /// What a dead run has left, if this one sees the same; and what is to be told of it.
+    async fn take_over(
+        &self,
+        control: &mut Session,
+        schema: &Schema,
+        view: &ConsistentView,
+    ) -> Result<(Option<TakenOver>, Option<ResumeReport>), SnapshotError> {
+        let id = match &self.plan.resume {
+            None => return Ok((None, None)),
+            Some(ResumePlan::Anew(why)) => {
+                return Ok((None, Some(ResumeReport::Anew(why.clone()))));
+            }
+            Some(ResumePlan::From(id)) => id,
+        };
+        let seen = Seen {
+            gtid_executed: &view.gtid_executed,
+            schema,
+        };
+        Ok(
+            match resume::take_over(&**self.storage, control, id, &seen).await? {
+                Ok(taken) => {
+                    let report = taken.report();
+                    (Some(taken), Some(report))
+                }
+                Err(why) => (None, Some(ResumeReport::Anew(why))),
+            },
+        )
+    }
+
+    fn record(
+        &self,
+        plan: &SnapshotPlan,
+        schema: &Schema,
+        view: &ConsistentView,
+        (schema_files, accounts): &(Vec<ScriptFile>, ScriptFile),
+    ) -> ViewRecord {
+        ViewRecord {
+            format: PROGRESS_FORMAT,
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            id: plan.id.clone(),
+            started: self.started,
+            address: plan.server.clone(),
+            server_uuid: plan.server_uuid,
+            connections: view
+                .readers
+                .iter()
+                .map(WireConnection::connection_id)
+                .collect(),
+            gtid_executed: view.gtid_executed.clone(),
+            schema_sha256: resume::schema_digest(schema),
+            filter: plan.filter.clone(),
+            schema: schema_files.clone(),
+            accounts: accounts.clone(),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -17,11 +17,12 @@ use super::chunks::PlannedTable;
 use super::chunks::queue::{Part, Queue};
 use super::chunks::range::Range;
 use super::chunks::split::Splitter;
-use super::consistency::ConsistentView;
+use super::consistency::{ConsistentView, RELEASE_TABLE};
 use super::ddl;
 use super::error::SnapshotError;
 use super::plan::SnapshotPlan;
 use super::read::read_chunk;
+use super::resume::Journal;
 use super::run::SnapshotProgress;
 use super::write::{Buffers, Counted, TableSink};
 
@@ -49,8 +50,6 @@ struct Work {
     /// The plan, if it was made for this very table.
     planned: Option<PlannedTable>,
     splitter: Option<Splitter>,
-    /// Parts that are not read yet; whoever cuts one adds to it.
-    parts_left: AtomicUsize,
     sink: TableSink,
 }
 
@@ -68,6 +67,7 @@ pub(super) async fn read_tables(
     mut view: ConsistentView,
     storage: &Arc<dyn Storage>,
     progress: &Arc<SnapshotProgress>,
+    journal: &Arc<Journal>,
 ) -> Result<(Vec<TableEntry>, ConsistentView), SnapshotError> {
     let planned: BTreeMap<(&str, &str), &PlannedTable> = plan
         .tables
@@ -79,10 +79,27 @@ pub(super) async fn read_tables(
         .iter()
         .map(|table| {
             let planned = planned.get(&(table.database.as_str(), table.name.as_str()));
-            Work::new(plan, planned.copied(), table, storage, progress)
+            let sink = TableSink {
+                storage: Arc::clone(storage),
+                id: plan.id.clone(),
+                database: table.database.clone(),
+                table: table.name.clone(),
+                file_bytes: plan.file_bytes,
+                zstd_level: plan.zstd_level,
+                next_file: AtomicU64::new(journal.first_file()),
+                progress: Arc::clone(progress),
+            };
+            Work::new(planned.copied(), table, sink)
         })
         .collect();
-    let queue = Arc::new(Queue::new(parts(&tables)));
+    let parts = parts(&tables);
+    let mut counts = vec![0; tables.len()];
+    for part in &parts {
+        counts[part.table] += 1;
+    }
+    let expected = entries(&tables, Vec::new()).into_iter();
+    journal.expect(expected.zip(counts));
+    let queue = Arc::new(Queue::new(parts));
     let tables = Arc::new(tables);
     let buffers = Buffers::new();
     // A dropped JoinSet aborts its tasks: the first error ends them all.
@@ -93,6 +110,7 @@ pub(super) async fn read_tables(
             queue: Arc::clone(&queue),
             tables: Arc::clone(&tables),
             buffers: Arc::clone(&buffers),
+            journal: Arc::clone(journal),
         };
         readers.spawn(reader.read());
     }
@@ -104,13 +122,7 @@ pub(super) async fn read_tables(
 }
 
 impl Work {
-    fn new(
-        plan: &SnapshotPlan,
-        planned: Option<&PlannedTable>,
-        table: &Table,
-        storage: &Arc<dyn Storage>,
-        progress: &Arc<SnapshotProgress>,
-    ) -> Self {
+    fn new(planned: Option<&PlannedTable>, table: &Table, sink: TableSink) -> Self {
         // A key or a partition of before an ALTER TABLE may not say where all rows are.
         let digest = ddl::create_digest(table);
         let planned = planned.filter(|planned| planned.create_sha256 == digest);
@@ -129,17 +141,7 @@ impl Work {
             columns: load_columns(&table.columns),
             planned: planned.cloned(),
             splitter,
-            parts_left: AtomicUsize::new(ranges(planned).len()),
-            sink: TableSink {
-                storage: Arc::clone(storage),
-                id: plan.id.clone(),
-                database: table.database.clone(),
-                table: table.name.clone(),
-                file_bytes: plan.file_bytes,
-                zstd_level: plan.zstd_level,
-                next_file: AtomicU64::new(0),
-                progress: Arc::clone(progress),
-            },
+            sink,
             table: table.clone(),
         }
     }
@@ -204,6 +206,7 @@ struct Reader {
     queue: Arc<Queue>,
     tables: Arc<Vec<Work>>,
     buffers: Arc<Buffers>,
+    journal: Arc<Journal>,
 }
 
 impl Reader {
@@ -235,7 +238,7 @@ impl Reader {
                 };
                 let (first, second) = part.range.cut(&cut.at);
                 part.range = first;
-                work.parts_left.fetch_add(1, Ordering::Relaxed);
+                self.journal.part_cut(part.table);
                 self.queue.give_back(Part {
                     range: second,
                     ..part
@@ -265,6 +268,7 @@ impl Reader {
             None => return Err(SnapshotError::Task("the writer is gone".to_owned())),
         };
         let read = read.map_err(|source| work.failed(source))?;
+        self.connection.execute(RELEASE_TABLE).await?;
         let (files, counted) = written?;
         if read != counted.rows {
             return Err(SnapshotError::Miscounted {
@@ -274,9 +278,9 @@ impl Reader {
             });
         }
         work.sink.progress.add_chunk();
-        if work.parts_left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            tracing::debug!(table = work.table.display_name(), "all rows are stored");
-        }
+        self.journal
+            .part_done(number, &files, counted.rows, counted.checksum)
+            .await?;
         Ok(Done {
             table: number,
             files,

@@ -9,9 +9,10 @@ use bytes::Bytes;
 use mysql_async::prelude::Queryable as _;
 use quillback::archive::manifest::{ConsistencyMethod, Manifest, TableEntry};
 use quillback::gtid::GtidSet;
+use quillback::mysql::ServerUrl;
 use quillback::snapshot::{LockMode, SnapshotError, SnapshotOptions};
 use quillback::storage::{ListPage, ObjectWriter, Storage, StorageError};
-use quillback_harness::Server;
+use quillback_harness::{Server, Trio};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
@@ -78,11 +79,38 @@ async fn lines(storage: &dyn Storage, manifest: &Manifest, table: &str) -> Resul
     Ok(lines)
 }
 
+/// How often a snapshot is taken under load.
+const ROUNDS: usize = 50;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_rows_are_those_of_the_gtid_set() -> Result<()> {
     let server = Server::start().await?;
+    rounds(&server, &server, &[url(&server)], &on_primary()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rows_of_a_secondary_are_those_of_its_gtid_set() -> Result<()> {
+    let trio = Trio::start().await?;
+    let primary = trio.primary().await?;
+    let secondary = *trio.secondaries().await?.first().expect("two secondaries");
+    let servers: Vec<_> = trio.members().iter().map(url).collect();
+    let options = SnapshotOptions {
+        allow_primary: false,
+        ..on_primary()
+    };
+    rounds(primary, secondary, &servers, &options).await
+}
+
+/// Money is moved on the `primary` while snapshots are taken, of which each must hold the sum, and
+/// as many lines in its ledger as its GTID set has transactions.
+async fn rounds(
+    primary: &Server,
+    secondary: &Server,
+    servers: &[ServerUrl],
+    options: &SnapshotOptions,
+) -> Result<()> {
     exec_all(
-        &server,
+        primary,
         &[
             "CREATE DATABASE bank",
             "CREATE TABLE bank.a (id INT PRIMARY KEY, balance INT)",
@@ -92,20 +120,24 @@ async fn the_rows_are_those_of_the_gtid_set() -> Result<()> {
     )
     .await?;
     for id in 0..ACCOUNTS {
-        server
+        primary
             .exec(&format!("INSERT INTO bank.a VALUES ({id}, 1000)"))
             .await?;
-        server
+        primary
             .exec(&format!("INSERT INTO bank.b VALUES ({id}, 1000)"))
             .await?;
     }
-    let base: GtidSet = server.gtid_executed().await?.parse()?;
+    let base = primary.gtid_executed().await?;
+    secondary
+        .wait_for_gtids(&base, std::time::Duration::from_secs(60))
+        .await?;
+    let base: GtidSet = base.parse()?;
     let stop = Arc::new(AtomicBool::new(false));
     let done = Arc::new(AtomicU64::new(0));
     let mut writers = JoinSet::new();
     for writer in 0..WRITERS {
         writers.spawn(transfer(
-            server.url(),
+            primary.url(),
             writer + 1,
             Arc::clone(&stop),
             Arc::clone(&done),
@@ -114,7 +146,7 @@ async fn the_rows_are_those_of_the_gtid_set() -> Result<()> {
     let storage = memory();
     let mut lock_free = 0;
     let mut locked = 0;
-    for round in 0..48 {
+    for round in 0..ROUNDS {
         let lock = [
             LockMode::Auto,
             LockMode::None,
@@ -124,9 +156,9 @@ async fn the_rows_are_those_of_the_gtid_set() -> Result<()> {
         let options = SnapshotOptions {
             lock,
             threads: 3,
-            ..on_primary()
+            ..options.clone()
         };
-        let report = match snapshot(&[url(&server)], &options, &storage).await {
+        let report = match snapshot(servers, &options, &storage).await {
             Ok(report) => report,
             // On a busy server that is an honest answer, but only where no lock was allowed.
             Err(SnapshotError::NeverQuiet { .. }) if lock == LockMode::None => continue,
@@ -218,6 +250,72 @@ async fn a_prepared_xa_transaction_is_waited_for() -> Result<()> {
         server.gtid_executed().await?.replace('\n', "")
     );
 
+    Ok(())
+}
+
+/// XA transactions are prepared and committed all the time: a view that is opened in between would
+/// have the GTID of the one half and lack its rows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn xa_transactions_that_come_and_go_are_never_cut_in_two() -> Result<()> {
+    let server = Server::start().await?;
+    exec_all(
+        &server,
+        &[
+            "CREATE DATABASE d",
+            "CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY)",
+        ],
+    )
+    .await?;
+    let base: GtidSet = server.gtid_executed().await?.parse()?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (stopped, address) = (Arc::clone(&stop), server.url());
+    let writer = tokio::spawn(async move {
+        let mut conn = mysql_async::Conn::from_url(&address).await?;
+        let mut n = 0_u64;
+        while !stopped.load(Ordering::Relaxed) {
+            n += 1;
+            for sql in [
+                format!("XA START 'x{n}'"),
+                "INSERT INTO d.t VALUES (NULL)".to_owned(),
+                format!("XA END 'x{n}'"),
+                format!("XA PREPARE 'x{n}'"),
+                format!("XA COMMIT 'x{n}'"),
+            ] {
+                conn.query_drop(sql).await?;
+            }
+        }
+        conn.disconnect().await?;
+        Ok::<_, mysql_async::Error>(n)
+    });
+    let storage = memory();
+    let mut taken = 0;
+    for round in 0..30 {
+        let options = SnapshotOptions {
+            lock: [LockMode::Flush, LockMode::Auto][round % 2],
+            threads: 2,
+            ..on_primary()
+        };
+        let report = match snapshot(&[url(&server)], &options, &storage).await {
+            Ok(report) => report,
+            Err(SnapshotError::PreparedXa { .. } | SnapshotError::LockBusy { .. }) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        taken += 1;
+        let manifest = manifest(&*storage, &report).await?;
+        let transactions = manifest.gtid_executed.subtract(&base).count();
+        // Both halves of each, or none.
+        ensure!(
+            transactions == 2 * u128::from(manifest.tables[0].rows),
+            "round {round}: {} rows for {transactions} transactions",
+            manifest.tables[0].rows
+        );
+    }
+    stop.store(true, Ordering::Relaxed);
+    let written = writer.await??;
+    ensure!(
+        taken >= 10 && written > 30,
+        "{taken} snapshots, {written} written"
+    );
     Ok(())
 }
 
