@@ -8,5 +8,6 @@ mod journey;
 mod json;
 mod settings;
 mod signals;
+mod single_writer;
 mod support;
 mod usage;
