@@ -34,6 +34,7 @@ fn entry() -> TableEntry {
         rows: 0,
         row_checksum: RowChecksum::default(),
         create_sha256: sha256(b""),
+        engine: None,
     }
 }
 
