@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result};
 use mysql_async::Row;
 use mysql_async::prelude::Queryable as _;
-use quillback::archive::manifest::Manifest;
+use quillback::archive::manifest::{Manifest, ScriptKind};
 use quillback::error::{Class, Classified as _};
 use quillback::mysql::grants::{AccountName, Purpose, Statements, needs};
 use quillback::mysql::{ServerUrl, ServerVersion};
@@ -84,6 +84,7 @@ fn content(manifest: &Manifest) -> Vec<String> {
     let scripts = manifest
         .schema
         .iter()
+        .filter(|script| script.kind != ScriptKind::Gtids)
         .map(|script| format!("{}: {} {}", script.kind, script.objects, script.file.sha256));
     let tables = manifest.tables.iter().map(|table| {
         format!(
