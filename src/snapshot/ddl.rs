@@ -360,6 +360,78 @@ mod tests {
     use super::*;
     use crate::mysql::schema::ObjectKind;
 
+    fn table(engine: &str) -> Table {
+        Table {
+            database: "d".to_owned(),
+            name: "t".to_owned(),
+            engine: engine.to_owned(),
+            columns: Vec::new(),
+            primary_key: Vec::new(),
+            create: b"CREATE TABLE `t` (\n) ENGINE=X AUTO_INCREMENT=7".to_vec(),
+            auto_increment: Some(9),
+            auto_increment_moved: true,
+            encrypted: false,
+            corrected: None,
+            created: String::new(),
+            estimated_rows: 0,
+            data_bytes: 0,
+        }
+    }
+
+    #[test]
+    fn no_value_of_auto_increment_is_given_out_twice() {
+        let texts = |table: Table| -> Vec<String> {
+            let script = tables(&[table]);
+            let statements = script.statements().iter().skip(3);
+            statements
+                .map(|statement| String::from_utf8_lossy(statement).into_owned())
+                .collect()
+        };
+        assert_eq!(
+            texts(table("InnoDB")),
+            [
+                "-- object [\"d\",\"t\"]\nCREATE TABLE `t` (\n) ENGINE=X AUTO_INCREMENT=7",
+                "-- object [\"d\",\"t\"]\nALTER TABLE `d`.`t` AUTO_INCREMENT = 9",
+            ]
+        );
+        assert_eq!(
+            texts(table("ARCHIVE")),
+            ["-- object [\"d\",\"t\"]\nCREATE TABLE `t` (\n) ENGINE=X"]
+        );
+        let mut still = table("InnoDB");
+        still.auto_increment_moved = false;
+        assert_eq!(texts(still).len(), 1);
+    }
+
+    #[test]
+    fn second_passwords_are_put_back_in_their_order() {
+        let account = Account {
+            user: "u".to_owned(),
+            host: "%".to_owned(),
+            create: Vec::new(),
+            grants: Vec::new(),
+            second_password: Some(crate::mysql::schema::SecondPassword {
+                plugin: "p".to_owned(),
+                older: b"\x01old".to_vec(),
+                present: b"new".to_vec(),
+            }),
+            used_passwords: vec![crate::mysql::schema::UsedPassword {
+                set: "2026-01-01 00:00:00.000001".to_owned(),
+                hash: None,
+            }],
+        };
+        assert_eq!(
+            second_password(&account),
+            [
+                "ALTER USER `u`@`%` IDENTIFIED WITH 'p' AS 0x016F6C64",
+                "ALTER USER `u`@`%` IDENTIFIED WITH 'p' AS 0x6E6577 RETAIN CURRENT PASSWORD",
+            ]
+        );
+        let used = used_passwords(&account);
+        assert!(used[0].starts_with("DELETE FROM mysql.password_history WHERE User = 'u'"));
+        assert!(used[1].ends_with("('%', 'u', '2026-01-01 00:00:00.000001', NULL)"));
+    }
+
     #[test]
     fn an_object_is_made_under_the_settings_of_its_creation() {
         let event = StoredObject {

@@ -14,7 +14,7 @@ use crate::mysql::session::Session;
 
 use super::objects::{Context, ObjectKind, StoredObject};
 use super::order::topological;
-use super::{Filter, is_system, not_system, shown};
+use super::{Filter, is_system, not_system, optional, shown};
 
 /// Schema and name.
 type Key = (String, String);
@@ -159,9 +159,13 @@ async fn needs(
     usage: &str,
     columns: &str,
 ) -> Result<BTreeMap<Key, BTreeSet<Key>>, MysqlError> {
-    let rows: Vec<(String, String, String, String)> = session
-        .query(format!("SELECT {columns} FROM information_schema.{usage}"))
-        .await?;
+    // Both came with 8.0.13.
+    let rows = session
+        .query::<(String, String, String, String)>(format!(
+            "SELECT {columns} FROM information_schema.{usage}"
+        ))
+        .await;
+    let rows = optional(rows)?.unwrap_or_default();
     let mut needs: BTreeMap<Key, BTreeSet<Key>> = BTreeMap::new();
     for (view_database, view, database, name) in rows {
         needs
