@@ -500,3 +500,33 @@ fn what_only_one_room_may_know_is_found_elsewhere() {
         assert_eq!(found.len(), count, "{path}: {found:?}");
     }
 }
+
+/// Whether the module that a file belongs to names it: one that nobody names is not compiled.
+fn is_named(file: &Path) -> bool {
+    let name = file.file_stem().unwrap_or_default().to_string_lossy();
+    if matches!(&*name, "main" | "lib" | "mod") {
+        return true;
+    }
+    let folder = file.parent().expect("it is in a folder");
+    let parents = ["mod.rs", "main.rs", "lib.rs"].map(|parent| folder.join(parent));
+    let own = folder.with_extension("rs");
+    parents.iter().chain([&own]).any(|parent| {
+        let code = fs::read_to_string(parent).map(|text| split(&text).0);
+        code.is_ok_and(|code| code.contains(&format!("mod {name};")))
+    })
+}
+
+#[test]
+fn every_file_is_part_of_a_program() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // Cargo finds these by their places.
+    let programs = ["tests/architecture.rs", "tests/harness/src/bin"];
+    let all: Vec<PathBuf> = ["src", "tests", "benches"]
+        .iter()
+        .flat_map(|folder| sources(&root.join(folder)))
+        .filter(|file| !programs.iter().any(|own| file.starts_with(root.join(own))))
+        .collect();
+    assert!(all.len() > 200, "only {} files were looked at", all.len());
+    let left_out: Vec<&PathBuf> = all.iter().filter(|file| !is_named(file)).collect();
+    assert!(left_out.is_empty(), "no module names them: {left_out:?}");
+}

@@ -23,8 +23,9 @@ use crate::table::Table;
 enum Who {
     /// Reads and throws away.
     Floor,
+    /// Writes plain files.
     Mydumper,
-    /// Plain, but compressing.
+    /// `-c`: compresses them as gzip does.
     MydumperCompressed,
     MysqldumpZstd,
     Folder,

@@ -1,15 +1,16 @@
 //! What the stream takes from the server that it follows.
 //!
-//! Writers commit as fast as they can, in windows: without a stream, with one, and with one that gives way to everything
-//! else on the machine (`nice -n 19`). The three kinds of windows take turns on the same server, in an order that changes,
-//! so that a server that grows slower with time is not held against the stream. Server, writers, stream and store share the
-//! machine here, which makes the stream look worse than beside a server with a machine of its own.
+//! Writers commit as fast as they can, in windows without a stream and with one. They take turns on the same server, in an
+//! order that changes, so that a server that grows slower with time is not held against the stream. Each workload is measured
+//! twice: with everything on all processors, and with the server alone on the first half of them and the writers, the stream and the store
+//! on the others, as beside a server that has a machine of its own.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use chrono::Utc;
 use mysql_async::prelude::Queryable as _;
 use quillback_harness::Server;
@@ -36,19 +37,72 @@ const WARM_UP: Duration = Duration::from_secs(1);
 pub(crate) enum Kind {
     Off,
     On,
-    OnNice,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Off, Self::On, Self::OnNice];
+    const ALL: [Self; 2] = [Self::Off, Self::On];
 
     fn name(self) -> &'static str {
         match self {
             Self::Off => "no stream",
             Self::On => "with the stream",
-            Self::OnNice => "with the stream at nice 19",
         }
     }
+}
+
+/// Who runs where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Placement {
+    /// Everything on all processors.
+    Shared,
+    /// The server on processors of its own.
+    Apart,
+}
+
+impl Placement {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Apart => "apart",
+        }
+    }
+
+    /// Puts a server and ourselves, with what we start, where they belong.
+    ///
+    /// `count` is how many processors there are: what the standard library says depends on where we are bound.
+    fn take(self, server: u32, count: usize) -> Result<()> {
+        let all = (0, count - 1);
+        let (its, ours) = match self {
+            Self::Shared => (all, all),
+            Self::Apart => ((0, count / 2 - 1), (count / 2, count - 1)),
+        };
+        bind(server, its)?;
+        bind(std::process::id(), ours)
+    }
+
+    const fn of(count: usize) -> &'static [Self] {
+        match count {
+            1 => &[Self::Shared],
+            _ => &[Self::Shared, Self::Apart],
+        }
+    }
+}
+
+/// Binds all threads of a process to processors, by util-linux' taskset.
+fn bind(process: u32, (first, last): (usize, usize)) -> Result<()> {
+    let list = format!("{first}-{last}");
+    let output = Command::new("taskset")
+        .args(["--all-tasks", "--cpu-list", "--pid", &list])
+        .arg(process.to_string())
+        .output()
+        .context("taskset (of util-linux) is needed")?;
+    ensure!(
+        output.status.success(),
+        "taskset: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
 }
 
 /// A window.
@@ -67,6 +121,7 @@ struct Window {
 #[derive(Debug, Serialize)]
 pub(crate) struct Influence {
     workload: Workload,
+    placement: Placement,
     kinds: Vec<Summary>,
     windows: Vec<Window>,
 }
@@ -93,17 +148,27 @@ pub(crate) async fn measure(settings: &Settings, random: &Random) -> Result<Vec<
         settings.window().as_secs()
     );
     let mut all = Vec::new();
+    let count = std::thread::available_parallelism()?.get();
     for &workload in &settings.workloads {
-        all.push(one(settings, workload, random).await?);
+        for &placement in Placement::of(count) {
+            all.push(one(settings, workload, (placement, count), random).await?);
+        }
     }
     Ok(all)
 }
 
-async fn one(settings: &Settings, workload: Workload, random: &Random) -> Result<Influence> {
+async fn one(
+    settings: &Settings,
+    workload: Workload,
+    (placement, processors): (Placement, usize),
+    random: &Random,
+) -> Result<Influence> {
     let server = source::start(workload, &mut random.clone()).await?;
     let stores = Stores::start().await?;
     let place = stores.place(Store::Folder);
     place.run(&server, &["init"]).await?;
+    let pid = server.pid().context("the server has ended")?;
+    placement.take(pid, processors)?;
     let mut windows = Vec::new();
     let mut turn = 0;
     // A window that nobody counts: the first writes of a server are unlike all others.
@@ -123,6 +188,7 @@ async fn one(settings: &Settings, workload: Workload, random: &Random) -> Result
             windows.push(bench.window(kind, settings.window(), turn).await?);
         }
     }
+    Placement::Shared.take(pid, processors)?;
     let of = |kind: Kind| windows.iter().filter(move |window| window.kind == kind);
     let kinds = Kind::ALL.map(|kind| {
         let rates: Vec<f64> = of(kind)
@@ -149,6 +215,7 @@ async fn one(settings: &Settings, workload: Workload, random: &Random) -> Result
     });
     Ok(Influence {
         workload,
+        placement,
         kinds: kinds.into(),
         windows,
     })
@@ -164,16 +231,11 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     async fn window(&self, kind: Kind, span: Duration, turn: u64) -> Result<Window> {
-        let before: &[&str] = match kind {
-            Kind::OnNice => &["nice", "-n", "19"],
-            Kind::Off | Kind::On => &[],
-        };
         let mut stream = match kind {
             Kind::Off => None,
-            Kind::On | Kind::OnNice => {
+            Kind::On => {
                 let now = Utc::now();
-                let mut stream =
-                    Stream::start(self.settings, self.server, self.place, before).await?;
+                let mut stream = Stream::start(self.settings, self.server, self.place).await?;
                 // What was written without it is caught up with first.
                 stream.wait_until_complete(now).await?;
                 Some(stream)
@@ -241,6 +303,7 @@ impl Bench<'_> {
 pub(crate) fn table(all: &[Influence]) -> Table {
     let mut table = Table::new(&[
         "commits on the source",
+        "processors",
         "per second",
         "slowest - fastest",
         "against no stream",
@@ -252,6 +315,7 @@ pub(crate) fn table(all: &[Influence]) -> Table {
         for summary in &influence.kinds {
             table.row(vec![
                 format!("{}, {}", influence.workload.name(), summary.kind.name()),
+                influence.placement.name().to_owned(),
                 format!("{:.0}", summary.transactions_per_second),
                 format!("{:.0} - {:.0}", summary.range.0, summary.range.1),
                 format!("{:.1} %", summary.against_off * 100.0),

@@ -80,7 +80,7 @@ async fn one(
     workload: Workload,
     random: &Random,
 ) -> Result<Lags> {
-    let mut stream = Stream::start(settings, server, place, &[]).await?;
+    let mut stream = Stream::start(settings, server, place).await?;
     stream.wait_until_following().await?;
     let begun = Utc::now();
     let load = tokio::spawn(write(
@@ -230,28 +230,11 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// Starts it; `before` is a program with arguments through which it is started, such as `nice`.
-    pub(crate) async fn start(
-        settings: &Settings,
-        server: &Server,
-        place: &Place,
-        before: &[&str],
-    ) -> Result<Self> {
+    /// Starts it.
+    pub(crate) async fn start(settings: &Settings, server: &Server, place: &Place) -> Result<Self> {
         let mut quillback = place.command(server, &["stream", "--json"])?;
         quillback.args(&settings.stream_arguments);
-        let mut command = match before.split_first() {
-            None => Command::from(quillback),
-            Some((program, arguments)) => {
-                let mut command = Command::new(program);
-                command
-                    .args(arguments)
-                    .arg(quillback.get_program())
-                    .args(quillback.get_args())
-                    .envs(place.environment(server)?)
-                    .stdin(Stdio::null());
-                command
-            }
-        };
+        let mut command = Command::from(quillback);
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -80,6 +80,12 @@ pub enum ArchiveError {
         /// Its number.
         branch: BranchNumber,
     },
+    /// A history that was recorded is not recorded any more.
+    #[error("{key} is missing")]
+    LostBranch {
+        /// Its object.
+        key: String,
+    },
     /// The log changed each time that it was listed.
     #[error("the log of branch {branch} changed each time while it was read")]
     Restless {
@@ -106,7 +112,7 @@ impl Classified for ArchiveError {
             Self::Segment { source, .. } => source.class(),
             Self::NoBranch { .. } => Class::NotCovered,
             Self::Restless { .. } => Class::Transient,
-            Self::Misnamed { .. } | Self::Json { .. } => Class::Integrity,
+            Self::LostBranch { .. } | Self::Misnamed { .. } | Self::Json { .. } => Class::Integrity,
         }
     }
 }

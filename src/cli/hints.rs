@@ -354,6 +354,11 @@ fn of_archive(error: &ArchiveError) -> Option<String> {
             Some("this archive as it is, or another place for a new one".to_owned())
         }
         ArchiveError::TooNew { .. } => Some("a newer quillback".to_owned()),
+        ArchiveError::LostBranch { .. } => Some(
+            "that object from a copy of the archive or an older version in the bucket: without it nobody \
+             knows which transactions belong to which history"
+                .to_owned(),
+        ),
         ArchiveError::Segment { .. }
         | ArchiveError::Misnamed { .. }
         | ArchiveError::Json { .. } => Some(

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::error::MysqlError;
+use super::host_port::HostPort;
 use super::session::Session;
 
 /// The state of semi-synchronous replication on a source.
@@ -51,6 +52,45 @@ impl SemiSyncStatus {
             }));
         }
         Ok(Self::read(&values))
+    }
+
+    /// Why a source takes no acknowledgements, with the statement that would change it; `enabled` is
+    /// `rpl_semi_sync_source_enabled`, if the source has it.
+    #[must_use]
+    pub fn obstacle(enabled: Option<bool>) -> Option<&'static str> {
+        match enabled {
+            Some(true) => None,
+            Some(false) => Some(
+                "it is switched off; it needs SET PERSIST rpl_semi_sync_source_enabled = ON (before MySQL \
+                 8.0.26: rpl_semi_sync_master_enabled)",
+            ),
+            None => Some(
+                "the plugin is not there; it needs INSTALL PLUGIN rpl_semi_sync_source SONAME \
+                 'semisync_source.so' (before MySQL 8.0.26: rpl_semi_sync_master SONAME \
+                 'semisync_master.so') and SET PERSIST rpl_semi_sync_source_enabled = ON",
+            ),
+        }
+    }
+
+    /// What of the settings of the source at `address` makes its waiting worth less than it seems.
+    #[must_use]
+    pub fn weaknesses(&self, address: &HostPort) -> Vec<String> {
+        let mut found = Vec::new();
+        if self.wait_point != "AFTER_SYNC" {
+            found.push(format!(
+                "{address} has rpl_semi_sync_source_wait_point={}: others see a transaction before \
+                 it is acknowledged",
+                self.wait_point
+            ));
+        }
+        if self.timeout_millis < 3_600_000 {
+            found.push(format!(
+                "{address} waits at most {} s for an acknowledgement \
+                 (rpl_semi_sync_source_timeout), then commits without",
+                self.timeout_millis as f64 / 1000.0
+            ));
+        }
+        found
     }
 
     fn read(values: &HashMap<String, String>) -> Option<Self> {

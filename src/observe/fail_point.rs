@@ -59,6 +59,8 @@ fail_points! {
     Acknowledged = "acknowledged",
     /// What an earlier run left on disk has been archived and is still on disk.
     Recovered = "recovered",
+    /// A compacted segment has been made and is not yet put.
+    Merged = "merged",
     /// A compacted segment has been put beside those that it stands for.
     Compacted = "compacted",
     /// One of the segments that a compacted one stands for has been removed.

@@ -29,7 +29,7 @@ use crate::mysql::server_url::ServerUrl;
 use crate::mysql::session::Session;
 use crate::mysql::topology::TopologyKind;
 use crate::mysql::version::ServerVersion;
-use crate::mysql::wire::{BinlogDump, DumpOptions, WireConnection, WireOptions};
+use crate::mysql::wire::{BinlogDump, DumpOptions, WireConnection, WireError, WireOptions};
 use dump::WireDump;
 
 /// A source that does not answer a small question for so long is gone.
@@ -131,31 +131,21 @@ impl Servers {
     }
 }
 
-/// What of a source's settings makes its waiting for us worth less than it seems.
+/// What of a source's settings makes its waiting for us worth less than it seems. One that cannot wait at all
+/// is refused before anything is claimed.
 async fn semi_sync_warnings(
     session: &mut Session,
     address: &HostPort,
 ) -> Result<Vec<String>, StreamError> {
-    let Some(status) = SemiSyncStatus::load(session).await? else {
-        // The dump itself says what to install.
-        return Ok(Vec::new());
-    };
-    let mut warnings = Vec::new();
-    if status.wait_point != "AFTER_SYNC" {
-        warnings.push(format!(
-            "{address} has rpl_semi_sync_source_wait_point={}: others see a transaction before \
-             it is acknowledged",
-            status.wait_point
-        ));
+    let status = SemiSyncStatus::load(session).await?;
+    if let Some(reason) = SemiSyncStatus::obstacle(status.as_ref().map(|status| status.enabled)) {
+        return Err(WireError::SemiSync {
+            address: address.to_string(),
+            reason: reason.to_owned(),
+        }
+        .into());
     }
-    if status.timeout_millis < 3_600_000 {
-        warnings.push(format!(
-            "{address} waits at most {} s for an acknowledgement \
-             (rpl_semi_sync_source_timeout), then commits without",
-            status.timeout_millis as f64 / 1000.0
-        ));
-    }
-    Ok(warnings)
+    Ok(status.map_or_else(Vec::new, |status| status.weaknesses(address)))
 }
 
 fn check_settings(facts: &ServerFacts, kind: TopologyKind) -> Result<(), StreamError> {

@@ -10,5 +10,6 @@ mod json;
 mod partial;
 mod settings;
 mod signals;
+mod single_writer;
 mod support;
 mod usage;

@@ -61,12 +61,7 @@ async fn while_reading(
     let inner = memory();
     let gate = Gate::new(Arc::clone(&inner), "data/d/a/");
     let storage: Arc<dyn Storage> = gate.clone();
-    let doing = async {
-        gate.reached().await?;
-        let done = meanwhile().await;
-        gate.open();
-        done
-    };
+    let doing = gate.meanwhile(meanwhile);
     let taking = snapshot(servers, options, &storage);
     // A snapshot that gives up does not come to its end behind the gate.
     let (taken, done) = tokio::join!(taking, doing);
@@ -108,10 +103,11 @@ async fn ddl_that_was_undone_is_seen_in_the_binlog() -> Result<()> {
         (&["TRUNCATE TABLE d.b"], "TRUNCATE TABLE of d.b"),
     ];
     for (statements, said) in undone {
-        let (taken, store) = while_reading(&[follower.clone()], &one_thread(), async || {
-            exec_all(&server, statements).await
-        })
-        .await?;
+        let (taken, store) =
+            while_reading(std::slice::from_ref(&follower), &one_thread(), async || {
+                exec_all(&server, statements).await
+            })
+            .await?;
         let error = taken.expect_err(said);
         ensure!(
             matches!(error, SnapshotError::Ddl { .. }) && error.to_string().contains(said),
@@ -318,14 +314,13 @@ async fn a_table_that_is_done_is_free_for_ddl() -> Result<()> {
     let servers = [follower];
     let options = one_thread();
     let taking = snapshot(&servers, &options, &storage);
-    let altering = async {
-        gate.reached().await?;
+    let altering = gate.meanwhile(async || {
         let mut conn = server.conn().await?;
         conn.query_drop("SET SESSION lock_wait_timeout = 1").await?;
-        let altered = conn.query_drop("ALTER TABLE d.a ADD COLUMN more INT").await;
-        gate.open();
-        Ok::<_, anyhow::Error>(altered?)
-    };
+        Ok(conn
+            .query_drop("ALTER TABLE d.a ADD COLUMN more INT")
+            .await?)
+    });
     let (taken, altered) = tokio::join!(taking, altering);
     altered?;
     let error = taken.expect_err("DDL on one of its tables");

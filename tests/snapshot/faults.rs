@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use quillback::archive::{layout, orphans::orphans};
 use quillback::error::{Class, Classified as _};
-use quillback::snapshot::{SnapshotOptions, SnapshotReport};
+use quillback::snapshot::{SnapshotError, SnapshotOptions, SnapshotReport};
 use quillback::storage::{
     Fault, FaultyStorage, Operation, Rule, S3Config, S3Credentials, S3Storage, Storage, list_all,
 };
@@ -140,12 +140,7 @@ async fn a_store_that_goes_away_midway() -> Result<()> {
     let storage: Arc<dyn Storage> = gate.clone();
     let servers = [url(&server)];
     let options = on_primary();
-    let stopping = async {
-        gate.reached().await?;
-        minio.kill9().await?;
-        gate.open();
-        Ok::<_, anyhow::Error>(())
-    };
+    let stopping = gate.meanwhile(async || minio.kill9().await);
     let (taken, stopped) = tokio::join!(snapshot(&servers, &options, &storage), stopping);
     stopped?;
     let error = taken.expect_err("the store is gone");
@@ -181,12 +176,7 @@ async fn the_secondary_that_is_read_dies_and_the_next_run_takes_the_other() -> R
     let inner = memory();
     let gate = Gate::new(Arc::clone(&inner), "data/d/b/");
     let storage: Arc<dyn Storage> = gate.clone();
-    let killing = async {
-        gate.reached().await?;
-        read.kill9().await?;
-        gate.open();
-        Ok::<_, anyhow::Error>(())
-    };
+    let killing = gate.meanwhile(async || read.kill9().await);
     let (taken, killed) = tokio::join!(snapshot(&servers, &options, &storage), killing);
     killed?;
     let error = taken.expect_err("its server is dead");
@@ -239,12 +229,7 @@ async fn two_snapshots_at_once_do_not_meet() -> Result<()> {
     let servers = [url(&server)];
     let options = on_primary();
     // The second begins and ends while the first stands still with its locks and views.
-    let second = async {
-        gate.reached().await?;
-        let report = snapshot(&servers, &options, &inner).await;
-        gate.open();
-        Ok::<_, anyhow::Error>(report?)
-    };
+    let second = gate.meanwhile(async || Ok(snapshot(&servers, &options, &inner).await?));
     let (one, two) = tokio::join!(snapshot(&servers, &options, &first), second);
     let (one, two) = (one?, two?);
     ensure!(one.id != two.id);
@@ -253,5 +238,32 @@ async fn two_snapshots_at_once_do_not_meet() -> Result<()> {
         assert!(report.consistency.backup_lock);
     }
     assert_eq!(manifests(&*inner).await?.len(), 2);
+    wait_unlocked(&server).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_hangs_is_given_up() -> Result<()> {
+    let server = Server::start().await?;
+    exec_all(&server, &TABLES).await?;
+    let inner = memory();
+    let gate = Gate::new(Arc::clone(&inner), "data/d/b/");
+    let storage: Arc<dyn Storage> = gate.clone();
+    let servers = [url(&server)];
+    let options = on_primary();
+    let hanging = async {
+        gate.reached().await?;
+        // The gate stays shut: only the watch can end this.
+        server.pause()
+    };
+    let (taken, hung) = tokio::join!(snapshot(&servers, &options, &storage), hanging);
+    hung?;
+    server.resume()?;
+    let error = taken.expect_err("its server does not answer");
+    ensure!(
+        matches!(error, SnapshotError::Unanswered { .. }),
+        "{error:?}"
+    );
+    assert_eq!(error.class(), Class::Transient);
+    assert!(manifests(&*inner).await?.is_empty());
     wait_unlocked(&server).await
 }

@@ -47,6 +47,14 @@ impl Gate {
     pub(crate) fn open(&self) {
         self.open.add_permits(1);
     }
+
+    /// Does something while the dump stands at the gate, and then lets it go on, come what may.
+    pub(crate) async fn meanwhile<T>(&self, doing: impl AsyncFnOnce() -> Result<T>) -> Result<T> {
+        self.reached().await?;
+        let done = doing().await;
+        self.open();
+        done
+    }
 }
 
 #[async_trait::async_trait]

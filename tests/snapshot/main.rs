@@ -13,6 +13,7 @@ mod faults;
 mod filters;
 mod gate;
 mod giant_rows;
+mod golden;
 mod grants;
 mod members;
 mod resume;

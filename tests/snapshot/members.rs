@@ -199,8 +199,10 @@ async fn a_replica_that_is_behind_is_passed_over_or_given_up() -> Result<()> {
     };
     // Behind while it is read: the rows are sound, but whether they are wanted is asked.
     for on_lag in [OnLag::Continue, OnLag::Fail] {
+        // The backup lock forbids to stop an applier, so it is held back before.
         delay(replica, 0).await?;
         replicas.wait_caught_up().await?;
+        delay(replica, 3600).await?;
         let inner = memory();
         let gate = Gate::new(Arc::clone(&inner), "data/d/t/");
         let storage: Arc<dyn Storage> = gate.clone();
@@ -208,15 +210,12 @@ async fn a_replica_that_is_behind_is_passed_over_or_given_up() -> Result<()> {
             on_lag,
             ..options.clone()
         };
-        let lagging = async {
-            gate.reached().await?;
-            delay(replica, 3600).await?;
+        let lagging = gate.meanwhile(async || {
             source.exec("INSERT INTO d.t VALUES (NULL)").await?;
             // Seen at three looks in a row, five seconds apart, once it is three seconds old.
             tokio::time::sleep(Duration::from_secs(25)).await;
-            gate.open();
-            Ok::<_, anyhow::Error>(())
-        };
+            Ok(())
+        });
         let (taken, lagged) = tokio::join!(snapshot(&servers, &options, &storage), lagging);
         lagged?;
         match on_lag {
@@ -366,8 +365,7 @@ async fn a_secondary_that_leaves_its_group_is_given_up_or_read_to_the_end() -> R
         let inner = memory();
         let gate = Gate::new(Arc::clone(&inner), "data/d/t/");
         let storage: Arc<dyn Storage> = gate.clone();
-        let leaving = async {
-            gate.reached().await?;
+        let leaving = gate.meanwhile(async || {
             let left = until("the server that is read to be known", LIMIT, async || {
                 for member in trio.secondaries().await? {
                     let locks: u64 = member
@@ -385,9 +383,8 @@ async fn a_secondary_that_leaves_its_group_is_given_up_or_read_to_the_end() -> R
             .await?;
             left.exec("STOP GROUP_REPLICATION").await?;
             tokio::time::sleep(Duration::from_secs(22)).await;
-            gate.open();
-            Ok::<_, anyhow::Error>(left)
-        };
+            Ok(left)
+        });
         let (taken, left) = tokio::join!(snapshot(&servers, &options, &storage), leaving);
         let left = left?;
         match on_lag {

@@ -74,7 +74,10 @@ async fn read_on(place: Arc<Place>, stop: CancellationToken) -> Result<usize> {
     while !stop.is_cancelled() {
         let transactions = archived(&place.repository).await?;
         let gtids: BTreeSet<&Gtid> = transactions.iter().map(|(gtid, _)| gtid).collect();
-        ensure!(gtids.len() == transactions.len(), "a transaction is there twice");
+        ensure!(
+            gtids.len() == transactions.len(),
+            "a transaction is there twice"
+        );
         let now: GtidSet = gtids.into_iter().cloned().collect();
         let gone = seen.subtract(&now);
         ensure!(gone.is_empty(), "{gone:#} is gone");
@@ -93,7 +96,8 @@ async fn a_streamer_that_dies_in_a_compaction_is_made_good_by_the_next() -> Resu
     first.following().await?;
     let mut ledger = slow_ledger(&server).await?;
     first.stop().await?.is(0);
-    for point in [FailPoint::Compacted, FailPoint::Replaced] {
+    let points = [FailPoint::Merged, FailPoint::Compacted, FailPoint::Replaced];
+    for point in points {
         for nth in [1, 3] {
             let armed = format!("{}:{nth}", point.name());
             let round = async {
@@ -123,6 +127,9 @@ async fn a_streamer_that_dies_in_a_compaction_is_made_good_by_the_next() -> Resu
 async fn audit_of_what_is_held(place: &Place) -> Result<()> {
     let transactions = archived(&place.repository).await?;
     let gtids: BTreeSet<&Gtid> = transactions.iter().map(|(gtid, _)| gtid).collect();
-    ensure!(gtids.len() == transactions.len(), "a transaction is there twice");
+    ensure!(
+        gtids.len() == transactions.len(),
+        "a transaction is there twice"
+    );
     Ok(())
 }

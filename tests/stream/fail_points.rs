@@ -23,8 +23,9 @@ fn is_passed_here(point: FailPoint) -> bool {
 }
 
 /// A new history, and compaction: see `branches` and `compaction`.
-const ELSEWHERE: [FailPoint; 3] = [
+const ELSEWHERE: [FailPoint; 4] = [
     FailPoint::BranchMade,
+    FailPoint::Merged,
     FailPoint::Compacted,
     FailPoint::Replaced,
 ];

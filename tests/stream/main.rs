@@ -4,6 +4,7 @@
 mod audit;
 mod branches;
 mod by_hand;
+mod compaction;
 mod decisions;
 mod fail_points;
 mod failover;

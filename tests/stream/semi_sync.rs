@@ -199,3 +199,28 @@ fn walk(folder: &std::path::Path) -> Result<u64> {
     }
     Ok(bytes)
 }
+
+/// A run that cannot acknowledge takes the archive from nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_waits_for_nobody_is_refused_before_the_claim() -> Result<()> {
+    let place = Place::folder().await?;
+    let server = Server::start().await?;
+    let servers = [server.url()];
+    let plugin = "the plugin is not there; it needs INSTALL PLUGIN";
+    let switch = "it is switched off; it needs SET PERSIST rpl_semi_sync_source_enabled = ON";
+    for reason in [plugin, switch] {
+        for more in [None, Some("--dry-run")] {
+            let mut arguments = vec!["stream", "--once", "--semi-sync", "archive"];
+            arguments.extend(more);
+            let ended = place.run(&servers, &arguments).await?;
+            ended.is(23);
+            ensure!(ended.err.contains(reason), "{}", ended.err);
+            ensure!(place.repository.newest_epoch(None).await?.is_none());
+        }
+        if reason == plugin {
+            let install = "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'";
+            server.exec(install).await?;
+        }
+    }
+    Ok(())
+}

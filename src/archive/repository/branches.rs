@@ -1,6 +1,6 @@
 //! Histories: their list, a new one, and one with all that it has from its parents.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
@@ -14,16 +14,33 @@ use crate::storage::{StorageError, list_all};
 impl Repository {
     /// Every history, by number.
     ///
+    /// They are numbered without holes, and a claim names one that is there: an object that got lost
+    /// must not make an older history the one that goes on.
+    ///
     /// # Errors
     ///
-    /// [`ArchiveError`].
+    /// [`ArchiveError::LostBranch`]; what reading fails with.
     pub async fn branches(&self) -> Result<Vec<Branch>, ArchiveError> {
+        // Asked for first: a branch is put before the claim that names it.
+        let claimed = match self.newest_epoch(None).await? {
+            Some(epoch) => self.claim(epoch).await?.branch.0,
+            None => 0,
+        };
         let objects = list_all(&*self.storage, layout::BRANCHES, None).await?;
-        let keys = objects
-            .into_iter()
-            .map(|object| object.key)
-            .filter(|key| layout::parse_branch(key).is_some());
-        self.get_all(keys).await
+        let numbers: BTreeSet<u32> = objects
+            .iter()
+            .filter_map(|object| layout::parse_branch(&object.key))
+            .map(|branch| branch.0)
+            .collect();
+        let greatest = numbers.last().copied().unwrap_or(0).max(claimed);
+        if let Some(lost) = (1..=greatest).find(|number| !numbers.contains(number)) {
+            return Err(ArchiveError::LostBranch {
+                key: layout::branch(BranchNumber(lost)),
+            });
+        }
+        let numbers = numbers.into_iter();
+        self.get_all(numbers.map(|number| layout::branch(BranchNumber(number))))
+            .await
     }
 
     /// The newest history, which is the one that goes on.
@@ -118,5 +135,44 @@ impl Repository {
             lines.insert(stored.name.key(), self.read_transactions(stored).await?);
         }
         Ok(History::compute(lineage, &lines))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::archive::testing::{Writer, at};
+    use crate::error::{Class, Classified as _};
+    use crate::storage::{MemoryStorage, Storage};
+
+    #[tokio::test]
+    async fn a_history_that_is_missing_makes_no_older_one_the_newest() {
+        let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+        let mut writer = Writer::new(Arc::clone(&storage)).await;
+        writer.segment(1).await;
+        let repository = writer.repository.clone();
+        let fork = GtidSet::new();
+        let lost = writer.before.clone();
+        let second = repository
+            .new_branch(BranchNumber(1), fork, lost, "lost", at(9))
+            .await
+            .expect("the first decision");
+        assert_eq!(repository.newest_branch().await.expect("whole"), second);
+        writer.branch = second;
+        writer.claim().await;
+        for lost in [second, BranchNumber(1)] {
+            let key = layout::branch(lost);
+            let object = storage.get(&key).await.expect("there");
+            storage.delete(&key).await.expect("deleted");
+            let error = repository.branches().await.expect_err("it is missing");
+            assert_eq!(error.to_string(), format!("{key} is missing"));
+            assert_eq!(error.class(), Class::Integrity);
+            let error = repository.history(lost).await.expect_err("it is missing");
+            assert_eq!(error.class(), Class::Integrity);
+            storage.put_if_absent(&key, object).await.expect("put back");
+        }
+        assert_eq!(repository.branches().await.expect("whole").len(), 2);
     }
 }

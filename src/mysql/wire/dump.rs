@@ -19,6 +19,7 @@ use super::error::WireError;
 use super::packet::Truncated;
 use crate::gtid::GtidSet;
 use crate::mysql::binlog::Checksum;
+use crate::mysql::semi_sync::SemiSyncStatus;
 
 const COM_REGISTER_REPLICA: u8 = 0x15;
 const COM_BINLOG_DUMP_GTID: u8 = 0x1e;
@@ -244,7 +245,7 @@ impl BinlogDump {
 
 /// Announces a semi-synchronous replica, if the source is set up for one.
 async fn require_semi_sync(connection: &mut WireConnection) -> Result<(), WireError> {
-    let mut found = None;
+    let mut enabled = None;
     {
         let mut rows = connection
             .query_rows(
@@ -253,32 +254,21 @@ async fn require_semi_sync(connection: &mut WireConnection) -> Result<(), WireEr
             )
             .await?;
         while let Some(row) = rows.next().await? {
-            let mut fields = row.fields();
-            let mut text = || match fields.next() {
-                Some(Ok(Some(field))) => Ok(String::from_utf8_lossy(field).into_owned()),
-                _ => Err(row.malformed(Truncated)),
+            enabled = match row.fields().nth(1) {
+                Some(Ok(Some(value))) => Some(value == b"ON"),
+                _ => return Err(row.malformed(Truncated)),
             };
-            found = Some((text()?, text()?));
         }
     }
-    let reason = match found {
-        Some((_, value)) if value == "ON" => {
-            // Servers before 8.0.26 know only the second name.
-            connection
-                .execute("SET @rpl_semi_sync_replica = 1, @rpl_semi_sync_slave = 1")
-                .await?;
-            return Ok(());
-        }
-        Some((name, value)) => {
-            format!("{name} is {value} there; it needs SET PERSIST {name} = ON")
-        }
-        None => "the plugin is not there; it needs INSTALL PLUGIN rpl_semi_sync_source SONAME \
-                 'semisync_source.so' (before MySQL 8.0.26: rpl_semi_sync_master SONAME \
-                 'semisync_master.so') and SET PERSIST rpl_semi_sync_source_enabled = ON"
-            .to_owned(),
+    let Some(reason) = SemiSyncStatus::obstacle(enabled) else {
+        // Servers before 8.0.26 know only the second name.
+        connection
+            .execute("SET @rpl_semi_sync_replica = 1, @rpl_semi_sync_slave = 1")
+            .await?;
+        return Ok(());
     };
     Err(WireError::SemiSync {
         address: connection.address().to_owned(),
-        reason,
+        reason: reason.to_owned(),
     })
 }

@@ -118,6 +118,7 @@ impl Compactor {
                 index: made.index,
             };
             let body = Bytes::from(made.bytes);
+            self.fail_points.pass(FailPoint::Merged);
             self.repository.put_segment(&stored.name, body).await?;
             self.fail_points.pass(FailPoint::Compacted);
             self.check_fence().await?;

@@ -20,7 +20,7 @@ mod gate;
 mod simulation;
 mod years;
 
-use gate::gated;
+use gate::{Change, gated};
 
 /// A clock that stands still, long after all that the tests write.
 #[derive(Debug)]
@@ -316,7 +316,7 @@ async fn a_compactor_that_wakes_after_a_takeover_harms_nobody() {
     for asleep_after in [0, 1, 5, 13] {
         let memory: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
         let mut writer = story(Arc::clone(&memory)).await;
-        let (gate, sleeper) = gated(Arc::clone(&memory), asleep_after);
+        let (gate, sleeper) = gated(Arc::clone(&memory), Change::Delete, asleep_after);
         let repository = Repository::open(sleeper).await.expect("opens");
         let epoch = writer.epoch;
         let old = tokio::spawn(async move {
@@ -340,4 +340,55 @@ async fn a_compactor_that_wakes_after_a_takeover_harms_nobody() {
         assert_eq!(transactions(&writer.repository).await, before);
         assert_eq!(chain(&writer.repository).await.beside, []);
     }
+}
+
+/// The old one sleeps before a put; meanwhile another takes over and compacts in other steps, as a
+/// later version of the program might. So the late object overlaps others, and what is within it
+/// may be the only way to them.
+#[tokio::test]
+async fn an_object_that_is_put_after_a_takeover_harms_nobody() {
+    let mut overlapping = 0;
+    for (asleep_after, min_run, most) in (0..3)
+        .flat_map(|asleep| [2, 3, 5, 6].map(|min_run| (asleep, min_run)))
+        .flat_map(|(asleep, min_run)| [2, 3, 5, 8, 100].map(|most| (asleep, min_run, most)))
+    {
+        let memory: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+        let mut writer = story(Arc::clone(&memory)).await;
+        let (gate, sleeper) = gated(Arc::clone(&memory), Change::Put, asleep_after);
+        let repository = Repository::open(sleeper).await.expect("opens");
+        let epoch = writer.epoch;
+        let old = tokio::spawn(async move {
+            let mut compactor = compactor(&repository, epoch);
+            compactor.pass(&CancellationToken::new()).await
+        });
+        gate.reached().await;
+        writer.claim().await;
+        for transactions in [1, 0, 2, 1, 1, 1] {
+            writer.segment(transactions).await;
+        }
+        let before = transactions(&writer.repository).await;
+        let mut new = compactor(&writer.repository, writer.epoch);
+        new.options_for_tests().min_run = min_run;
+        new.options_for_tests().transactions = most;
+        let case = (asleep_after, min_run, most);
+        new.pass(&CancellationToken::new()).await.expect("compacts");
+        assert_eq!(transactions(&writer.repository).await, before, "{case:?}");
+        gate.open();
+        let error = old.await.expect("no panic").expect_err("overtaken");
+        assert!(matches!(error, StreamError::Fenced { .. }), "{error}");
+        assert_eq!(transactions(&writer.repository).await, before, "{case:?}");
+        for _ in 0..2 {
+            new.pass(&CancellationToken::new()).await.expect("compacts");
+            assert_eq!(transactions(&writer.repository).await, before, "{case:?}");
+        }
+        overlapping += usize::from(!chain(&writer.repository).await.beside.is_empty());
+        // In the end one object stands for all that overlapped.
+        let mut last = compactor(&writer.repository, writer.epoch);
+        last.options_for_tests().min_run = 2;
+        last.pass(&CancellationToken::new())
+            .await
+            .expect("compacts");
+        assert_eq!(transactions(&writer.repository).await, before, "{case:?}");
+    }
+    assert!(overlapping > 3, "only {overlapping} overlapped");
 }

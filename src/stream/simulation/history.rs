@@ -9,7 +9,7 @@ use super::cluster::Cluster;
 use super::model::Model;
 use super::source::Network;
 use super::streamer::Host;
-use super::world::World;
+use super::world::{Life, World};
 use crate::archive::repository::Repository;
 use crate::mysql::binlog::Checksum;
 use crate::mysql::binlog::testing::Work;
@@ -21,6 +21,9 @@ const CONVERGES: Duration = Duration::from_secs(420);
 
 /// A history that takes longer hangs.
 const LONGEST: Duration = Duration::from_secs(2_000);
+
+/// Where a compaction may be when its streamer is overtaken.
+const COMPACTION: [FailPoint; 3] = [FailPoint::Merged, FailPoint::Compacted, FailPoint::Replaced];
 
 /// What a history was.
 #[derive(Debug)]
@@ -160,9 +163,14 @@ impl History {
             }
             74..=78 => self.some_host().kill(),
             79..=83 => {
-                let point = world.pick(FailPoint::ALL);
+                // The streamer has many steps, and compaction the few at which two can meet.
+                let point = match world.once_in(3) {
+                    true => world.pick(&COMPACTION),
+                    false => world.pick(FailPoint::ALL),
+                };
                 let after = world.draw(0..6);
-                self.some_host().dies_at = Some((point, after));
+                let becomes = world.pick(&[Life::Dead, Life::Dead, Life::Frozen]);
+                self.some_host().ends_at = Some((point, after, becomes));
             }
             84..=85 => self.some_host().stop(),
             86..=88 => {
@@ -336,7 +344,7 @@ impl History {
         }
         for host in &mut self.hosts {
             host.thaw();
-            host.dies_at = None;
+            host.ends_at = None;
         }
         for back in self.down.iter_mut().flatten() {
             *back = Instant::now();

@@ -30,8 +30,8 @@ pub(super) struct Host {
     run: Option<Run>,
     next: Instant,
     runs: u64,
-    /// A fail point at which the next run dies, and how often it is passed before.
-    pub(super) dies_at: Option<(FailPoint, u64)>,
+    /// A fail point at which something becomes of the next run, and how often it is passed before.
+    pub(super) ends_at: Option<(FailPoint, u64, Life)>,
 }
 
 struct Run {
@@ -75,7 +75,7 @@ impl Host {
             model: Arc::clone(model),
             run: None,
             runs: 0,
-            dies_at: None,
+            ends_at: None,
         }
     }
 
@@ -107,17 +107,18 @@ impl Host {
             jitter_seed: Some(world.draw(0..u64::MAX)),
             ..self.options.clone()
         };
-        if let Some((point, after)) = self.dies_at.take() {
+        if let Some((point, after, becomes)) = self.ends_at.take() {
             let (gate, left) = (gate.clone(), Mutex::new(after));
             let (world, who) = (Arc::clone(&world), who.clone());
             options.fail_points = FailPoints::new(move |passed| {
                 let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
                 if passed == point && gate.life() == Life::Running {
                     if *left == 0 {
-                        world.tell(format_args!("{who}: dies at {}", point.name()));
-                        gate.set(Life::Dead);
+                        world.tell(format_args!("{who}: {becomes:?} at {}", point.name()));
+                        gate.set(becomes);
                     }
-                    *left = left.saturating_sub(1);
+                    // Once is enough: it goes on behind the point when it thaws.
+                    *left = left.checked_sub(1).unwrap_or(u64::MAX);
                 }
             });
         }
@@ -219,6 +220,10 @@ impl Host {
         };
         if run.gate.life() == Life::Dead {
             return self.kill();
+        }
+        if run.thaw.is_none() && run.gate.life() == Life::Frozen {
+            let pause = self.model.network.world.millis(1_000..100_000);
+            return self.freeze(pause);
         }
         if run.thaw.is_some_and(|thaw| thaw <= now) {
             self.thaw();

@@ -13,6 +13,7 @@
 //! | S3-compatible storage | [`Minio`] |
 //! | a network that fails | [`Proxy`] |
 //! | an HTTP server, such as a store, that fails | [`HttpProxy`] |
+//! | a store that does not honour conditions | [`LyingStore`] |
 //! | a writer with its own account of what was committed | [`Ledger`] |
 //! | is this server's data equal to that one's | [`checksum`] |
 //! | believable data | [`sinpluma`] |
@@ -23,6 +24,7 @@ pub mod checksum;
 mod encryption;
 mod http_proxy;
 pub mod ledger;
+mod lying_store;
 mod minio;
 mod port;
 mod process;
@@ -42,6 +44,7 @@ mod wait;
 
 pub use http_proxy::{HttpProxy, Request, Trick};
 pub use ledger::Ledger;
+pub use lying_store::{Condition, LyingStore};
 pub use minio::Minio;
 pub use port::Port;
 pub use process::{Launch, Process};

@@ -1,4 +1,4 @@
-//! A store whose deletions wait, for a process that is stopped in the middle.
+//! A store whose changes wait, for a process that is stopped in the middle.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use crate::archive::layout::SegmentName;
 use crate::storage::{ListPage, ObjectWriter, Storage, StorageError};
 
 /// Opens the way.
@@ -17,7 +18,7 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    /// Returns once a deletion waits.
+    /// Returns once a change waits.
     pub(super) async fn reached(&self) {
         self.reached.notified().await;
     }
@@ -28,12 +29,26 @@ impl Gate {
     }
 }
 
-/// A store whose deletion after the first `skip` waits at the gate.
-pub(super) fn gated(inner: Arc<dyn Storage>, skip: u64) -> (Gate, Arc<dyn Storage>) {
+/// What waits at a gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// A compacted segment is put.
+    Put,
+    /// An object is deleted.
+    Delete,
+}
+
+/// A store in which the change after the first `skip` of its kind waits at the gate.
+pub(super) fn gated(
+    inner: Arc<dyn Storage>,
+    change: Change,
+    skip: u64,
+) -> (Gate, Arc<dyn Storage>) {
     let gate = Gate::default();
     let storage = Gated {
         inner,
         gate: gate.clone(),
+        change,
         left: AtomicU64::new(skip + 1),
     };
     (gate, Arc::new(storage))
@@ -43,7 +58,17 @@ pub(super) fn gated(inner: Arc<dyn Storage>, skip: u64) -> (Gate, Arc<dyn Storag
 struct Gated {
     inner: Arc<dyn Storage>,
     gate: Gate,
+    change: Change,
     left: AtomicU64,
+}
+
+impl Gated {
+    async fn pass(&self, change: Change) {
+        if change == self.change && self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.gate.reached.notify_one();
+            self.gate.opened.notified().await;
+        }
+    }
 }
 
 #[async_trait::async_trait]
@@ -65,6 +90,9 @@ impl Storage for Gated {
     }
 
     async fn put_if_absent(&self, key: &str, body: Bytes) -> Result<(), StorageError> {
+        if SegmentName::parse(key).is_some_and(|name| name.compacted) {
+            self.pass(Change::Put).await;
+        }
         self.inner.put_if_absent(key, body).await
     }
 
@@ -81,10 +109,7 @@ impl Storage for Gated {
     }
 
     async fn delete(&self, key: &str) -> Result<(), StorageError> {
-        if self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.gate.reached.notify_one();
-            self.gate.opened.notified().await;
-        }
+        self.pass(Change::Delete).await;
         self.inner.delete(key).await
     }
 }
