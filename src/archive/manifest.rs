@@ -4,6 +4,8 @@
 //! changes afterwards. Reading it checks what reading can check: the format's version, and that
 //! no key leaves the snapshot's folder. `FORMAT.md` describes each field.
 
+mod kinds;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -12,12 +14,14 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::gtid::GtidSet;
-use crate::mysql::schema::Filter;
+use crate::mysql::schema::{Filter, Information};
 use crate::mysql::{HostPort, ServerVersion};
 use crate::storage::is_valid_key;
 
 use super::hash::Sha256;
 use super::layout::{self, SnapshotId};
+
+pub use kinds::ScriptKind;
 
 /// The version of the manifest's format that this program writes, and the newest that it reads.
 pub const MANIFEST_FORMAT: u32 = 1;
@@ -59,6 +63,32 @@ pub struct Manifest {
     /// What a person should know, such as views that were broken already.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// What the server of a restore must have.
+    #[serde(default, skip_serializing_if = "Needs::is_nothing")]
+    pub needs: Needs,
+    /// What is told of the server and not made again by a restore.
+    #[serde(default)]
+    pub information: Information,
+}
+
+/// What a server must have, so that a restore is refused before it begins rather than failing in
+/// its middle.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Needs {
+    /// What is encrypted on disk, so that a keyring is needed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keyring: Vec<String>,
+    /// Time zones by name, which events have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub time_zones: Vec<String>,
+}
+
+impl Needs {
+    /// Whether any server will do.
+    #[must_use]
+    pub const fn is_nothing(&self) -> bool {
+        self.keyring.is_empty() && self.time_zones.is_empty()
+    }
 }
 
 /// A format version that this program reads.
@@ -250,60 +280,6 @@ pub struct StoredFile {
     pub sha256: Sha256,
 }
 
-/// What a DDL script makes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ScriptKind {
-    /// Schemas.
-    Databases,
-    /// Tables.
-    Tables,
-    /// Procedures and functions.
-    Routines,
-    /// Views.
-    Views,
-    /// Views that were broken already; a failure here is a warning.
-    InvalidViews,
-    /// Triggers.
-    Triggers,
-    /// Events.
-    Events,
-    /// Accounts, roles and grants.
-    Accounts,
-}
-
-impl ScriptKind {
-    /// The name of the script's file, numbered in the order of running.
-    #[must_use]
-    pub const fn file_name(self) -> &'static str {
-        match self {
-            Self::Databases => "1-databases",
-            Self::Tables => "2-tables",
-            Self::Routines => "3-routines",
-            Self::Views => "4-views",
-            Self::InvalidViews => "5-invalid-views",
-            Self::Triggers => "6-triggers",
-            Self::Events => "7-events",
-            Self::Accounts => "accounts",
-        }
-    }
-}
-
-impl fmt::Display for ScriptKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Databases => "databases",
-            Self::Tables => "tables",
-            Self::Routines => "routines",
-            Self::Views => "views",
-            Self::InvalidViews => "invalid views",
-            Self::Triggers => "triggers",
-            Self::Events => "events",
-            Self::Accounts => "accounts",
-        })
-    }
-}
-
 /// A DDL script.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScriptFile {
@@ -333,6 +309,10 @@ pub struct TableEntry {
     pub row_checksum: RowChecksum,
     /// The SHA-256 of its CREATE TABLE statement.
     pub create_sha256: Sha256,
+    /// Its storage engine, if that is not InnoDB: then its rows are of no certain moment, and an
+    /// engine that keeps no rows of its own has none here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
 }
 
 impl TableEntry {

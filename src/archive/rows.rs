@@ -361,6 +361,7 @@ mod tests {
             rows: 0,
             row_checksum: RowChecksum::default(),
             create_sha256: crate::archive::hash::sha256(b""),
+            engine: None,
         };
         let sql = load_statement(&table);
         assert!(

@@ -4,6 +4,8 @@
 //! then each statement followed by a line that holds the delimiter alone. The delimiter occurs in
 //! no statement of the script, so reading needs no knowledge of SQL.
 
+use std::fmt::Write as _;
+
 use memchr::memmem;
 
 /// The first line of every script.
@@ -109,6 +111,37 @@ impl Script {
     }
 }
 
+/// What the statement that makes an object begins with.
+const OBJECT: &[u8] = b"-- object ";
+
+/// Marks a statement with the object that it makes: a comment line with the names as a JSON array
+/// (schema and name, or the name alone), so that an error can tell which object it was. Only ASCII
+/// is in it, whatever the client's character set is by then.
+#[must_use]
+pub fn of_object(names: &[&str], statement: &[u8]) -> Vec<u8> {
+    let names = serde_json::to_string(names).expect("texts are always JSON");
+    let mut ascii = String::with_capacity(names.len());
+    let mut units = [0; 2];
+    for c in names.chars() {
+        if c.is_ascii() {
+            ascii.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut units) {
+                let _ = write!(ascii, "\\u{unit:04x}");
+            }
+        }
+    }
+    [OBJECT, ascii.as_bytes(), b"\n", statement].concat()
+}
+
+/// The object's name for a person, and the statement itself, if the statement is marked.
+#[must_use]
+pub fn object_of(statement: &[u8]) -> Option<(String, &[u8])> {
+    let (names, statement) = split_line(statement.strip_prefix(OBJECT)?)?;
+    let names: Vec<String> = serde_json::from_slice(names).ok()?;
+    Some((names.join("."), statement))
+}
+
 /// What every statement on an account begins with.
 const ACCOUNT: &[u8] = b"-- account ";
 
@@ -162,6 +195,21 @@ mod tests {
         let bytes = script.encode("x");
         assert!(bytes.windows(5).any(|window| window == b"$qb1$"));
         assert_eq!(Script::decode(&bytes), Ok(script));
+    }
+
+    #[test]
+    fn an_object_is_named_in_ascii() {
+        let statement = of_object(&["d`\nż", "😀\"'"], b"CREATE VIEW x");
+        let line = statement.split(|&b| b == b'\n').next().expect("a line");
+        assert_eq!(
+            line.escape_ascii().to_string(),
+            r#"-- object [\"d`\\n\\u017c\",\"\\ud83d\\ude00\\\"\'\"]"#
+        );
+        assert_eq!(
+            object_of(&statement),
+            Some(("d`\nż.😀\"'".to_owned(), &b"CREATE VIEW x"[..]))
+        );
+        assert_eq!(object_of(b"CREATE VIEW x"), None);
     }
 
     #[test]

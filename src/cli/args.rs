@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use super::failure::UsageError;
+use super::grants::GrantsArguments;
 use super::init::InitArguments;
 use super::log::LogArguments;
 use super::restore::RestoreArguments;
@@ -37,6 +38,8 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Make an archive.
     Init(InitArguments),
+    /// Print least-privilege SQL for a command's account.
+    Grants(GrantsArguments),
     /// Take a consistent snapshot from a secondary.
     Snapshot(SnapshotArguments),
     /// Follow the binlog into the archive.

@@ -22,6 +22,8 @@ use crate::storage::{self, Storage};
 pub(super) struct Context {
     pub(super) json: bool,
     pub(super) quiet: bool,
+    /// Whether a person wants all that there is to tell.
+    pub(super) verbose: bool,
     progress: ProgressMode,
     archive: Option<String>,
     servers: Vec<String>,
@@ -49,6 +51,7 @@ impl Context {
         Ok(Self {
             json: common.json,
             quiet: common.quiet,
+            verbose: common.verbose > 0,
             progress: common.progress,
             archive: common.archive.clone().or(settings.archive),
             servers,

@@ -4,14 +4,17 @@ use super::failure::{Unfinished, UsageError};
 use crate::archive::repository::ArchiveError;
 use crate::error::{Class, Classified as _};
 use crate::mysql::error::MysqlError;
+use crate::mysql::grants::Purpose;
 use crate::mysql::primary::PrimaryError;
 use crate::mysql::topology::ChooseError;
 use crate::mysql::wire::WireError;
 use crate::restore::RestoreError;
+use crate::restore::load::LoadError;
 use crate::restore::plan::PlanError;
 use crate::restore::replay::ReplayError;
 use crate::restore::target::TargetError;
 use crate::snapshot::SnapshotError;
+use crate::snapshot::privileges::MissingPrivilege;
 use crate::storage::StorageError;
 use crate::stream::StreamError;
 
@@ -50,7 +53,7 @@ fn hint_of(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
         return of_class(error.class());
     }
     if let Some(error) = cause.downcast_ref::<WireError>() {
-        return of_wire(error);
+        return of_class(error.class());
     }
     None
 }
@@ -58,7 +61,7 @@ fn hint_of(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
 fn of_restore(error: &RestoreError) -> Option<String> {
     let hint = match error {
         RestoreError::Archive(error) => return of_archive(error),
-        RestoreError::Mysql(error) => return of_class(error.class()),
+        RestoreError::Mysql(error) => return of_mysql(error, Purpose::Restore),
         RestoreError::Target(error) => return of_target(error),
         RestoreError::Plan(PlanError::NoSnapshot { .. }) => {
             "a later target, or --until latest; quillback status shows the snapshots".to_owned()
@@ -73,11 +76,16 @@ fn of_restore(error: &RestoreError) -> Option<String> {
                 .to_owned()
         }
         RestoreError::Plan(PlanError::Empty) => "quillback snapshot".to_owned(),
+        RestoreError::Plan(PlanError::OnlyPartial { .. }) => {
+            "quillback snapshot without a filter; or --snapshot with one of them (quillback status \
+             --snapshots), and --until-gtid with its set"
+                .to_owned()
+        }
         RestoreError::Plan(PlanError::Server { .. }) => {
             "a new, empty server with its own server_id and gtid_mode=ON".to_owned()
         }
         RestoreError::Plan(PlanError::UnknownSnapshot { .. }) => {
-            "quillback status --json, which lists the snapshots".to_owned()
+            "quillback status --snapshots, which lists them".to_owned()
         }
         RestoreError::Damaged { .. } => DAMAGED.to_owned(),
         RestoreError::UnknownBranch(_) => {
@@ -96,6 +104,12 @@ fn of_restore(error: &RestoreError) -> Option<String> {
                 .to_owned()
         }
         RestoreError::Replay(ReplayError::Archive(error)) => return of_archive(error),
+        RestoreError::Load(LoadError::NoKeyring { .. }) => {
+            "a server with a keyring component, such as component_keyring_file".to_owned()
+        }
+        RestoreError::Load(LoadError::NoTimeZones { .. }) => {
+            "mysql_tzinfo_to_sql /usr/share/zoneinfo on that server, into its schema mysql".to_owned()
+        }
         RestoreError::Load(error) if error.class() == Class::Refused => return None,
         RestoreError::Load(_) | RestoreError::Replay(_) | RestoreError::WrongEnd { .. } => {
             "again on a new server, or on this one once its schemas are dropped: what is on it now is \
@@ -140,8 +154,8 @@ fn of_target(error: &TargetError) -> Option<String> {
 fn of_stream(error: &StreamError) -> Option<String> {
     let hint = match error {
         StreamError::Archive(error) => return of_archive(error),
-        StreamError::Mysql(error) => return of_class(error.class()),
-        StreamError::Wire(error) => return of_wire(error),
+        StreamError::Mysql(error) => return of_mysql(error, Purpose::Stream),
+        StreamError::Wire(error) => return of_wire(error, Purpose::Stream),
         StreamError::Fenced { .. } => {
             "nothing, if the other streamer is meant to run; else stop it, then start this one"
         }
@@ -179,7 +193,9 @@ fn of_stream(error: &StreamError) -> Option<String> {
         StreamError::Spool(_) => {
             "--spool-dir with a folder that this user can write and that has room"
         }
-        StreamError::Primary(PrimaryError::Mysql(error)) => return of_class(error.class()),
+        StreamError::Primary(PrimaryError::Mysql(error)) => {
+            return of_mysql(error, Purpose::Stream);
+        }
         StreamError::Primary(PrimaryError::NoPrimary { .. }) | StreamError::NoPrimary { .. } => {
             "again once the cluster has a primary; --server with every member, so that the new one \
              is found"
@@ -216,7 +232,25 @@ fn of_stream(error: &StreamError) -> Option<String> {
     Some(hint.to_owned())
 }
 
-fn of_wire(error: &WireError) -> Option<String> {
+/// The codes by which a server says that a privilege is missing: on a schema (1044), a table
+/// (1142), a column (1143), everything (1227), a routine (1370).
+const DENIED: [u16; 5] = [1044, 1142, 1143, 1227, 1370];
+
+fn of_denied(purpose: Purpose) -> String {
+    format!(
+        "GRANT what is missing to that account; quillback grants --for {purpose} prints all that \
+         is needed, with the reasons"
+    )
+}
+
+fn of_mysql(error: &MysqlError, purpose: Purpose) -> Option<String> {
+    match error.code() {
+        Some(code) if DENIED.contains(&code) => Some(of_denied(purpose)),
+        _ => of_class(error.class()),
+    }
+}
+
+fn of_wire(error: &WireError, purpose: Purpose) -> Option<String> {
     let hint = match error {
         WireError::SemiSync { .. } => {
             "that statement on every server that may become the primary; or stream without \
@@ -225,8 +259,8 @@ fn of_wire(error: &WireError) -> Option<String> {
         WireError::Server { code: 1236, .. } => {
             "another member (--from secondary), and a look at that server's error log and binlogs"
         }
-        WireError::Server { code: 1227, .. } => {
-            "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* to that account"
+        WireError::Server { code, .. } if DENIED.contains(code) => {
+            return Some(of_denied(purpose));
         }
         WireError::Malformed { .. } => {
             "the server's own address, if something stands between; else a bug report with the \
@@ -239,8 +273,8 @@ fn of_wire(error: &WireError) -> Option<String> {
 
 fn of_snapshot(error: &SnapshotError) -> Option<String> {
     let hint = match error {
-        SnapshotError::Mysql(error) => return of_class(error.class()),
-        SnapshotError::Wire(error) => return of_wire(error),
+        SnapshotError::Mysql(error) => return of_mysql(error, Purpose::Snapshot),
+        SnapshotError::Wire(error) => return of_wire(error, Purpose::Snapshot),
         SnapshotError::Storage(error) => return of_storage(error),
         SnapshotError::Choose(ChooseError::Behind { .. }) => {
             "again once a secondary has caught up, or a longer --max-lag"
@@ -248,9 +282,17 @@ fn of_snapshot(error: &SnapshotError) -> Option<String> {
         SnapshotError::Choose(_) => {
             "again once a secondary has caught up, or --allow-primary if the primary can bear it"
         }
-        SnapshotError::MissingPrivileges { .. } => "GRANT what is missing ON *.* to that account",
+        SnapshotError::MissingPrivileges {
+            missing,
+            roles_asleep,
+            ..
+        } => return Some(of_missing_privileges(missing, roles_asleep)),
         SnapshotError::NotInnodb { .. } => {
-            "ALTER TABLE ... ENGINE = InnoDB, or --exclude with those tables"
+            "ALTER TABLE ... ENGINE = InnoDB, --exclude with those tables, or --allow-non-innodb, which \
+             takes their rows as they are at some moment"
+        }
+        SnapshotError::NothingMatches { .. } => {
+            "patterns as db or db.table with * and ?, in the case in which the server prints the names"
         }
         SnapshotError::NeverQuiet { .. } => "--lock auto, which takes a short lock if it must",
         SnapshotError::Ddl { .. } | SnapshotError::SchemaChanged { .. } => {
@@ -271,6 +313,31 @@ fn of_snapshot(error: &SnapshotError) -> Option<String> {
         _ => return of_class(error.class()),
     };
     Some(hint.to_owned())
+}
+
+fn of_missing_privileges(missing: &[MissingPrivilege], roles_asleep: &[String]) -> String {
+    let all = "quillback grants --for snapshot prints all that is needed, with the reasons";
+    if !roles_asleep.is_empty() {
+        return format!("SET DEFAULT ROLE ALL TO that account; {all}");
+    }
+    let mut scopes: Vec<String> = missing.iter().map(MissingPrivilege::scope).collect();
+    scopes.dedup();
+    let grants: Vec<String> = scopes
+        .iter()
+        .map(|scope| {
+            let names: Vec<&str> = missing
+                .iter()
+                .filter(|missing| missing.scope() == *scope)
+                .map(|missing| missing.privilege.as_str())
+                .collect();
+            format!("GRANT {} ON {scope}", names.join(", "))
+        })
+        .collect();
+    let exclude = match missing.iter().any(|missing| missing.schema.is_some()) {
+        true => ", or --exclude with those schemas",
+        false => "",
+    };
+    format!("{} to that account{exclude}; {all}", grants.join(" and "))
 }
 
 fn of_archive(error: &ArchiveError) -> Option<String> {

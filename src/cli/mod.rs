@@ -7,6 +7,7 @@
 mod args;
 mod context;
 mod failure;
+mod grants;
 mod hints;
 mod init;
 mod log;
@@ -57,6 +58,7 @@ fn run(context: Context, command: Command) -> anyhow::Result<Done> {
     let outcome = runtime.block_on(async {
         match command {
             Command::Init(options) => init::run(&context, options).await,
+            Command::Grants(options) => grants::run(&context, &options),
             Command::Snapshot(options) => snapshot::run(&context, options).await,
             Command::Stream(options) => stream::run(&context, options).await,
             Command::Status(options) => status::run(&context, options).await,

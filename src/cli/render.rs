@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::args::ProgressMode;
+use crate::archive::manifest::{Consistency, DdlGuard};
 use crate::observe::phase::Phase;
 
 /// Prints a JSON document on one line of stdout.
@@ -101,6 +102,30 @@ pub(super) fn ago(moment: DateTime<Utc>, now: DateTime<Utc>) -> String {
     }
 }
 
+/// A part of the whole, as per cent: `7 %`, `43 %`.
+pub(super) fn percent(part: f64) -> String {
+    format!("{:.0} %", (part.clamp(0.0, 1.0) * 100.0).floor())
+}
+
+/// What DDL waited for, or how it would have been seen.
+pub(super) fn ddl_guard(consistency: &Consistency) -> String {
+    let waited = match consistency.ddl_wait_seconds {
+        seconds if seconds > 0.0 => format!(", and some waited {seconds:.3} s"),
+        _ => String::new(),
+    };
+    if consistency.backup_lock {
+        return format!(
+            "DDL was kept away for {:.3} s{waited}",
+            consistency.backup_lock_seconds
+        );
+    }
+    let seen = match consistency.ddl_guards.contains(&DdlGuard::Binlog) {
+        true => "and none was in the binlog",
+        false => "and the schema was the same at the end",
+    };
+    format!("DDL was not kept away, {seen}{waited}")
+}
+
 /// A moment for people: UTC, to the second.
 pub(super) fn moment(moment: DateTime<Utc>) -> String {
     moment.format("%Y-%m-%d %H:%M:%SZ").to_string()
@@ -121,9 +146,6 @@ pub(super) fn phases(phases: &[Phase]) -> String {
     out.pop();
     out
 }
-
-/// How often progress is told where there is no terminal.
-const LINE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// One line on a terminal that is written over again; elsewhere a line now and then.
 #[derive(Debug)]
@@ -167,8 +189,8 @@ impl Progress {
         }
     }
 
-    /// Where there is no terminal: tells a line if a minute has passed since the last one.
-    pub(super) fn each_minute(&self, line: impl FnOnce() -> String) {
+    /// Where there is no terminal: tells a line if so much time has passed since the last one.
+    pub(super) fn each(&self, interval: Duration, line: impl FnOnce() -> String) {
         if !self.lines {
             return;
         }
@@ -176,7 +198,7 @@ impl Progress {
             .told
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if told.elapsed() >= LINE_INTERVAL {
+        if told.elapsed() >= interval {
             *told = Instant::now();
             talk(&line());
         }
@@ -208,6 +230,8 @@ mod tests {
         assert_eq!(count(12), "12");
         assert_eq!(plural(1, "table"), "1 table");
         assert_eq!(plural(2000, "row"), "2,000 rows");
+        assert_eq!(percent(0.999), "99 %");
+        assert_eq!(percent(1.0), "100 %");
     }
 
     #[test]

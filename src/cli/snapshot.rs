@@ -1,5 +1,7 @@
 //! `quillback snapshot`: a consistent snapshot from a secondary.
 
+mod show;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +16,13 @@ use super::times::parse_span;
 use crate::error::Class;
 use crate::mysql::schema::{Filter, Pattern};
 use crate::snapshot::{
-    self, LockMode, OnLag, ResumePlan, ResumeReport, SnapshotOptions, SnapshotPlan,
-    SnapshotProgress, SnapshotReport,
+    self, LockMode, OnLag, SnapshotOptions, SnapshotPlan, SnapshotProgress, SnapshotReport,
 };
+
+/// How often a terminal's line of progress is looked after.
+const LOOK: Duration = Duration::from_millis(250);
+/// How often progress is told where there is no terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The options of `snapshot`.
 #[derive(Debug, Args)]
@@ -33,6 +39,9 @@ pub(super) struct SnapshotArguments {
     /// Not what matches (may be repeated).
     #[arg(long, value_name = "PATTERN")]
     exclude: Vec<String>,
+    /// Take tables of other engines than InnoDB too, though their rows are of no certain moment.
+    #[arg(long)]
+    allow_non_innodb: bool,
     /// Read from the primary if there is no secondary.
     #[arg(long)]
     allow_primary: bool,
@@ -51,7 +60,8 @@ pub(super) struct SnapshotArguments {
     /// zstd's level for the rows, 1 to 19.
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..=19), default_value_t = 1, value_name = "LEVEL")]
     zstd_level: i32,
-    /// Show what would be read from where, and change nothing.
+    /// Show what would be read from where, with what is locked, missing and expected, and change
+    /// nothing; -v shows every table and privilege.
     #[arg(long)]
     dry_run: bool,
 }
@@ -76,51 +86,57 @@ enum OnLagArgument {
     Continue,
 }
 
+impl SnapshotArguments {
+    fn options(&self) -> anyhow::Result<SnapshotOptions> {
+        Ok(SnapshotOptions {
+            threads: self.threads as usize,
+            lock: match self.lock {
+                Lock::Auto => LockMode::Auto,
+                Lock::None => LockMode::None,
+                Lock::Flush => LockMode::Flush,
+            },
+            allow_primary: self.allow_primary,
+            allow_non_innodb: self.allow_non_innodb,
+            filter: Filter {
+                include: patterns("--include", &self.include)?,
+                exclude: patterns("--exclude", &self.exclude)?,
+            },
+            ddl_wait: self.ddl_wait,
+            max_lag: self.max_lag,
+            on_lag: match self.on_lag {
+                OnLagArgument::Fail => OnLag::Fail,
+                OnLagArgument::Continue => OnLag::Continue,
+            },
+            resume: self.resume,
+            zstd_level: self.zstd_level,
+            ..SnapshotOptions::default()
+        })
+    }
+}
+
 pub(super) async fn run(context: &Context, arguments: SnapshotArguments) -> anyhow::Result<Done> {
+    let mut options = arguments.options()?;
     let servers = context.servers()?;
     let repository = context.repository().await?;
-    let options = SnapshotOptions {
-        threads: arguments.threads as usize,
-        lock: match arguments.lock {
-            Lock::Auto => LockMode::Auto,
-            Lock::None => LockMode::None,
-            Lock::Flush => LockMode::Flush,
-        },
-        allow_primary: arguments.allow_primary,
-        filter: Filter {
-            include: patterns(&arguments.include)?,
-            exclude: patterns(&arguments.exclude)?,
-        },
-        ddl_wait: arguments.ddl_wait,
-        max_lag: arguments.max_lag,
-        on_lag: match arguments.on_lag {
-            OnLagArgument::Fail => OnLag::Fail,
-            OnLagArgument::Continue => OnLag::Continue,
-        },
-        resume: arguments.resume,
-        unfinished: match arguments.resume {
-            true => snapshot::find_unfinished(&**repository.storage()).await?,
-            false => None,
-        },
-        zstd_level: arguments.zstd_level,
-        ..SnapshotOptions::default()
-    };
+    if options.resume {
+        options.unfinished = snapshot::find_unfinished(&**repository.storage()).await?;
+    }
     let (facts, url) = snapshot::load_facts(&servers, &options).await?;
     let random = rand::rng().random();
     let plan = SnapshotPlan::compute(&facts, &options, context.clock.now(), random)?;
     if arguments.dry_run {
+        let expected = snapshot::expect(&plan, &repository.snapshots().await?);
         if context.json {
-            render::data(&json!({ "plan": plan }));
+            render::data(&json!({ "plan": plan, "expected": expected }));
         } else {
-            render::say(&describe_plan(&plan));
+            render::say(&show::dry_run(&plan, expected.as_ref(), context.verbose));
             render::say("nothing was changed (--dry-run)");
         }
         return Ok(Done::Fine);
     }
-    context.talk(&describe_plan(&plan));
+    context.talk(&show::plan(&plan));
     let cancel = context.cancel_on_signal()?;
-    let progress = Arc::new(SnapshotProgress::default());
-    let line = context.progress();
+    let progress = Arc::new(SnapshotProgress::of(&plan));
     let running = snapshot::run(
         &plan,
         &url,
@@ -129,27 +145,11 @@ pub(super) async fn run(context: &Context, arguments: SnapshotArguments) -> anyh
         Arc::clone(&progress),
         &cancel,
     );
-    let mut running = std::pin::pin!(running);
-    let report = loop {
-        tokio::select! {
-            done = &mut running => break done,
-            () = tokio::time::sleep(Duration::from_millis(250)) => line.update(|| {
-                format!(
-                    "{} of about {} rows, {} read, {} stored",
-                    render::count(progress.rows()),
-                    render::count(plan.estimated_rows),
-                    render::bytes(progress.raw_bytes()),
-                    render::bytes(progress.stored_bytes()),
-                )
-            }),
-        }
-    };
-    line.clear();
-    let report = report?;
+    let report = watch(context, running, &progress).await?;
     if context.json {
         render::data(&report);
     } else {
-        render::say(&describe_report(&report));
+        render::say(&show::report(&report));
     }
     Ok(if report.warnings.is_empty() {
         Done::Fine
@@ -158,83 +158,39 @@ pub(super) async fn run(context: &Context, arguments: SnapshotArguments) -> anyh
     })
 }
 
-fn patterns(texts: &[String]) -> anyhow::Result<Vec<Pattern>> {
+/// Waits for a run, and tells how far it is.
+async fn watch<E>(
+    context: &Context,
+    running: impl Future<Output = Result<SnapshotReport, E>>,
+    progress: &SnapshotProgress,
+) -> Result<SnapshotReport, E> {
+    let line = context.progress();
+    let text = || show::standing(&progress.standing());
+    let mut running = std::pin::pin!(running);
+    let outcome = loop {
+        tokio::select! {
+            done = &mut running => break done,
+            () = tokio::time::sleep(LOOK) => {
+                line.update(text);
+                line.each(LINE_INTERVAL, text);
+            }
+        }
+    };
+    line.clear();
+    outcome
+}
+
+fn patterns(flag: &str, texts: &[String]) -> anyhow::Result<Vec<Pattern>> {
     texts
         .iter()
         .map(|text| {
             text.parse().map_err(|error| {
                 UsageError::new(
                     format!("{error}"),
-                    "--include 'shop' or --include 'shop.order*'",
+                    format!("{flag} 'shop' or {flag} 'shop.order*'"),
                 )
                 .into()
             })
         })
         .collect()
-}
-
-/// The plan as a person reads it.
-fn describe_plan(plan: &SnapshotPlan) -> String {
-    let mut lines = vec![format!(
-        "snapshot {} of {} (MySQL {})",
-        plan.id, plan.server, plan.version
-    )];
-    for reason in &plan.reasons {
-        lines.push(format!("  {reason}"));
-    }
-    lines.push(format!(
-        "  {}, about {} and {}, {} at once",
-        render::plural(plan.tables.len() as u64, "table"),
-        render::plural(plan.estimated_rows, "row"),
-        render::bytes(plan.estimated_bytes),
-        plan.threads
-    ));
-    match &plan.resume {
-        None => {}
-        Some(ResumePlan::From(id)) => lines.push(format!(
-            "  goes on with {id} if its state can be seen again"
-        )),
-        Some(ResumePlan::Anew(why)) => lines.push(format!("  starts anew: {why}")),
-    }
-    for warning in &plan.warnings {
-        lines.push(format!("  warning: {warning}"));
-    }
-    lines.join("\n")
-}
-
-/// The report as a person reads it.
-fn describe_report(report: &SnapshotReport) -> String {
-    let totals = &report.totals;
-    let mut lines = vec![
-        format!(
-            "snapshot {} is in the archive: {}, {}, {} read, {} stored",
-            report.id,
-            render::plural(totals.tables, "table"),
-            render::plural(totals.rows, "row"),
-            render::bytes(totals.raw_bytes),
-            render::bytes(totals.stored_bytes),
-        ),
-        format!("it holds {:#}", report.gtid_executed),
-        format!(
-            "writes were held up for {:.3} s, DDL for {:.3} s",
-            report.consistency.global_lock_seconds, report.consistency.backup_lock_seconds
-        ),
-        render::phases(&report.phases),
-    ];
-    match &report.resume {
-        None => {}
-        Some(ResumeReport::GoneOn {
-            tables,
-            stored_bytes,
-        }) => lines.push(format!(
-            "{} ({}) were there already",
-            render::plural(*tables, "table"),
-            render::bytes(*stored_bytes)
-        )),
-        Some(ResumeReport::Anew(why)) => lines.push(format!("it was started anew: {why}")),
-    }
-    for warning in &report.warnings {
-        lines.push(format!("warning: {warning}"));
-    }
-    lines.join("\n")
 }

@@ -1,5 +1,7 @@
 //! `quillback status`: what is restorable now.
 
+mod snapshots;
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -13,7 +15,7 @@ use super::times::parse_span;
 use crate::archive::catalog::{AcceptedGap, Problem};
 use crate::archive::history::{History, complete_to};
 use crate::archive::identity::Branch;
-use crate::archive::layout::{BranchNumber, Epoch, SnapshotId};
+use crate::archive::layout::{BranchNumber, Epoch};
 use crate::archive::manifest::Manifest;
 use crate::archive::repository::Repository;
 use crate::error::{Class, with_causes};
@@ -23,6 +25,7 @@ use crate::mysql::facts::ServerFacts;
 use crate::mysql::purge::{Headroom, PurgeFacts};
 use crate::mysql::session::Session;
 use crate::stream::health::ArchiveFacts;
+use snapshots::SnapshotLine;
 
 /// Less than this part of the full time is too little while something waits.
 const SMALL_HEADROOM: f64 = 0.2;
@@ -33,6 +36,9 @@ pub(super) struct StatusArguments {
     /// A log that is complete only to before this span is reported (exit code 3).
     #[arg(long, value_parser = parse_span, default_value = "5m", value_name = "SPAN")]
     max_lag: Duration,
+    /// Show every snapshot, with what is known of it.
+    #[arg(long)]
+    snapshots: bool,
 }
 
 /// What is restorable, and what is wrong.
@@ -79,21 +85,6 @@ struct StatusReport {
 }
 
 #[derive(Debug, Serialize)]
-struct SnapshotLine {
-    id: SnapshotId,
-    #[serde(with = "crate::clock::micros")]
-    finished: DateTime<Utc>,
-    gtid_executed: GtidSet,
-    tables: u64,
-    rows: u64,
-    stored_bytes: u64,
-    /// Whether it is a state of the newest history.
-    of_this_branch: bool,
-    /// Whether the log leads from it to its end without a gap.
-    connected: bool,
-}
-
-#[derive(Debug, Serialize)]
 struct BranchLine {
     branch: BranchNumber,
     parent: Option<BranchNumber>,
@@ -133,7 +124,7 @@ pub(super) async fn run(context: &Context, arguments: StatusArguments) -> anyhow
     if context.json {
         render::data(&report);
     } else {
-        render::say(&report.describe(context.clock.now()));
+        render::say(&report.describe(context.clock.now(), arguments.snapshots));
     }
     Ok(class.map_or(Done::Fine, Done::With))
 }
@@ -148,19 +139,27 @@ async fn load(
         .last()
         .map_or(BranchNumber(1), |branch| branch.branch);
     let history = repository.history(branch).await?;
-    let manifests = repository.snapshots().await?;
+    let mut manifests = repository.snapshots().await?;
     let snapshots: Vec<SnapshotLine> = manifests
         .iter()
-        .map(|manifest| line_of(manifest, &history))
+        .map(|manifest| SnapshotLine::new(manifest, &history))
         .collect();
-    let newest_snapshot = snapshots.last().map(|snapshot| snapshot.finished);
-    let usable = snapshots.iter().find(|snapshot| snapshot.connected);
+    // What lacks a part is no state to restore, unless somebody names it.
+    manifests.retain(|manifest| manifest.filter.is_everything());
+    let whole: Vec<&SnapshotLine> = snapshots.iter().filter(|s| !s.partial).collect();
+    let newest_snapshot = whole.last().map(|snapshot| snapshot.finished);
+    let usable = whole.iter().find(|snapshot| snapshot.connected);
     let log_end = usable
         .and_then(|_| history.complete_to())
         .or_else(|| end_before_gap(&history, &manifests));
     let mut warnings = Vec::new();
-    if snapshots.is_empty() {
-        warnings.push("there is no snapshot, so nothing can be restored".to_owned());
+    match (snapshots.len(), whole.len()) {
+        (0, _) => warnings.push("there is no snapshot, so nothing can be restored".to_owned()),
+        (_, 0) => warnings.push(
+            "every snapshot is partial, so nothing is restored but what is named by --snapshot"
+                .to_owned(),
+        ),
+        _ => {}
     }
     let lag_seconds = log_end.map(|end| (now - end).as_seconds_f64());
     match lag_seconds {
@@ -168,11 +167,11 @@ async fn load(
             "the log ends {} ago: is quillback stream running?",
             render::span(lag)
         )),
-        None if !snapshots.is_empty() && history.members.is_empty() => warnings
+        None if !whole.is_empty() && history.members.is_empty() => warnings
             .push("there is no log: only the snapshots' own states can be restored".to_owned()),
         _ => {}
     }
-    if usable.is_none() && !snapshots.is_empty() && !history.gaps.is_empty() {
+    if usable.is_none() && !whole.is_empty() && !history.gaps.is_empty() {
         warnings.push(
             "no snapshot was taken behind the accepted gap, so nothing behind it can be restored: \
              quillback snapshot"
@@ -180,7 +179,7 @@ async fn load(
         );
     }
     let mut gtid_set = history.end().unwrap_or_default();
-    for snapshot in snapshots.iter().filter(|snapshot| snapshot.of_this_branch) {
+    for snapshot in whole.iter().filter(|snapshot| snapshot.of_this_branch) {
         gtid_set.extend_from(&snapshot.gtid_executed);
     }
     let newest = manifests
@@ -190,10 +189,10 @@ async fn load(
     let archived_to = history.complete_to().max(newest.map(|m| m.started));
     Ok(StatusReport {
         archive: repository.storage().url(),
-        restorable: !snapshots.is_empty(),
+        restorable: !whole.is_empty(),
         restorable_from: usable
-            .or_else(|| snapshots.iter().find(|s| s.of_this_branch))
-            .or(snapshots.first())
+            .or_else(|| whole.iter().find(|s| s.of_this_branch))
+            .or(whole.first())
             .map(|s| s.finished),
         restorable_to: log_end.max(newest_snapshot),
         lag_seconds,
@@ -214,24 +213,6 @@ async fn load(
         warnings,
         exit_code: 0,
     })
-}
-
-fn line_of(manifest: &Manifest, history: &History) -> SnapshotLine {
-    let end = history.end().unwrap_or_default();
-    let needed = end.subtract(&manifest.gtid_executed);
-    let of_this_branch = history.admits(&manifest.gtid_executed, manifest.started);
-    SnapshotLine {
-        id: manifest.id.clone(),
-        finished: manifest.finished,
-        gtid_executed: manifest.gtid_executed.clone(),
-        tables: manifest.tables.len() as u64,
-        rows: manifest.totals.rows,
-        stored_bytes: manifest.totals.stored_bytes,
-        of_this_branch,
-        connected: of_this_branch
-            && !history.members.is_empty()
-            && needed.is_subset(&history.held()),
-    }
 }
 
 /// Up to which moment the log leads from some snapshot, where an accepted gap lies before the
@@ -298,10 +279,11 @@ pub(super) async fn archive_facts(
 ) -> anyhow::Result<ArchiveFacts> {
     let report = load(repository, now, Duration::MAX).await?;
     let is_gap = |problem: &&Problem| matches!(problem, Problem::Gap { .. });
+    let mut whole = report.snapshots.iter().filter(|s| !s.partial);
     Ok(ArchiveFacts {
         restorable_from: report.restorable_from,
-        connected: report.snapshots.iter().any(|snapshot| snapshot.connected),
-        last_snapshot: report.snapshots.last().map(|snapshot| snapshot.finished),
+        connected: whole.clone().any(|snapshot| snapshot.connected),
+        last_snapshot: whole.next_back().map(|snapshot| snapshot.finished),
         gaps: report.problems.iter().filter(is_gap).count() as u64,
         accepted_gaps: report.accepted_gaps.len() as u64,
     })
@@ -364,7 +346,7 @@ impl StatusReport {
         }
     }
 
-    fn describe(&self, now: DateTime<Utc>) -> String {
+    fn describe(&self, now: DateTime<Utc>, all_snapshots: bool) -> String {
         let mut lines = vec![match (self.restorable_from, self.restorable_to) {
             (Some(from), Some(to)) if self.segments > 0 => format!(
                 "RESTORABLE from {} to {} ({})",
@@ -382,17 +364,12 @@ impl StatusReport {
             "archive    {} (branch {})",
             self.archive, self.branch
         ));
-        match self.snapshots.last() {
-            None => lines.push("snapshots  none".to_owned()),
-            Some(newest) => lines.push(format!(
-                "snapshots  {}, the newest {} ({}, {}, {})",
-                self.snapshots.len(),
-                render::ago(newest.finished, now),
-                newest.id,
-                render::plural(newest.rows, "row"),
-                render::bytes(newest.stored_bytes)
-            )),
-        }
+        lines.extend(snapshots::describe(
+            &self.snapshots,
+            now,
+            self.segments > 0,
+            all_snapshots,
+        ));
         let epoch = self
             .epoch
             .map_or_else(String::new, |epoch| format!(", epoch {epoch}"));

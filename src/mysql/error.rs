@@ -67,6 +67,15 @@ pub enum MysqlError {
         /// Why, with the version.
         reason: String,
     },
+    /// A failure with the object that was asked for.
+    #[error("asking for {object} failed")]
+    Of {
+        /// What it is, with its name.
+        object: String,
+        /// What happened.
+        #[source]
+        source: Box<Self>,
+    },
     /// Any of the above, with the server that it concerns.
     #[error("request to {server} failed")]
     At {
@@ -84,7 +93,7 @@ impl MysqlError {
     pub fn code(&self) -> Option<u16> {
         match self {
             Self::Server { code, .. } => Some(*code),
-            Self::At { source, .. } => source.code(),
+            Self::At { source, .. } | Self::Of { source, .. } => source.code(),
             _ => None,
         }
     }
@@ -101,6 +110,15 @@ impl MysqlError {
         }
     }
 
+    /// The same failure with the object that was asked for, such as `table shop.item`.
+    #[must_use]
+    pub fn of(self, object: impl Into<String>) -> Self {
+        Self::Of {
+            object: object.into(),
+            source: Box::new(self),
+        }
+    }
+
     /// The same failure without the server's text, for statements that hold a secret.
     #[must_use]
     pub fn without_text(self) -> Self {
@@ -114,6 +132,10 @@ impl MysqlError {
                 server,
                 source: Box::new(source.without_text()),
             },
+            Self::Of { object, source } => Self::Of {
+                object,
+                source: Box::new(source.without_text()),
+            },
             other => other,
         }
     }
@@ -123,7 +145,7 @@ impl MysqlError {
     pub fn is_connection_lost(&self) -> bool {
         match self {
             Self::Network { .. } | Self::TimedOut { .. } => true,
-            Self::At { source, .. } => source.is_connection_lost(),
+            Self::At { source, .. } | Self::Of { source, .. } => source.is_connection_lost(),
             _ => false,
         }
     }
@@ -199,7 +221,7 @@ impl Classified for MysqlError {
             Self::Login { .. } | Self::Tls { .. } => Class::Authentication,
             Self::Protocol { .. } => Class::Failure,
             Self::Unsupported { .. } => Class::Refused,
-            Self::At { source, .. } => source.class(),
+            Self::At { source, .. } | Self::Of { source, .. } => source.class(),
         }
     }
 }

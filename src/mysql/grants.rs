@@ -1,77 +1,249 @@
-//! Which global privileges a session has.
+//! What accounts need and what they have.
 //!
-//! Only `ON *.*` counts: with less, the server leaves objects out of its lists without saying so,
-//! and a snapshot would be short in silence.
+//! [`needs`] is the one table of privileges, with the reason for each and what is lost without it;
+//! [`statements`] makes SQL of it. [`GlobalPrivileges`] is what a session has, with its active
+//! roles. Only `ON *.*` counts there, less what was taken back for a schema: with less, the server
+//! leaves objects out of its lists without saying so, and a snapshot would be short in silence.
 
-use std::collections::BTreeSet;
+pub mod needs;
+pub mod statements;
 
-use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::MysqlError;
 use super::session::Session;
 
+pub use needs::{Need, Purpose, Scope, Without, needs};
+pub use statements::{AccountName, Statements};
+
 /// The global privileges of an account with its active roles.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GlobalPrivileges(BTreeSet<String>);
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GlobalPrivileges {
+    /// The account that the server took the session for, such as `quillback@%`.
+    account: String,
+    names: BTreeSet<String>,
+    /// What was taken back, by schema (partial revokes).
+    revoked: BTreeMap<String, BTreeSet<String>>,
+    /// Roles that the account has and that are not active.
+    asleep: BTreeSet<String>,
+}
 
 impl GlobalPrivileges {
     /// Asks the server for the session's own privileges.
     ///
+    /// Without FOR, SHOW GRANTS tells what the account has and what its active roles add, less
+    /// partial revokes (MySQL manual, "SHOW GRANTS Statement").
+    ///
     /// # Errors
     ///
-    /// What the question fails with.
+    /// What a question fails with.
     pub async fn load(session: &mut Session) -> Result<Self, MysqlError> {
+        session
+            .execute("SET SESSION sql_quote_show_create = 1")
+            .await?;
         let grants: Vec<String> = session.query("SHOW GRANTS").await?;
-        Ok(Self::parse(grants.iter().map(String::as_str)))
+        let (account, active): (String, String) = session
+            .query_one("SELECT CURRENT_USER(), CURRENT_ROLE()")
+            .await?;
+        let mut privileges = Self::parse(grants.iter().map(String::as_str));
+        privileges.account = account;
+        for role in names_in(&active) {
+            privileges.asleep.remove(&role);
+        }
+        Ok(privileges)
     }
 
-    /// Reads the lines of SHOW GRANTS.
+    /// Reads the lines of SHOW GRANTS; every role that they name is taken for one that is not
+    /// active.
     #[must_use]
     pub fn parse<'a>(grants: impl Iterator<Item = &'a str>) -> Self {
-        let names = grants
-            .filter_map(|grant| grant.strip_prefix("GRANT ")?.split_once(" ON *.* TO "))
-            .flat_map(|(list, _)| list.split(','))
-            .map(|name| name.trim().to_ascii_uppercase());
-        Self(names.collect())
+        let mut privileges = Self::default();
+        for line in grants {
+            privileges.read(line);
+        }
+        privileges
+    }
+
+    fn read(&mut self, line: &str) {
+        if let Some(rest) = line.strip_prefix("REVOKE ") {
+            let schema = find_unquoted(rest, " ON ").and_then(|at| {
+                let object = &rest[at + " ON ".len()..];
+                let end = find_unquoted(object, " FROM ")?;
+                let schema = object[..end].strip_suffix(".*")?;
+                Some((&rest[..at], names_in(schema).into_iter().next()?))
+            });
+            if let Some((list, schema)) = schema {
+                let revoked = self.revoked.entry(schema).or_default();
+                revoked.extend(privileges_in(list));
+            }
+            return;
+        }
+        let Some(rest) = line.strip_prefix("GRANT ") else {
+            return;
+        };
+        if rest.starts_with('`') {
+            let end = find_unquoted(rest, " TO ").unwrap_or(rest.len());
+            self.asleep.extend(names_in(&rest[..end]));
+        } else if let Some(at) = find_unquoted(rest, " ON ")
+            && rest[at..].starts_with(" ON *.* TO ")
+        {
+            self.names.extend(privileges_in(&rest[..at]));
+        }
+    }
+
+    /// The account that the server took the session for, such as `quillback@%`.
+    #[must_use]
+    pub fn account(&self) -> &str {
+        &self.account
     }
 
     /// Whether a privilege is there, by the name that GRANT uses.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        self.0.contains(name) || self.0.contains("ALL PRIVILEGES")
+        self.names.contains(name) || self.names.contains("ALL PRIVILEGES")
     }
 
-    /// Those of `names` that are not there.
+    /// Whether what a need asks for on all schemas is there, by itself or by a broader privilege.
     #[must_use]
-    pub fn missing<'a>(&self, names: &[&'a str]) -> Vec<&'a str> {
-        names
-            .iter()
-            .copied()
-            .filter(|name| !self.has(name))
+    pub fn meets(&self, need: &Need) -> bool {
+        self.has(need.privilege) || need.broader.iter().any(|name| self.has(name))
+    }
+
+    /// The schemas for which a privilege was taken back (`partial_revokes`).
+    #[must_use]
+    pub fn revoked_on(&self, name: &str) -> Vec<&str> {
+        let schemas = self.revoked.iter();
+        schemas
+            .filter(|(_, names)| names.contains(name))
+            .map(|(schema, _)| schema.as_str())
             .collect()
     }
+
+    /// The roles that the account has and that are not active, such as `reader@%`.
+    pub fn roles_asleep(&self) -> impl Iterator<Item = &str> {
+        self.asleep.iter().map(String::as_str)
+    }
+}
+
+/// The privileges of a list; those on columns only are none.
+fn privileges_in(list: &str) -> impl Iterator<Item = String> {
+    let mut depth = 0_u32;
+    let mut quoted = false;
+    list.split(move |c: char| {
+        match c {
+            '`' => quoted = !quoted,
+            '(' if !quoted => depth += 1,
+            ')' if !quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0 && !quoted
+    })
+    .map(|name| name.trim().to_ascii_uppercase())
+    .filter(|name| !name.contains('('))
+}
+
+/// The names between backticks, those of an account joined as `user@host`.
+fn names_in(text: &str) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    let mut joins = false;
+    let mut rest = text;
+    while let Some(start) = rest.find('`') {
+        joins |= rest[..start].contains('@');
+        let mut name = String::new();
+        let mut at = start + 1;
+        loop {
+            let Some(end) = rest[at..].find('`') else {
+                return names;
+            };
+            name.push_str(&rest[at..at + end]);
+            at += end + 1;
+            if !rest[at..].starts_with('`') {
+                break;
+            }
+            name.push('`');
+            at += 1;
+        }
+        match names.last_mut() {
+            Some(user) if joins => {
+                user.push('@');
+                user.push_str(&name);
+            }
+            _ => names.push(name),
+        }
+        joins = false;
+        rest = &rest[at..];
+    }
+    names
+}
+
+/// Where `needle` first stands outside of backticks.
+fn find_unquoted(text: &str, needle: &str) -> Option<usize> {
+    let mut quoted = false;
+    text.char_indices().find_map(|(at, c)| {
+        if c == '`' {
+            quoted = !quoted;
+        }
+        (!quoted && text[at..].starts_with(needle)).then_some(at)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn parse(lines: &[&str]) -> GlobalPrivileges {
+        GlobalPrivileges::parse(lines.iter().copied())
+    }
+
     #[test]
     fn only_global_privileges_count() {
-        let grants = GlobalPrivileges::parse(
-            [
-                "GRANT SELECT, SHOW VIEW ON *.* TO `b`@`%`",
-                "GRANT BACKUP_ADMIN,XA_RECOVER_ADMIN ON *.* TO `b`@`%` WITH GRANT OPTION",
-                "GRANT TRIGGER ON `shop`.* TO `b`@`%`",
-                "GRANT `role`@`%` TO `b`@`%`",
-            ]
-            .into_iter(),
-        );
+        let grants = parse(&[
+            "GRANT SELECT, SHOW VIEW ON *.* TO `b`@`%`",
+            "GRANT BACKUP_ADMIN,XA_RECOVER_ADMIN ON *.* TO `b`@`%` WITH GRANT OPTION",
+            "GRANT TRIGGER ON `shop`.* TO `b`@`%`",
+            "GRANT EVENT ON ` ON *.* TO `.* TO `b`@`%`",
+            "GRANT SELECT (`a, RELOAD`), INSERT (`RELOAD`) ON `d`.`t` TO `b`@`%`",
+            "GRANT PROXY ON ``@`` TO `b`@`%` WITH GRANT OPTION",
+            "GRANT EXECUTE ON PROCEDURE `d`.`p` TO `b`@`%`",
+        ]);
         assert!(grants.has("SELECT") && grants.has("SHOW VIEW") && !grants.has("TRIGGER"));
         assert!(grants.has("BACKUP_ADMIN") && grants.has("XA_RECOVER_ADMIN"));
-        assert_eq!(grants.missing(&["SELECT", "EVENT"]), ["EVENT"]);
-        let root =
-            GlobalPrivileges::parse(["GRANT ALL PRIVILEGES ON *.* TO `root`@`%`"].into_iter());
+        for none in ["EVENT", "RELOAD", "EXECUTE", "INSERT", "PROXY"] {
+            assert!(!grants.has(none), "{none}");
+        }
+        let root = parse(&["GRANT ALL PRIVILEGES ON *.* TO `root`@`%`"]);
         assert!(root.has("RELOAD"));
+    }
+
+    #[test]
+    fn what_was_taken_back_is_known_by_schema() {
+        let grants = parse(&[
+            "GRANT SELECT, EVENT ON *.* TO `b`@`%`",
+            "REVOKE SELECT, EVENT ON `hid``den`.* FROM `b`@`%`",
+            "REVOKE SELECT ON ` FROM `.* FROM `b`@`%`",
+        ]);
+        assert!(grants.has("SELECT"));
+        assert_eq!(grants.revoked_on("SELECT"), [" FROM ", "hid`den"]);
+        assert_eq!(grants.revoked_on("EVENT"), ["hid`den"]);
+        assert!(grants.revoked_on("TRIGGER").is_empty());
+    }
+
+    #[test]
+    fn roles_are_told_from_privileges() {
+        let grants = parse(&[
+            "GRANT USAGE ON *.* TO `b`@`%`",
+            "GRANT `reader`@`%`,`SELECT ON *.* TO `@`10.0.0.%` TO `b`@`%` WITH ADMIN OPTION",
+        ]);
+        assert!(!grants.has("SELECT"));
+        let asleep: Vec<&str> = grants.roles_asleep().collect();
+        assert_eq!(asleep, ["SELECT ON *.* TO @10.0.0.%", "reader@%"]);
+    }
+
+    #[test]
+    fn names_are_read_as_the_server_writes_them() {
+        assert_eq!(names_in("NONE"), [""; 0]);
+        assert_eq!(names_in("`a`@`%`,`b``c`@`h`"), ["a@%", "b`c@h"]);
+        assert_eq!(names_in("`db`"), ["db"]);
+        assert_eq!(names_in("`open"), [""; 0]);
     }
 }

@@ -1,8 +1,8 @@
 //! The only place where a name or a text is put into SQL.
 //!
-//! Both functions are safe whatever the session's `sql_mode` is: an identifier stands in
+//! Identifiers and texts are safe whatever the session's `sql_mode` is: an identifier stands in
 //! backticks, which no mode changes, and a text that a backslash could change is written as a
-//! hexadecimal literal with its character set.
+//! hexadecimal literal with its character set. Only [`escaped`] needs a mode not to be set, and says so.
 
 /// Writes an identifier: `` `a``b` ``.
 ///
@@ -38,6 +38,22 @@ pub fn string(text: &str) -> String {
         return format!("_utf8mb4 X'{}'", hex(text.as_bytes()));
     }
     format!("'{}'", text.replace('\'', "''"))
+}
+
+/// Writes a text in single quotes and nothing else, for the places in DDL that take no other
+/// literal. It means what it says in a session without `NO_BACKSLASH_ESCAPES`.
+#[must_use]
+pub fn escaped(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+/// Writes bytes as a hexadecimal literal: `0x0A`.
+#[must_use]
+pub fn bytes(bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        return "''".to_owned();
+    }
+    format!("0x{}", hex(bytes))
 }
 
 /// Writes an account name: `'user'@'host'`.
@@ -93,5 +109,6 @@ mod tests {
         ] {
             assert_eq!(string(text), quoted);
         }
+        assert_eq!(escaped("it's a \\"), "'it''s a \\\\'");
     }
 }

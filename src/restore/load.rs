@@ -1,9 +1,10 @@
 //! The load of a snapshot into an empty server.
 //!
-//! Order: schemas and tables, rows, accounts, routines, views, triggers, events, grants, and last
-//! `gtid_purged`. Nothing goes to the target's binlog. The invariant: rows of a file are committed
-//! only after the file's SHA-256, size and rows were found to be the manifest's, so a damaged or
-//! cut file never leaves rows behind; and a target whose load did not end has no `gtid_purged`.
+//! Order: what belongs to no schema, schemas and tables, rows, accounts, histograms, routines, grants
+//! and views, triggers, events, which schemas are read-only, and last `gtid_purged`. Nothing goes to the
+//! target's binlog. The invariant: rows of a file are committed only after the file's SHA-256, size
+//! and rows were found to be the manifest's, so a damaged or cut file never leaves rows behind (but
+//! in an engine without transactions); and a target whose load did not end has no `gtid_purged`.
 //!
 //! The event scheduler is switched off and stays off: the caller puts it back
 //! ([`LoadReport::event_scheduler`]) once the replay is over.
@@ -11,8 +12,12 @@
 mod accounts;
 mod data;
 mod error;
+mod error_values;
 mod fetch;
+mod preflight;
+mod scripts;
 mod session;
+mod views;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,14 +26,18 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::manifest::{Manifest, ScriptKind};
-use crate::archive::script::Script;
 use crate::gtid::GtidSet;
 use crate::mysql::facts::gtid_executed;
 use crate::mysql::{ServerUrl, Session, TargetFacts, quote};
 use crate::observe::phase::{Phase, PhaseClock};
 use crate::storage::Storage;
 
+use scripts::ScriptRunner;
+
 pub use error::LoadError;
+
+/// What a server may be sent at most: a row of the source may be as large.
+const PACKET_BYTES: u64 = 1 << 30;
 
 /// Who is told how far a load is: rows sent, and rows in all.
 pub type LoadObserver = Arc<dyn Fn(u64, u64) + Send + Sync>;
@@ -112,7 +121,7 @@ async fn run(
     let mut control = Session::connect(target).await?;
     control.set_timeout(None);
     let facts = TargetFacts::load(&mut control).await?;
-    refuse_unfit(&facts)?;
+    preflight::check(&mut control, &facts, manifest).await?;
     let mut warnings = Vec::new();
     quiet(&mut control, &facts).await?;
     session::prepare(&mut control).await?;
@@ -124,8 +133,16 @@ async fn run(
         scripts: &scripts,
         warnings: &mut warnings,
     };
-    run.kind(ScriptKind::Databases).await?;
-    run.kind(ScriptKind::Tables).await?;
+    run.kinds(&[
+        ScriptKind::Tablespaces,
+        ScriptKind::SpatialReferenceSystems,
+        ScriptKind::LoadableFunctions,
+        ScriptKind::ResourceGroups,
+        ScriptKind::Servers,
+        ScriptKind::Databases,
+        ScriptKind::Tables,
+    ])
+    .await?;
     phases.end("schema", 0);
 
     let loaded = data::load(target, &storage, manifest, options).await?;
@@ -139,23 +156,31 @@ async fn run(
         scripts: &scripts,
         warnings: &mut warnings,
     };
-    for kind in [
-        ScriptKind::Routines,
-        ScriptKind::Views,
-        ScriptKind::InvalidViews,
-        ScriptKind::Triggers,
-        ScriptKind::Events,
-    ] {
-        run.kind(kind).await?;
-    }
-    control.execute("SET NAMES utf8mb4").await?;
+    run.kinds(&[ScriptKind::Histograms, ScriptKind::Routines])
+        .await?;
+    accounts.grant(run.session).await?;
+    run.views(&mut accounts).await?;
+    run.kinds(&[ScriptKind::Triggers, ScriptKind::Events])
+        .await?;
     accounts.finish(&mut control).await?;
     warnings.append(&mut accounts.warnings);
+    let mut run = ScriptRunner {
+        session: &mut control,
+        scripts: &scripts,
+        warnings: &mut warnings,
+    };
+    run.kinds(&[ScriptKind::ReadOnly]).await?;
     phases.end("objects", 0);
 
     let gtid_executed = set_gtids(&mut control, &facts, &manifest.gtid_executed).await?;
     if !facts.server.local_infile {
         control.execute("SET GLOBAL local_infile = OFF").await?;
+    }
+    let packet = facts.server.max_allowed_packet;
+    if packet < PACKET_BYTES {
+        control
+            .execute(format!("SET GLOBAL max_allowed_packet = {packet}"))
+            .await?;
     }
     control.close().await;
     phases.end("gtids", 0);
@@ -171,30 +196,19 @@ async fn run(
     })
 }
 
-fn refuse_unfit(facts: &TargetFacts) -> Result<(), LoadError> {
-    let server = facts.server.address.to_string();
-    if !facts.is_empty() {
-        return Err(LoadError::NotEmpty {
-            server,
-            schemas: facts.user_schemas.clone(),
-        });
-    }
-    if let Some(state) = &facts.group_member_state {
-        return Err(LoadError::GroupMember {
-            server,
-            state: state.clone(),
-        });
-    }
-    Ok(())
-}
-
-/// Keeps events from running on half a database, and opens the door for LOAD DATA LOCAL.
+/// Keeps events from running on half a database, and opens the door for LOAD DATA LOCAL and for
+/// rows of any size.
 async fn quiet(control: &mut Session, facts: &TargetFacts) -> Result<(), LoadError> {
     if facts.server.event_scheduler == "ON" {
         control.execute("SET GLOBAL event_scheduler = OFF").await?;
     }
     if !facts.server.local_infile {
         control.execute("SET GLOBAL local_infile = ON").await?;
+    }
+    if facts.server.max_allowed_packet < PACKET_BYTES {
+        control
+            .execute(format!("SET GLOBAL max_allowed_packet = {PACKET_BYTES}"))
+            .await?;
     }
     Ok(())
 }
@@ -224,41 +238,4 @@ async fn set_gtids(
             wanted: wanted.clone(),
         })
     }
-}
-
-struct ScriptRunner<'a> {
-    session: &'a mut Session,
-    scripts: &'a [(ScriptKind, Script)],
-    warnings: &'a mut Vec<String>,
-}
-
-impl ScriptRunner<'_> {
-    async fn kind(&mut self, wanted: ScriptKind) -> Result<(), LoadError> {
-        let scripts = self.scripts.iter().filter(|(kind, _)| *kind == wanted);
-        for (kind, script) in scripts {
-            for statement in script.statements() {
-                let Err(source) = self.session.execute(statement).await else {
-                    continue;
-                };
-                let shown = start_of(statement);
-                // These views were broken on the source too, and the manifest says so.
-                if *kind == ScriptKind::InvalidViews && !source.is_connection_lost() {
-                    self.warnings.push(format!("not made: {shown}"));
-                    continue;
-                }
-                return Err(LoadError::Statement {
-                    kind: *kind,
-                    statement: shown,
-                    source,
-                });
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The first line or so of a statement.
-fn start_of(statement: &[u8]) -> String {
-    let cut = statement.len().min(160);
-    String::from_utf8_lossy(&statement[..cut]).replace('\n', " ")
 }

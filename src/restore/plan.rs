@@ -99,6 +99,14 @@ pub enum PlanError {
     /// The archive has no snapshot.
     #[error("the archive holds no snapshot yet")]
     Empty,
+    /// Every snapshot was taken with a filter.
+    #[error(
+        "every snapshot was taken with --include or --exclude and lacks a part; the newest is {newest}"
+    )]
+    OnlyPartial {
+        /// The newest one.
+        newest: SnapshotId,
+    },
     /// Transactions between the snapshot and the target are not archived.
     #[error(
         "transactions between snapshot {snapshot} and the target are not archived: {missing:#}{}",
@@ -148,6 +156,7 @@ impl Classified for PlanError {
             Self::NoSnapshot { .. }
             | Self::UnknownSnapshot { .. }
             | Self::OtherHistory { .. }
+            | Self::OnlyPartial { .. }
             | Self::Empty => Class::NotCovered,
             Self::Gap { .. } => Class::Gap,
             Self::Server { .. } => Class::Refused,
@@ -184,6 +193,13 @@ impl RestorePlan {
         if !in_snapshot.is_empty() {
             notes.push(format!(
                 "the snapshot holds {in_snapshot:#} already, so it cannot be left out"
+            ));
+        }
+        if !manifest.filter.is_everything() {
+            notes.push(format!(
+                "snapshot {} was taken with {}: what that leaves out is not restored, and the \
+                 replay fails at a transaction that changes it",
+                manifest.id, manifest.filter
             ));
         }
         let set = needed.subtract(&skipped);

@@ -16,7 +16,7 @@ use super::report::{Observer, RestoreEvent, RestoreOptions, RestoreReport, Resto
 use super::serve::{ServeOptions, Server};
 use super::target::{self, SnapshotSet};
 use crate::archive::catalog::Problem;
-use crate::archive::layout::BranchNumber;
+use crate::archive::layout::{BranchNumber, SnapshotId};
 use crate::archive::manifest::Manifest;
 use crate::archive::repository::Repository;
 use crate::config::Secret;
@@ -68,7 +68,7 @@ pub async fn prepare(
             problem: problem.to_string(),
         });
     }
-    let snapshots = repository.snapshots().await?;
+    let snapshots = usable(repository.snapshots().await?, request.snapshot.as_ref())?;
     let sets: Vec<SnapshotSet> = snapshots
         .iter()
         .filter(|manifest| history.admits(&manifest.gtid_executed, manifest.started))
@@ -110,6 +110,23 @@ pub async fn prepare(
         server: request.server,
         clock,
     })
+}
+
+/// Those that are states of the whole server. One that was taken with a filter is loaded only if it
+/// is named: what it lacks nobody would miss before it is too late.
+fn usable(
+    snapshots: Vec<Manifest>,
+    named: Option<&SnapshotId>,
+) -> Result<Vec<Manifest>, PlanError> {
+    let newest = snapshots.last().map(|manifest| manifest.id.clone());
+    let usable: Vec<Manifest> = snapshots
+        .into_iter()
+        .filter(|manifest| manifest.filter.is_everything() || Some(&manifest.id) == named)
+        .collect();
+    match newest {
+        Some(newest) if usable.is_empty() => Err(PlanError::OnlyPartial { newest }),
+        _ => Ok(usable),
+    }
 }
 
 /// Does what was planned.

@@ -1,10 +1,16 @@
-//! The schema and the accounts as scripts, and the proof that they did not change meanwhile.
+//! The schema and the accounts as scripts.
 
-use crate::archive::hash::{Sha256, sha256};
-use crate::archive::manifest::ScriptKind;
-use crate::archive::script::{Script, of_account};
+use crate::archive::manifest::{Needs, ScriptKind, TableEntry};
+use crate::archive::rows::load_statement;
+use crate::archive::script::{Script, of_account, of_object};
+use crate::gtid::GtidSet;
 use crate::mysql::quote;
-use crate::mysql::schema::{Context, Database, Schema, StoredObject, Table};
+use crate::mysql::schema::{
+    Account, Context, Database, Histogram, InstanceObject, Schema, StoredObject, Table,
+};
+
+use super::changes::without_auto_increment;
+pub(super) use super::changes::{create_digest, difference};
 
 /// A script with what it makes.
 pub(super) struct KindScript {
@@ -15,12 +21,28 @@ pub(super) struct KindScript {
 
 /// The scripts of a schema in the order of running; kinds without objects are left out.
 pub(super) fn scripts(schema: &Schema) -> Vec<KindScript> {
+    let instance = |kind, objects: &[InstanceObject]| KindScript {
+        kind,
+        objects: objects.len() as u64,
+        script: instance_objects(objects),
+    };
     let stored = |kind, objects: &[StoredObject]| KindScript {
         kind,
         objects: objects.len() as u64,
         script: stored_objects(objects, &schema.databases),
     };
+    let cut = schema.cut_views.iter().map(|cut| cut.view.clone());
+    let doubtful: Vec<StoredObject> = schema.invalid_views.iter().cloned().chain(cut).collect();
+    let of = &schema.instance;
     let scripts = [
+        instance(ScriptKind::Tablespaces, &of.tablespaces),
+        instance(
+            ScriptKind::SpatialReferenceSystems,
+            &of.spatial_reference_systems,
+        ),
+        instance(ScriptKind::LoadableFunctions, &of.loadable_functions),
+        instance(ScriptKind::ResourceGroups, &of.resource_groups),
+        instance(ScriptKind::Servers, &of.servers),
         KindScript {
             kind: ScriptKind::Databases,
             objects: schema.databases.len() as u64,
@@ -31,11 +53,17 @@ pub(super) fn scripts(schema: &Schema) -> Vec<KindScript> {
             objects: schema.tables.len() as u64,
             script: tables(&schema.tables),
         },
+        KindScript {
+            kind: ScriptKind::Histograms,
+            objects: schema.histograms.len() as u64,
+            script: histograms(&schema.histograms),
+        },
         stored(ScriptKind::Routines, &schema.routines),
         stored(ScriptKind::Views, &schema.views),
-        stored(ScriptKind::InvalidViews, &schema.invalid_views),
+        stored(ScriptKind::InvalidViews, &doubtful),
         stored(ScriptKind::Triggers, &schema.triggers),
         stored(ScriptKind::Events, &schema.events),
+        read_only(&schema.databases),
     ];
     scripts
         .into_iter()
@@ -43,15 +71,87 @@ pub(super) fn scripts(schema: &Schema) -> Vec<KindScript> {
         .collect()
 }
 
-/// The accounts: first all CREATE USER, then all grants, since a grant names roles.
+/// The statements that load the rows and set the GTIDs. Quillback's own load does without them;
+/// they are for whoever restores with the `mysql` client, from within the snapshot's folder.
+pub(super) fn by_hand(tables: &[TableEntry], gtid_executed: &GtidSet) -> Vec<KindScript> {
+    let mut rows = Script::new();
+    rows.push(
+        "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', foreign_key_checks = 0, \
+         unique_checks = 0, time_zone = '+00:00'",
+    );
+    let mut files = 0;
+    for table in tables {
+        for file in &table.files {
+            let key = file.file.key.to_string();
+            let path = key.strip_suffix(".zst").unwrap_or(&key);
+            let load = load_statement(table).replacen("'quillback'", &quote::string(path), 1);
+            rows.push(of_object(&[&table.database, &table.name], load.as_bytes()));
+            files += 1;
+        }
+    }
+    let mut gtids = Script::new();
+    let set = gtid_executed.to_string().replace(['\n', ' '], "");
+    gtids.push(format!("SET GLOBAL gtid_purged = {}", quote::string(&set)));
+    let mut scripts = vec![KindScript {
+        kind: ScriptKind::Gtids,
+        objects: 1,
+        script: gtids,
+    }];
+    if files > 0 {
+        scripts.push(KindScript {
+            kind: ScriptKind::Rows,
+            objects: files,
+            script: rows,
+        });
+    }
+    scripts
+}
+
+/// What the server of a restore must have.
+pub(super) fn needs(schema: &Schema) -> Needs {
+    let tablespaces = schema.instance.tablespaces.iter();
+    let tablespaces = tablespaces
+        .filter(|tablespace| tablespace.encrypted)
+        .map(|tablespace| format!("tablespace {}", tablespace.name));
+    let tables = schema.tables.iter().filter(|table| table.encrypted);
+    let tables = tables.map(|table| format!("table {}", table.display_name()));
+    let zones = schema.events.iter();
+    let mut time_zones: Vec<String> = zones
+        .filter_map(|event| event.context.time_zone.clone())
+        .filter(|zone| zone != "SYSTEM" && !zone.starts_with(['+', '-']))
+        .collect();
+    time_zones.sort();
+    time_zones.dedup();
+    Needs {
+        keyring: tablespaces.chain(tables).collect(),
+        time_zones,
+    }
+}
+
+/// The accounts: first all CREATE USER, then second passwords and all grants, since a grant names
+/// roles; last what passwords were, which the statements before add to.
 pub(super) fn accounts(schema: &Schema) -> KindScript {
     let mut script = Script::new();
+    script.push("SET NAMES utf8mb4, SESSION sql_mode = ''");
+    let mut push = |account: &Account, statement: &[u8]| {
+        script.push(of_account(&account.user, &account.host, statement));
+    };
     for account in &schema.accounts {
-        script.push(of_account(&account.user, &account.host, &account.create));
+        push(account, &account.create);
+    }
+    for account in &schema.accounts {
+        for statement in second_password(account) {
+            push(account, statement.as_bytes());
+        }
     }
     for account in &schema.accounts {
         for grant in &account.grants {
-            script.push(of_account(&account.user, &account.host, grant));
+            push(account, grant);
+        }
+    }
+    for account in &schema.accounts {
+        for statement in used_passwords(account) {
+            push(account, statement.as_bytes());
         }
     }
     KindScript {
@@ -61,29 +161,139 @@ pub(super) fn accounts(schema: &Schema) -> KindScript {
     }
 }
 
-fn databases(databases: &[Database]) -> Script {
+/// The older password is set, and then the present one beside it.
+fn second_password(account: &Account) -> Vec<String> {
+    let Some(second) = &account.second_password else {
+        return Vec::new();
+    };
+    let set = |hash: &[u8], retain: &str| {
+        format!(
+            "ALTER USER {} IDENTIFIED WITH {} AS {}{retain}",
+            account.quoted(),
+            quote::escaped(&second.plugin),
+            quote::bytes(hash)
+        )
+    };
+    vec![
+        set(&second.older, ""),
+        set(&second.present, " RETAIN CURRENT PASSWORD"),
+    ]
+}
+
+/// There is no statement for them but an INSERT into the server's own table.
+fn used_passwords(account: &Account) -> Vec<String> {
+    if account.used_passwords.is_empty() {
+        return Vec::new();
+    }
+    let (user, host) = (quote::string(&account.user), quote::string(&account.host));
+    let rows: Vec<String> = account
+        .used_passwords
+        .iter()
+        .map(|used| {
+            let hash = used
+                .hash
+                .as_deref()
+                .map_or("NULL".to_owned(), quote::string);
+            format!("({host}, {user}, {}, {hash})", quote::string(&used.set))
+        })
+        .collect();
+    vec![
+        format!("DELETE FROM mysql.password_history WHERE User = {user} AND Host = {host}"),
+        format!(
+            "INSERT INTO mysql.password_history (Host, User, Password_timestamp, Password) VALUES {}",
+            rows.join(", ")
+        ),
+    ]
+}
+
+/// A backslash in a text of these statements is an escape.
+const ESCAPED_TEXTS: &str = "SET SESSION sql_mode = ''";
+
+fn instance_objects(objects: &[InstanceObject]) -> Script {
     let mut script = Script::new();
-    for database in databases {
-        script.push(database.create.clone());
+    script.push("SET NAMES utf8mb4");
+    script.push(ESCAPED_TEXTS);
+    for object in objects {
+        script.push(of_object(&[&object.name], &object.create));
     }
     script
 }
 
+fn histograms(histograms: &[Histogram]) -> Script {
+    let mut script = Script::new();
+    script.push("SET NAMES utf8mb4");
+    script.push(ESCAPED_TEXTS);
+    for histogram in histograms {
+        let names = [
+            histogram.database.as_str(),
+            histogram.table.as_str(),
+            histogram.column.as_str(),
+        ];
+        script.push(of_object(&names, &histogram.create));
+    }
+    script
+}
+
+fn read_only(databases: &[Database]) -> KindScript {
+    let mut script = Script::new();
+    let mut objects = 0;
+    for database in databases.iter().filter(|database| database.read_only) {
+        let sql = format!(
+            "ALTER DATABASE {} READ ONLY = 1",
+            quote::identifier(&database.name)
+        );
+        script.push(of_object(&[&database.name], sql.as_bytes()));
+        objects += 1;
+    }
+    KindScript {
+        kind: ScriptKind::ReadOnly,
+        objects,
+        script,
+    }
+}
+
+fn databases(databases: &[Database]) -> Script {
+    let mut script = Script::new();
+    script.push("SET NAMES utf8mb4");
+    for database in databases {
+        script.push(of_object(&[&database.name], &database.create));
+    }
+    script
+}
+
+/// What the dump holds was legal once: neither order nor today's strictness may refuse it, and no
+/// table may end up in another engine or with a key that it does not have. (A version comment is a
+/// setting that came with that version.)
+const FOR_TABLES: &str = "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION', \
+     foreign_key_checks = 0, unique_checks = 0, time_zone = '+00:00', innodb_strict_mode = 0\
+     /*!80013 , sql_require_primary_key = 0 */\
+     /*!80030 , sql_generate_invisible_primary_key = 0 */";
+
 fn tables(tables: &[Table]) -> Script {
     let mut script = Script::new();
-    // What the dump holds was legal once: neither order nor today's strictness may refuse it.
     script.push("SET NAMES utf8mb4");
-    script.push(
-        "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', foreign_key_checks = 0, \
-         unique_checks = 0, time_zone = '+00:00'",
-    );
+    script.push(FOR_TABLES);
     let mut current: Option<&str> = None;
     for table in tables {
         if current != Some(table.database.as_str()) {
             script.push(format!("USE {}", quote::identifier(&table.database)));
             current = Some(&table.database);
         }
-        script.push(table.create.clone());
+        let create = table.corrected.as_ref().unwrap_or(&table.create);
+        // ARCHIVE takes no row below its next AUTO_INCREMENT value, and finds that value itself.
+        let is_archive = table.engine.eq_ignore_ascii_case("ARCHIVE");
+        if is_archive {
+            let create = without_auto_increment(create);
+            script.push(of_object(&[&table.database, &table.name], &create));
+        } else {
+            script.push(of_object(&[&table.database, &table.name], create));
+        }
+        let moved = table.auto_increment_moved && !is_archive;
+        if let Some(next) = table.auto_increment.filter(|_| moved) {
+            let quoted = quote::qualified(&table.database, &table.name);
+            let sql = format!("ALTER TABLE {quoted} AUTO_INCREMENT = {next}");
+            script.push(of_object(&[&table.database, &table.name], sql.as_bytes()));
+        }
     }
     script
 }
@@ -109,7 +319,7 @@ fn stored_objects(objects: &[StoredObject], databases: &[Database]) -> Script {
             ));
         }
         script.push(settings(&object.context));
-        script.push(object.create.clone());
+        script.push(of_object(&[&object.database, &object.name], &object.create));
         if let (Some(_), Some(now)) = (other, now) {
             script.push("SET NAMES utf8mb4");
             script.push(format!(
@@ -117,6 +327,12 @@ fn stored_objects(objects: &[StoredObject], databases: &[Database]) -> Script {
                 quote::identifier(now)
             ));
         }
+    }
+    if objects
+        .iter()
+        .any(|object| object.context.created.is_some())
+    {
+        script.push("SET SESSION timestamp = DEFAULT");
     }
     script
 }
@@ -132,74 +348,17 @@ fn settings(context: &Context) -> String {
         sql.push_str(", time_zone = ");
         sql.push_str(&quote::string(zone));
     }
+    if let Some(created) = &context.created {
+        sql.push_str(", timestamp = ");
+        sql.push_str(created);
+    }
     sql
-}
-
-/// The SHA-256 of a table's CREATE statement without its moving part, the next AUTO_INCREMENT.
-pub(super) fn create_digest(table: &Table) -> Sha256 {
-    sha256(&without_auto_increment(&table.create))
-}
-
-/// The first difference that DDL made, if there is any.
-pub(super) fn difference(before: &Schema, after: &Schema) -> Option<String> {
-    if before.databases != after.databases {
-        return Some("the list of schemas".to_owned());
-    }
-    for (a, b) in before.tables.iter().zip(&after.tables) {
-        let same = (&a.database, &a.name, &a.created, &a.columns)
-            == (&b.database, &b.name, &b.created, &b.columns)
-            && create_digest(a) == create_digest(b);
-        if !same {
-            return Some(format!("table {}", a.display_name()));
-        }
-    }
-    if before.tables.len() != after.tables.len() {
-        return Some("the list of tables".to_owned());
-    }
-    for (what, a, b) in [
-        ("routines", &before.routines, &after.routines),
-        ("views", &before.views, &after.views),
-        ("invalid views", &before.invalid_views, &after.invalid_views),
-        ("triggers", &before.triggers, &after.triggers),
-        ("events", &before.events, &after.events),
-    ] {
-        if a != b {
-            return Some(what.to_owned());
-        }
-    }
-    (before.accounts != after.accounts).then(|| "accounts".to_owned())
-}
-
-fn without_auto_increment(create: &[u8]) -> Vec<u8> {
-    const NAME: &[u8] = b" AUTO_INCREMENT=";
-    // The option stands behind the last parenthesis of the columns; a comment that holds the
-    // same text only loses its digits in the digest.
-    let Some(at) = memchr::memmem::rfind(create, NAME) else {
-        return create.to_vec();
-    };
-    let digits = create[at + NAME.len()..]
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
-    let mut without = create[..at].to_vec();
-    without.extend_from_slice(&create[at + NAME.len() + digits..]);
-    without
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::mysql::schema::ObjectKind;
-
-    #[test]
-    fn the_next_auto_increment_is_no_change_of_the_schema() {
-        let create = b"CREATE TABLE `t` (\n  `a` int\n) ENGINE=InnoDB AUTO_INCREMENT=12 DEFAULT CHARSET=utf8mb4";
-        assert_eq!(
-            without_auto_increment(create),
-            b"CREATE TABLE `t` (\n  `a` int\n) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4"
-        );
-        assert_eq!(without_auto_increment(b"CREATE TABLE x"), b"CREATE TABLE x");
-    }
 
     #[test]
     fn an_object_is_made_under_the_settings_of_its_creation() {
@@ -214,12 +373,15 @@ mod tests {
                 collation_connection: "latin1_swedish_ci".to_owned(),
                 database_collation: Some("latin1_bin".to_owned()),
                 time_zone: Some("SYSTEM".to_owned()),
+                created: Some("1700000000".to_owned()),
             },
         };
         let database = Database {
             name: "d".to_owned(),
             create: Vec::new(),
             collation: "utf8mb4_bin".to_owned(),
+            encrypted: false,
+            read_only: false,
         };
         let script = stored_objects(&[event], &[database]);
         let statements: Vec<&str> = script
@@ -234,10 +396,11 @@ mod tests {
                 "USE `d`",
                 "ALTER DATABASE `d` COLLATE `latin1_bin`",
                 "SET character_set_client = 'latin1', collation_connection = 'latin1_swedish_ci', \
-                 SESSION sql_mode = 'ANSI', time_zone = 'SYSTEM'",
-                "CREATE EVENT `e` ...",
+                 SESSION sql_mode = 'ANSI', time_zone = 'SYSTEM', timestamp = 1700000000",
+                "-- object [\"d\",\"e\"]\nCREATE EVENT `e` ...",
                 "SET NAMES utf8mb4",
                 "ALTER DATABASE `d` COLLATE `utf8mb4_bin`",
+                "SET SESSION timestamp = DEFAULT",
             ]
         );
     }

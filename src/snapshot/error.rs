@@ -9,6 +9,7 @@ use crate::mysql::wire::WireError;
 use crate::storage::StorageError;
 
 use super::consistency::holders::Holder;
+use super::privileges::MissingPrivilege;
 
 /// A failure of a snapshot; none leaves a snapshot behind.
 #[derive(Debug, thiserror::Error)]
@@ -34,13 +35,21 @@ pub enum SnapshotError {
     /// No server may carry the load.
     #[error(transparent)]
     Choose(#[from] ChooseError),
-    /// A privilege is missing without which objects would be left out in silence.
-    #[error("the account at {server} lacks {} on *.*", privileges.join(", "))]
+    /// Privileges are missing without which objects would be left out in silence.
+    #[error(
+        "the account {account} at {server} lacks {}{}",
+        list(missing),
+        asleep(roles_asleep)
+    )]
     MissingPrivileges {
         /// The server.
         server: String,
-        /// The privileges' names, as GRANT uses them.
-        privileges: Vec<String>,
+        /// The account, as `user@host`.
+        account: String,
+        /// What is missing, in the order of weight.
+        missing: Vec<MissingPrivilege>,
+        /// Roles that the account has and that are not active.
+        roles_asleep: Vec<String>,
     },
     /// The server's transactions have no GTIDs.
     #[error("{server} has gtid_mode {gtid_mode}, but a snapshot needs ON")]
@@ -55,6 +64,14 @@ pub enum SnapshotError {
     NotInnodb {
         /// `schema.table (engine)` of each.
         tables: Vec<String>,
+    },
+    /// What was asked for is not there.
+    #[error("--include {} matches nothing on {server}", patterns.join(", "))]
+    NothingMatches {
+        /// The server.
+        server: String,
+        /// The patterns.
+        patterns: Vec<String>,
     },
     /// The plan was made for another server.
     #[error("{server} is not the server of the plan (its UUID is {found}, not {planned})")]
@@ -175,6 +192,19 @@ pub enum SnapshotError {
     Task(String),
 }
 
+fn list(missing: &[MissingPrivilege]) -> String {
+    let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    missing.join("; ")
+}
+
+fn asleep(roles: &[String]) -> String {
+    match roles {
+        [] => String::new(),
+        [role] => format!("; its role {role} is not active"),
+        roles => format!("; its roles {} are not active", roles.join(", ")),
+    }
+}
+
 fn in_the_way(holders: &[Holder]) -> String {
     let names: Vec<String> = holders.iter().map(ToString::to_string).collect();
     match names.is_empty() {
@@ -209,6 +239,7 @@ impl Classified for SnapshotError {
             Self::Storage(error) => error.class(),
             Self::Choose(error) => error.class(),
             Self::MissingPrivileges { .. } => Class::Authentication,
+            Self::NothingMatches { .. } => Class::Usage,
             Self::NoGtids { .. }
             | Self::NotInnodb { .. }
             | Self::AnotherServer { .. }

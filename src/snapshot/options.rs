@@ -32,6 +32,8 @@ pub struct SnapshotOptions {
     pub allow_primary: bool,
     /// Which schemas and tables.
     pub filter: Filter,
+    /// Whether tables of other engines than InnoDB are taken too, whose rows are of no certain moment.
+    pub allow_non_innodb: bool,
     /// Raw bytes after which a table's rows go on in another file.
     pub file_bytes: u64,
     /// Rows after which a table is cut, whatever its size; none leaves that to the sizes.
@@ -57,6 +59,7 @@ impl Default for SnapshotOptions {
             lock: LockMode::Auto,
             allow_primary: false,
             filter: Filter::default(),
+            allow_non_innodb: false,
             file_bytes: 64 << 20,
             chunk_rows: None,
             zstd_level: 1,

@@ -14,7 +14,7 @@ use crate::archive::layout::SnapshotId;
 use crate::mysql::discover::{discover, login_for};
 use crate::mysql::grants::GlobalPrivileges;
 use crate::mysql::health::HealthSurvey;
-use crate::mysql::schema::{self, Filter};
+use crate::mysql::schema::{self, Filter, Pattern};
 use crate::mysql::topology::{Choice, Role, Rule, Topology, TopologyKind};
 use crate::mysql::{HostPort, MysqlError, ServerFacts, ServerUrl, ServerVersion, Session};
 
@@ -24,7 +24,9 @@ use super::chunks::{Partition, PlannedTable, TableKey};
 use super::consistency::LockMode;
 use super::error::SnapshotError;
 use super::options::{OnLag, SnapshotOptions, SnapshotSource};
+use super::privileges::{self, PlannedPrivilege};
 use super::resume::ResumePlan;
+use super::selection::{refuse_other_engines, warning_of_engine, warnings_of_filter};
 
 /// What is known before a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub struct SnapshotFacts {
     pub privileges: GlobalPrivileges,
     /// The tables that the filter lets pass.
     pub tables: Vec<TableFacts>,
+    /// Patterns of the filter that match nothing.
+    pub unmatched: Vec<Pattern>,
 }
 
 /// A table's name and size.
@@ -108,6 +112,9 @@ pub struct SnapshotPlan {
     pub zstd_level: i32,
     /// What was asked for.
     pub filter: Filter,
+    /// Whether tables of other engines than InnoDB are taken too.
+    #[serde(default)]
+    pub allow_non_innodb: bool,
     /// Whether to go on with an unfinished snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<ResumePlan>,
@@ -117,6 +124,8 @@ pub struct SnapshotPlan {
     pub estimated_rows: u64,
     /// The sum of the tables' sizes in bytes.
     pub estimated_bytes: u64,
+    /// What the account needs, and whether it has it.
+    pub privileges: Vec<PlannedPrivilege>,
     /// What a person should know.
     pub warnings: Vec<String>,
 }
@@ -131,7 +140,10 @@ pub async fn load_facts(
     servers: &[ServerUrl],
     options: &SnapshotOptions,
 ) -> Result<(SnapshotFacts, SnapshotSource), SnapshotError> {
-    let topology = discover(servers).await?;
+    let topology = match discover(servers).await {
+        Ok(topology) => topology,
+        Err(error) => return Err(privileges::explain(error, servers, options).await),
+    };
     let asked = servers
         .iter()
         .find(|url| url.address() == topology.asked)
@@ -147,13 +159,18 @@ pub async fn load_facts(
             .as_ref()
             .map(|unfinished| unfinished.view.server_uuid),
     };
-    let choice = topology.choose(&rule, &health)?;
+    let choice = topology
+        .choose(&rule, &health)
+        .map_err(|error| error.with_notes(&topology.notes))?;
     let url = login_for(&choice.member.address, asked, servers);
     let mut session = Session::connect(&url).await?;
     let server = ServerFacts::load(&mut session).await?;
     let privileges = GlobalPrivileges::load(&mut session).await?;
+    // Before the server is asked for what it would leave out.
+    privileges::judge(&privileges, &server.address, &server.version, options)?;
     let tables = schema::load_tables(&mut session, &options.filter).await?;
     let parts = TableParts::load(&mut session).await?;
+    let unmatched = schema::unmatched(&mut session, &options.filter).await?;
     session.close().await;
     let tables = tables
         .into_iter()
@@ -166,6 +183,7 @@ pub async fn load_facts(
         server,
         privileges,
         tables,
+        unmatched,
     };
     let source = SnapshotSource {
         url,
@@ -173,9 +191,6 @@ pub async fn load_facts(
     };
     Ok((facts, source))
 }
-
-/// Without these the server leaves objects out of its answers in silence.
-const NEEDED: [&str; 4] = ["SELECT", "SHOW VIEW", "TRIGGER", "EVENT"];
 
 impl SnapshotPlan {
     /// Decides what to do; `random` tells two snapshots of one second apart.
@@ -196,35 +211,25 @@ impl SnapshotPlan {
                 gtid_mode: server.gtid_mode.clone(),
             });
         }
-        let missing = facts.privileges.missing(&NEEDED);
-        if !missing.is_empty() {
-            return Err(SnapshotError::MissingPrivileges {
-                server: server.address.to_string(),
-                privileges: missing.into_iter().map(ToOwned::to_owned).collect(),
-            });
-        }
-        refuse_other_engines(facts.tables.iter().map(|table| {
-            (
-                table.database.as_str(),
-                table.name.as_str(),
-                table.engine.as_str(),
-            )
-        }))?;
+        let held = &facts.privileges;
+        let privileges = privileges::judge(held, &server.address, &server.version, options)?;
         let mut warnings = facts.topology.notes.clone();
-        let may_flush = facts.privileges.has("RELOAD") || facts.privileges.has("FLUSH_TABLES");
+        warnings.extend(warnings_of_filter(facts, options)?);
+        if options.allow_non_innodb {
+            warnings.extend(facts.tables.iter().filter_map(warning_of_engine));
+        } else {
+            refuse_other_engines(facts.tables.iter().map(|table| {
+                (
+                    table.database.as_str(),
+                    table.name.as_str(),
+                    table.engine.as_str(),
+                )
+            }))?;
+        }
+        warnings.extend(privileges::warnings(&privileges));
+        let may_flush = held.has("RELOAD") || held.has("FLUSH_TABLES");
         let lock = match options.lock {
-            LockMode::Flush if !may_flush => {
-                return Err(SnapshotError::MissingPrivileges {
-                    server: server.address.to_string(),
-                    privileges: vec!["FLUSH_TABLES".to_owned()],
-                });
-            }
-            LockMode::Auto if !may_flush => {
-                warnings.push(
-                    "without FLUSH_TABLES or RELOAD only the lock-free way can be tried".to_owned(),
-                );
-                LockMode::None
-            }
+            LockMode::Auto if !may_flush => LockMode::None,
             lock => lock,
         };
         let role = facts.choice.member.role;
@@ -234,21 +239,14 @@ impl SnapshotPlan {
                 server.address
             ));
         }
-        let backup_lock = facts.privileges.has("BACKUP_ADMIN");
-        let follow_binlog = facts.privileges.has("REPLICATION SLAVE")
-            && server.log_bin
-            && (server.log_replica_updates || role == Role::Primary);
-        if !backup_lock {
-            let seen = match follow_binlog {
-                true => "",
-                false => {
-                    ", and without REPLICATION SLAVE and a binlog of the server's own what is \
-                     undone before the end goes unseen"
-                }
-            };
+        let backup_lock = held.has("BACKUP_ADMIN");
+        let has_binlog = server.log_bin && (server.log_replica_updates || role == Role::Primary);
+        let follow_binlog = held.has("REPLICATION SLAVE") && has_binlog;
+        if !backup_lock && !has_binlog {
             warnings.push(format!(
-                "without BACKUP_ADMIN nothing keeps DDL away: if there is any, the snapshot \
-                 fails{seen}"
+                "{} writes no binlog of what it applies: DDL that is undone before the end of the \
+                 snapshot goes unseen",
+                server.address
             ));
         }
         let threads = options.threads.clamp(1, 64);
@@ -290,6 +288,7 @@ impl SnapshotPlan {
             file_bytes,
             zstd_level: options.zstd_level,
             filter: options.filter.clone(),
+            allow_non_innodb: options.allow_non_innodb,
             resume: options.resume.then(|| {
                 ResumePlan::compute(
                     options.unfinished.as_ref(),
@@ -300,6 +299,7 @@ impl SnapshotPlan {
             estimated_rows: tables.iter().map(|table| table.estimated_rows).sum(),
             estimated_bytes: tables.iter().map(|table| table.estimated_bytes).sum(),
             tables,
+            privileges,
             warnings,
         })
     }
@@ -308,21 +308,6 @@ impl SnapshotPlan {
 /// Rounded up.
 fn whole_seconds(span: Duration) -> u64 {
     span.as_secs() + u64::from(span.subsec_nanos() > 0)
-}
-
-/// Refuses tables that InnoDB's read view does not cover.
-pub(super) fn refuse_other_engines<'a>(
-    tables: impl Iterator<Item = (&'a str, &'a str, &'a str)>,
-) -> Result<(), SnapshotError> {
-    let tables: Vec<String> = tables
-        .filter(|(_, _, engine)| !engine.eq_ignore_ascii_case("InnoDB"))
-        .map(|(database, name, engine)| format!("{database}.{name} ({engine})"))
-        .collect();
-    if tables.is_empty() {
-        Ok(())
-    } else {
-        Err(SnapshotError::NotInnodb { tables })
-    }
 }
 
 #[cfg(test)]
@@ -400,10 +385,12 @@ mod tests {
                     .map(String::as_str),
             ),
             tables: vec![table("small", 1), table("big", 9), table("middle", 5)],
+            unmatched: Vec::new(),
         }
     }
 
-    const ALL: &str = "SELECT, SHOW VIEW, TRIGGER, EVENT, RELOAD, BACKUP_ADMIN";
+    const ALL: &str = "SELECT, SHOW VIEW, TRIGGER, EVENT, REPLICATION CLIENT, \
+                       REPLICATION SLAVE, PROCESS, RESOURCE_GROUP_USER, RELOAD, BACKUP_ADMIN";
 
     #[test]
     fn the_biggest_tables_come_first_and_the_plan_survives_json() {
@@ -434,7 +421,14 @@ mod tests {
             };
             SnapshotPlan::compute(facts, &options, DateTime::UNIX_EPOCH, 7)
         };
-        for missing in ["SELECT", "SHOW VIEW", "TRIGGER", "EVENT"] {
+        for missing in [
+            "SELECT",
+            "SHOW VIEW",
+            "TRIGGER",
+            "EVENT",
+            "PROCESS",
+            "REPLICATION CLIENT",
+        ] {
             let fewer = ALL.replace(&format!("{missing}, "), "");
             let error = compute(&facts(&fewer, "InnoDB"), LockMode::Auto).expect_err(missing);
             assert!(error.to_string().contains(missing), "{error}");
@@ -449,8 +443,41 @@ mod tests {
     }
 
     #[test]
+    fn other_engines_are_taken_by_name_and_filters_must_match() {
+        let compute = |facts: &SnapshotFacts, filter: &Filter| {
+            let options = SnapshotOptions {
+                allow_non_innodb: true,
+                filter: filter.clone(),
+                ..SnapshotOptions::default()
+            };
+            SnapshotPlan::compute(facts, &options, DateTime::UNIX_EPOCH, 7)
+        };
+        let has = |plan: &SnapshotPlan, text: &str| plan.warnings.iter().any(|w| w.contains(text));
+        let mut mixed = facts(ALL, "InnoDB");
+        mixed.tables[0].engine = "MyISAM".to_owned();
+        mixed.tables[1].engine = "MRG_MYISAM".to_owned();
+        let plan = compute(&mixed, &Filter::default()).expect("allowed");
+        assert!(has(&plan, "shop.small (MyISAM)") && has(&plan, "shop.big (MRG_MYISAM)"));
+        let chunks: Vec<u64> = plan.tables.iter().map(|table| table.chunks).collect();
+        assert_eq!(chunks, [0, 1, 1]);
+
+        let pattern = |text: &str| text.parse().expect("a pattern");
+        let filter = Filter {
+            include: vec![pattern("shop"), pattern("x.*")],
+            exclude: vec![pattern("*.tmp")],
+        };
+        mixed.unmatched = filter.exclude.clone();
+        let plan = compute(&mixed, &filter).expect("only an exclude is idle");
+        assert!(has(&plan, "--exclude *.tmp"), "{:?}", plan.warnings);
+        mixed.unmatched = vec![filter.include[1].clone()];
+        let error = compute(&mixed, &filter).expect_err("an include is idle");
+        assert_eq!(error.class(), Class::Usage);
+        assert!(error.to_string().contains("x.*"), "{error}");
+    }
+
+    #[test]
     fn without_the_privilege_to_lock_only_the_lock_free_way_is_left() {
-        let few = facts("SELECT, SHOW VIEW, TRIGGER, EVENT", "InnoDB");
+        let few = facts(&ALL.replace(", RELOAD, BACKUP_ADMIN", ""), "InnoDB");
         let compute = |lock| {
             let options = SnapshotOptions {
                 lock,

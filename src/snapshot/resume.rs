@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use crate::archive::hash::{Sha256, Sha256Writer, sha256};
 use crate::archive::layout::{self, SnapshotId};
-use crate::archive::manifest::{DataFile, ScriptFile, StoredFile, TableEntry};
+use crate::archive::manifest::{DataFile, ScriptFile, ScriptKind, StoredFile, TableEntry};
 use crate::archive::progress::{PROGRESS_FORMAT, TablesRecord, ViewRecord};
 use crate::gtid::GtidSet;
 use crate::mysql::schema::{Filter, Schema};
@@ -316,25 +316,25 @@ async fn is_whole(
 
 /// A digest of all that a look at the schema shows, sizes and counters left out.
 pub(super) fn schema_digest(schema: &Schema) -> Sha256 {
-    let mut text = format!("{:?}", schema.databases);
+    let mut text = format!("{:?}", schema.databases).into_bytes();
     for table in &schema.tables {
-        text.push_str(&format!(
+        let shown = format!(
             "{:?}{:?}{:?}{:?}{}",
             table.database,
             table.name,
             table.created,
             table.columns,
             ddl::create_digest(table)
-        ));
+        );
+        text.extend_from_slice(shown.as_bytes());
     }
-    text.push_str(&format!(
-        "{:?}{:?}{:?}{:?}{:?}{:?}",
-        schema.routines,
-        schema.views,
-        schema.invalid_views,
-        schema.triggers,
-        schema.events,
-        schema.accounts
-    ));
-    sha256(text.as_bytes())
+    // Their statements say it all; only those of tables hold counters.
+    let scripts = ddl::scripts(schema).into_iter();
+    let stable = scripts
+        .filter(|script| !matches!(script.kind, ScriptKind::Tables | ScriptKind::Histograms))
+        .chain([ddl::accounts(schema)]);
+    for script in stable {
+        text.extend_from_slice(&script.script.encode(script.kind.file_name()));
+    }
+    sha256(&text)
 }

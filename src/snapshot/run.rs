@@ -1,6 +1,5 @@
 //! Carries a plan out: views, schema, rows, and at the very end the manifest.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -19,69 +18,23 @@ use crate::mysql::schema::{self, Schema, Table};
 use crate::mysql::wire::WireConnection;
 use crate::mysql::{HostPort, ServerFacts, ServerUrl, Session};
 use crate::observe::phase::{Phase, PhaseClock};
-use crate::storage::Storage;
+use crate::storage::{Storage, StorageError};
 
 use super::consistency::{self, ConsistentView};
 use super::ddl;
 use super::error::SnapshotError;
 use super::history;
 use super::options::SnapshotSource;
-use super::plan::{SnapshotPlan, refuse_other_engines};
+use super::plan::SnapshotPlan;
+pub use super::progress::SnapshotProgress;
+use super::progress::Stage;
 use super::resume::{self, Journal, ResumePlan, ResumeReport, Seen, TakenOver};
+use super::selection::refuse_other_engines;
 use super::tables::read_tables;
 use super::warnings;
 use super::watch::Watch;
 use super::watch::ddl_log::Scope;
 use super::write::put_script;
-
-/// How far a running snapshot is; read it at any time.
-#[derive(Debug, Default)]
-pub struct SnapshotProgress {
-    rows: AtomicU64,
-    raw_bytes: AtomicU64,
-    stored_bytes: AtomicU64,
-    tables: AtomicU64,
-}
-
-impl SnapshotProgress {
-    pub(super) fn add(&self, rows: u64, raw_bytes: u64) {
-        self.rows.fetch_add(rows, Ordering::Relaxed);
-        self.raw_bytes.fetch_add(raw_bytes, Ordering::Relaxed);
-    }
-
-    pub(super) fn add_stored(&self, bytes: u64) {
-        self.stored_bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// One more part of a table is done.
-    pub(super) fn add_chunk(&self) {
-        self.tables.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Rows read so far.
-    #[must_use]
-    pub fn rows(&self) -> u64 {
-        self.rows.load(Ordering::Relaxed)
-    }
-
-    /// Bytes of rows before compression so far.
-    #[must_use]
-    pub fn raw_bytes(&self) -> u64 {
-        self.raw_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Bytes handed to the store so far.
-    #[must_use]
-    pub fn stored_bytes(&self) -> u64 {
-        self.stored_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Parts of tables that are done.
-    #[must_use]
-    pub fn chunks(&self) -> u64 {
-        self.tables.load(Ordering::Relaxed)
-    }
-}
 
 /// What a snapshot did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -198,7 +151,9 @@ async fn take(
         ddl_wait_seconds: watched.ddl_wait_seconds,
         ddl_guards: watched.guards,
     };
-    let (schema_files, accounts) = read.scripts;
+    let (mut schema_files, accounts) = read.scripts;
+    let set = &read.view.gtid_executed;
+    put_by_hand(&read.id, &read.tables, set, &mut schema_files, &*storage).await?;
     let manifest = Manifest {
         format: ManifestFormat::CURRENT,
         id: read.id,
@@ -215,6 +170,8 @@ async fn take(
         accounts,
         tables: read.tables,
         warnings,
+        needs: ddl::needs(&read.schema),
+        information: read.schema.information,
     };
     put_manifest(&manifest, &*storage).await?;
     read.journal.remove().await;
@@ -261,18 +218,22 @@ impl Reading<'_> {
     async fn run(self, mut control: Session) -> Result<Read, SnapshotError> {
         let plan = self.plan;
         let mut reader = Session::connect(self.url).await?;
-        let schema = schema::load(&mut reader, &plan.filter).await?;
-        reader.close().await;
-        refuse_other_engines(schema.tables.iter().map(|table| {
-            (
-                table.database.as_str(),
-                table.name.as_str(),
-                table.engine.as_str(),
-            )
-        }))?;
+        let mut schema = schema::load(&mut reader, &plan.filter).await?;
+        if !plan.allow_non_innodb {
+            refuse_other_engines(schema.tables.iter().map(|table| {
+                (
+                    table.database.as_str(),
+                    table.name.as_str(),
+                    table.engine.as_str(),
+                )
+            }))?;
+        }
         self.phases.end("schema", 0);
 
+        self.progress.enter(Stage::View);
         let view = consistency::open(self.url, &mut control, plan.threads, plan.lock).await?;
+        schema::refresh_auto_increments(&mut reader, &mut schema).await?;
+        reader.close().await;
         let (taken, resume) = self.take_over(&mut control, &schema, &view).await?;
         control.close().await;
         tracing::info!(gtid_executed = %view.gtid_executed, method = %view.method, "the view is open");
@@ -312,6 +273,9 @@ impl Reading<'_> {
             done.iter()
                 .any(|done| done.database == table.database && done.name == table.name)
         };
+        for table in &done {
+            self.progress.skip(&table.display_name());
+        }
         let rest = Schema {
             tables: schema
                 .tables
@@ -321,10 +285,12 @@ impl Reading<'_> {
                 .collect(),
             ..schema.clone()
         };
+        self.progress.enter(Stage::Rows);
         let (mut tables, view) =
             read_tables(plan, &rest, view, self.storage, self.progress, &journal).await?;
         tables.extend(done);
         tables.sort_by(|a, b| (&a.database, &a.name).cmp(&(&b.database, &b.name)));
+        self.progress.enter(Stage::End);
         self.phases.end("data", self.progress.raw_bytes());
         Ok(Read {
             id: plan.id.clone(),
@@ -421,6 +387,36 @@ async fn put_scripts(
     let key = layout::snapshot_accounts(&plan.id);
     let accounts = put_script(storage, &plan.id, &key, &ddl::accounts(schema)).await?;
     Ok((files, accounts))
+}
+
+/// Stores what is known only once the rows are, and puts it in its place among the others.
+async fn put_by_hand(
+    id: &SnapshotId,
+    tables: &[TableEntry],
+    gtid_executed: &GtidSet,
+    files: &mut Vec<ScriptFile>,
+    storage: &dyn Storage,
+) -> Result<(), SnapshotError> {
+    for script in ddl::by_hand(tables, gtid_executed) {
+        let name = script.kind.file_name();
+        let put = put_script(storage, id, &layout::snapshot_schema(id, name), &script).await;
+        let file = match put {
+            // A run that died at its very end, and that this one went on with, left it there.
+            Err(SnapshotError::Storage(StorageError::AlreadyExists { .. })) => {
+                let key = layout::snapshot_schema(id, &format!("{name}-{:08x}", random()));
+                put_script(storage, id, &key, &script).await?
+            }
+            put => put?,
+        };
+        files.push(file);
+    }
+    files.sort_by_key(|file| file.kind.file_name());
+    Ok(())
+}
+
+fn random() -> u32 {
+    use rand::RngExt as _;
+    rand::rng().random()
 }
 
 fn totals(schema: &[ScriptFile], accounts: &ScriptFile, tables: &[TableEntry]) -> Totals {

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::archive::manifest::{DataFile, LoadColumn, RowChecksum, TableEntry};
 use crate::archive::rows::{Scan, load_columns};
-use crate::mysql::schema::{Schema, Table};
+use crate::mysql::schema::{Schema, Table, has_rows};
 use crate::mysql::wire::{WireConnection, WireError};
 use crate::storage::Storage;
 
@@ -21,9 +21,9 @@ use super::consistency::{ConsistentView, RELEASE_TABLE};
 use super::ddl;
 use super::error::SnapshotError;
 use super::plan::SnapshotPlan;
+use super::progress::SnapshotProgress;
 use super::read::{Outcome, read_chunk};
 use super::resume::Journal;
-use super::run::SnapshotProgress;
 use super::write::{Buffers, Counted, TableSink};
 
 /// Pieces between a reader and its writer.
@@ -46,6 +46,8 @@ const UNKNOWN_VARIABLE: u16 = 1193;
 #[derive(Debug)]
 struct Work {
     table: Table,
+    /// As progress tells it.
+    name: String,
     columns: Vec<LoadColumn>,
     /// The plan, if it was made for this very table.
     planned: Option<PlannedTable>,
@@ -84,7 +86,12 @@ pub(super) async fn read_tables(
                 id: plan.id.clone(),
                 database: table.database.clone(),
                 table: table.name.clone(),
-                file_bytes: plan.file_bytes,
+                file_bytes: if table.is_innodb() {
+                    plan.file_bytes
+                } else {
+                    // Files are loaded side by side, which not every engine can bear.
+                    u64::MAX
+                },
                 zstd_level: plan.zstd_level,
                 next_file: AtomicU64::new(journal.first_file()),
                 progress: Arc::clone(progress),
@@ -96,6 +103,9 @@ pub(super) async fn read_tables(
     let mut counts = vec![0; tables.len()];
     for part in &parts {
         counts[part.table] += 1;
+    }
+    for (work, parts) in tables.iter().zip(&counts) {
+        progress.begin(&work.name, *parts);
     }
     let expected = entries(&tables, Vec::new()).into_iter();
     journal.expect(expected.zip(counts));
@@ -142,6 +152,7 @@ impl Work {
             planned: planned.cloned(),
             splitter,
             sink,
+            name: table.display_name(),
             table: table.clone(),
         }
     }
@@ -193,6 +204,7 @@ fn parts(tables: &[Work]) -> Vec<Part> {
     order.sort_by_key(|&n| std::cmp::Reverse(tables[n].table.data_bytes));
     order
         .into_iter()
+        .filter(|&table| has_rows(&tables[table].table.engine))
         .flat_map(|table| {
             let ranges = ranges(tables[table].planned.as_ref());
             ranges.into_iter().map(move |range| Part { table, range })
@@ -247,6 +259,7 @@ impl Reader {
                 let (first, second) = part.range.cut(&cut.at);
                 part.range = first;
                 self.journal.part_cut(part.table);
+                work.sink.progress.cut(&work.name);
                 self.queue.give_back(Part {
                     range: second,
                     ..part
@@ -270,9 +283,10 @@ impl Reader {
         let (sender, receiver) = mpsc::channel(PIECES);
         let (tables, journal) = (Arc::clone(&self.tables), Arc::clone(&self.journal));
         writers.spawn(async move {
-            let sink = &tables[number].sink;
-            let (files, counted) = sink.write(receiver).await?;
-            sink.progress.add_chunk();
+            let work = &tables[number];
+            let reading = work.sink.progress.reading(&work.name);
+            let (files, counted) = work.sink.write(receiver).await?;
+            reading.done(files.iter().map(|file| file.file.raw_bytes).sum());
             journal
                 .part_done(number, &files, counted.rows, counted.checksum)
                 .await?;
@@ -326,6 +340,7 @@ fn entries(tables: &[Work], done: Vec<Done>) -> Vec<TableEntry> {
             rows: 0,
             row_checksum: RowChecksum::default(),
             create_sha256: ddl::create_digest(&work.table),
+            engine: (!work.table.is_innodb()).then(|| work.table.engine.clone()),
         })
         .collect();
     for part in done {

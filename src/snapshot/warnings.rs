@@ -1,12 +1,15 @@
 //! What a person should know of a snapshot that was taken all the same.
 
 use super::plan::SnapshotPlan;
-use crate::mysql::schema::Schema;
+use crate::mysql::schema::{Schema, Table};
 
 /// Every warning that the schema gives reason for.
 pub(super) fn of_schema(plan: &SnapshotPlan, schema: &Schema) -> Vec<String> {
     let mut warnings = planned_otherwise(plan, schema);
+    warnings.extend(schema.left_out.iter().cloned());
     warnings.extend(broken_views(schema));
+    warnings.extend(cut_views(schema));
+    warnings.extend(unplanned_engines(plan, schema));
     warnings.extend(replica_events(schema));
     warnings
 }
@@ -43,8 +46,42 @@ fn broken_views(schema: &Schema) -> Vec<String> {
         .iter()
         .map(|view| {
             format!(
-                "view {}.{} is broken on the server: what it reads is gone",
+                "view {}.{} is broken on the server: what it reads is gone, or its definer",
                 view.database, view.name
+            )
+        })
+        .collect()
+}
+
+fn cut_views(schema: &Schema) -> Vec<String> {
+    schema
+        .cut_views
+        .iter()
+        .map(|cut| {
+            format!(
+                "view {}.{} reads {}, which the filter leaves out: a restore cannot make it",
+                cut.view.database, cut.view.name, cut.lacks
+            )
+        })
+        .collect()
+}
+
+/// Tables of other engines that came after the plan, which names the others.
+fn unplanned_engines(plan: &SnapshotPlan, schema: &Schema) -> Vec<String> {
+    let planned = |table: &Table| {
+        plan.tables
+            .iter()
+            .any(|planned| planned.database == table.database && planned.name == table.name)
+    };
+    schema
+        .tables
+        .iter()
+        .filter(|table| !table.is_innodb() && !planned(table))
+        .map(|table| {
+            format!(
+                "rows of {} ({}) belong to no GTID set",
+                table.display_name(),
+                table.engine
             )
         })
         .collect()

@@ -20,7 +20,7 @@ use crate::storage::{ObjectWriter, Storage};
 
 use super::ddl::KindScript;
 use super::error::SnapshotError;
-use super::run::SnapshotProgress;
+use super::progress::SnapshotProgress;
 
 pub(super) use buffers::{Buffers, Lines, PIECE_BYTES};
 pub(super) use compress::Counted;

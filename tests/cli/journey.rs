@@ -82,18 +82,25 @@ async fn walk(shell: &Shell, archive: &str, source: &Server, target: &Server) ->
          the primary <source> is used only with --allow-primary\n  \
          try: again once a secondary has caught up, or --allow-primary if the primary can bear it",
     );
-    let plan = "snapshot <snapshot> of <source> (MySQL <mysql>)\n  \
-                <source> is the primary, which --allow-primary permits\n  \
-                1 table, about 2 rows and <size>, 4 at once";
+    let plan = "snapshot <snapshot> of <source> (the primary, MySQL <mysql>)\n  \
+                server <source> is the primary, which --allow-primary permits\n  \
+                read 1 table, about 2 rows and <size>, by 4 connections\n  \
+                locks writes wait only if no quiet moment is found, for less than a second as a rule\n             \
+                DDL waits for up to 1m 00s (--ddl-wait)";
+    let more = "\n  \
+                time unknown: the archive has no snapshot to learn it from\n  \
+                privileges all that are needed or of use\n  \
+                tables shop.orders <size> about 2 rows 1 chunk\n\
+                nothing was changed (--dry-run)";
     shell
         .run(&["snapshot", "--allow-primary", "--dry-run"])
         .await?
-        .is(0, &format!("{plan}\nnothing was changed (--dry-run)"), "");
+        .is(0, &format!("{plan}{more}"), "");
     shell.run(&["snapshot", "--allow-primary"]).await?.is(
         0,
         "snapshot <snapshot> is in the archive: 1 table, 2 rows, <size> read, <size> stored\n\
          it holds <source uuid>:1-3\n\
-         writes were held up for <span>, DDL for <span>\n  \
+         writes were held up for <span>; DDL was kept away for <span>\n  \
          schema <span>\n  \
          lock <span>\n  \
          data <span> <size>\n  \
@@ -120,7 +127,8 @@ async fn walk(shell: &Shell, archive: &str, source: &Server, target: &Server) ->
         &format!(
             "RESTORABLE from <time> to <time> (<span> ago)\n\
              archive {archive} (branch 1)\n\
-             snapshots 1, the newest <span> ago (<snapshot>, 2 rows, <size>)\n\
+             snapshots 1, the newest <span> ago\n           \
+             <snapshot> <span> ago <size> 2 rows the log goes on from it\n\
              log 3 transactions in <segments>, <size>, epoch 2\n\
              server <source>: everything is archived\n\
              purge the server keeps what is not archived for at least 30d 00h\n\

@@ -4,8 +4,10 @@
 
 mod damage;
 mod failures;
+mod grants;
 mod journey;
 mod json;
+mod partial;
 mod settings;
 mod signals;
 mod single_writer;

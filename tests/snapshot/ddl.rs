@@ -103,10 +103,11 @@ async fn ddl_that_was_undone_is_seen_in_the_binlog() -> Result<()> {
         (&["TRUNCATE TABLE d.b"], "TRUNCATE TABLE of d.b"),
     ];
     for (statements, said) in undone {
-        let (taken, store) = while_reading(&[follower.clone()], &one_thread(), async || {
-            exec_all(&server, statements).await
-        })
-        .await?;
+        let (taken, store) =
+            while_reading(std::slice::from_ref(&follower), &one_thread(), async || {
+                exec_all(&server, statements).await
+            })
+            .await?;
         let error = taken.expect_err(said);
         ensure!(
             matches!(error, SnapshotError::Ddl { .. }) && error.to_string().contains(said),

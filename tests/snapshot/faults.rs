@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use quillback::archive::{layout, orphans::orphans};
 use quillback::error::{Class, Classified as _};
-use quillback::snapshot::{SnapshotOptions, SnapshotReport};
+use quillback::snapshot::{SnapshotError, SnapshotOptions, SnapshotReport};
 use quillback::storage::{
     Fault, FaultyStorage, Operation, Rule, S3Config, S3Credentials, S3Storage, Storage, list_all,
 };
@@ -238,5 +238,32 @@ async fn two_snapshots_at_once_do_not_meet() -> Result<()> {
         assert!(report.consistency.backup_lock);
     }
     assert_eq!(manifests(&*inner).await?.len(), 2);
+    wait_unlocked(&server).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_hangs_is_given_up() -> Result<()> {
+    let server = Server::start().await?;
+    exec_all(&server, &TABLES).await?;
+    let inner = memory();
+    let gate = Gate::new(Arc::clone(&inner), "data/d/b/");
+    let storage: Arc<dyn Storage> = gate.clone();
+    let servers = [url(&server)];
+    let options = on_primary();
+    let hanging = async {
+        gate.reached().await?;
+        // The gate stays shut: only the watch can end this.
+        server.pause()
+    };
+    let (taken, hung) = tokio::join!(snapshot(&servers, &options, &storage), hanging);
+    hung?;
+    server.resume()?;
+    let error = taken.expect_err("its server does not answer");
+    ensure!(
+        matches!(error, SnapshotError::Unanswered { .. }),
+        "{error:?}"
+    );
+    assert_eq!(error.class(), Class::Transient);
+    assert!(manifests(&*inner).await?.is_empty());
     wait_unlocked(&server).await
 }

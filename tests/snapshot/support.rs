@@ -107,7 +107,8 @@ pub(crate) async fn exec_all(server: &Server, statements: &[&str]) -> Result<()>
 pub(crate) async fn raw_rows(server: &Server, sql: &str) -> Result<Vec<Vec<Vec<u8>>>> {
     let mut conn = server.conn().await?;
     conn.query_drop(
-        "SET SESSION character_set_results = binary, time_zone = '+00:00', sql_mode = ''",
+        "SET SESSION character_set_results = binary, time_zone = '+00:00', sql_mode = '', \
+         information_schema_stats_expiry = 0",
     )
     .await?;
     let rows: Vec<Row> = conn.query(sql).await?;

@@ -4,11 +4,15 @@
 //! written over again, and what is no terminal gets a line a minute.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::context::Context;
 use super::super::render::{self, Progress};
 use crate::stream::StreamEvent;
 use crate::stream::health::{Doing, Health, Summary};
+
+/// How often it is told how the stream stands where there is no terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Tells events as they come.
 #[derive(Debug)]
@@ -45,7 +49,7 @@ impl Teller {
             None => {
                 let line = || line(&self.health.summary());
                 self.progress.update(line);
-                self.progress.each_minute(line);
+                self.progress.each(LINE_INTERVAL, line);
             }
         }
     }

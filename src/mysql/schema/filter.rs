@@ -17,6 +17,19 @@ pub struct Pattern {
     object: Option<String>,
 }
 
+impl Pattern {
+    /// Whether it matches this schema (no object given) or this object.
+    #[must_use]
+    pub fn hits(&self, database: &str, object: Option<&str>) -> bool {
+        matches(&self.database, database)
+            && match (&self.object, object) {
+                (None, _) => true,
+                (Some(_), None) => false,
+                (Some(wanted), Some(object)) => matches(wanted, object),
+            }
+    }
+}
+
 /// The text is no pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is no pattern: {reason}")]
@@ -89,6 +102,21 @@ pub struct Filter {
     pub exclude: Vec<Pattern>,
 }
 
+/// As the flags that make it.
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags = [("--include", &self.include), ("--exclude", &self.exclude)];
+        let mut space = "";
+        for (flag, patterns) in flags {
+            for pattern in patterns {
+                write!(f, "{space}{flag} {pattern}")?;
+                space = " ";
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Filter {
     /// Whether everything passes.
     #[must_use]
@@ -114,13 +142,7 @@ impl Filter {
     /// Whether this object passes.
     #[must_use]
     pub fn passes(&self, database: &str, object: &str) -> bool {
-        let hits = |pattern: &Pattern| {
-            matches(&pattern.database, database)
-                && pattern
-                    .object
-                    .as_deref()
-                    .is_none_or(|wanted| matches(wanted, object))
-        };
+        let hits = |pattern: &Pattern| pattern.hits(database, Some(object));
         (self.include.is_empty() || self.include.iter().any(hits)) && !self.exclude.iter().any(hits)
     }
 }
@@ -185,7 +207,20 @@ mod tests {
         ] {
             assert_eq!(shop.passes(database, table), passes, "{database}.{table}");
         }
+        assert_eq!(
+            shop.to_string(),
+            "--include shop* --include crm.user? --exclude shop.tmp_* --exclude shop_old"
+        );
+        assert_eq!(everything.to_string(), "");
         assert!(shop.passes_database("crm") && !shop.passes_database("shop_old"));
+    }
+
+    #[test]
+    fn a_pattern_for_objects_does_not_hit_their_schema() {
+        let pattern: Pattern = "shop.*".parse().expect("a pattern");
+        assert!(pattern.hits("shop", Some("item")) && !pattern.hits("shop", None));
+        let pattern: Pattern = "sh*".parse().expect("a pattern");
+        assert!(pattern.hits("shop", Some("item")) && pattern.hits("shop", None));
     }
 
     #[test]

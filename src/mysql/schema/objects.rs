@@ -1,20 +1,19 @@
-//! Views, triggers, routines and events: objects whose text means what it means only under the
-//! session settings of its creation.
-
-use std::collections::{BTreeMap, BTreeSet};
+//! Triggers, routines and events, and what they share with views: objects whose text means what it
+//! means only under the session settings of its creation.
 
 use crate::mysql::error::MysqlError;
 use crate::mysql::quote;
 use crate::mysql::session::Session;
 
-use super::order::topological;
-use super::{Filter, not_system, shown};
+use super::{Filter, not_system, optional, shown};
 
 /// The kinds of stored objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ObjectKind {
     /// A view.
     View,
+    /// A library of code that routines use (9.2).
+    Library,
     /// A trigger.
     Trigger,
     /// A stored procedure.
@@ -38,6 +37,9 @@ pub struct Context {
     pub database_collation: Option<String>,
     /// `time_zone`; only events have one.
     pub time_zone: Option<String>,
+    /// When it was created, in seconds since 1970, as text; views have none. The server refuses an
+    /// event whose time is over, so it must be made at its own time.
+    pub created: Option<String>,
 }
 
 /// A view, trigger, routine or event.
@@ -55,86 +57,23 @@ pub struct StoredObject {
     pub context: Context,
 }
 
-type Key = (String, String);
-
-/// The views that work, in the order of their needs, and those that are broken already.
-pub(super) async fn views(
-    session: &mut Session,
-    filter: &Filter,
-) -> Result<(Vec<StoredObject>, Vec<StoredObject>), MysqlError> {
-    // The server says in the comment of a view that what it reads is gone.
-    let rows: Vec<(String, String, String)> = session
-        .query(format!(
-            "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_COMMENT FROM information_schema.TABLES \
-             WHERE TABLE_TYPE = 'VIEW' AND {} ORDER BY BINARY TABLE_SCHEMA, BINARY TABLE_NAME",
-            not_system("TABLE_SCHEMA")
-        ))
-        .await?;
-    let mut views = Vec::new();
-    let mut broken = Vec::new();
-    for (database, name, comment) in rows {
-        if !filter.passes(&database, &name) {
-            continue;
-        }
-        let quoted = quote::qualified(&database, &name);
-        let (_, create, client, collation): (Vec<u8>, Option<Vec<u8>>, String, String) = session
-            .query_one(format!("SHOW CREATE VIEW {quoted}"))
-            .await?;
-        let view = StoredObject {
-            kind: ObjectKind::View,
-            create: shown(create, "view", &quoted)?,
-            database,
-            name,
-            context: Context {
-                character_set_client: client,
-                collation_connection: collation,
-                ..Context::default()
-            },
-        };
-        if comment.contains("references invalid table(s) or column(s)") {
-            broken.push(view);
-        } else {
-            views.push(view);
-        }
-    }
-    let needs = view_needs(session).await?;
-    let key = |view: &StoredObject| (view.database.clone(), view.name.clone());
-    Ok((topological(views, key, &needs), broken))
-}
-
-async fn view_needs(session: &mut Session) -> Result<BTreeMap<Key, BTreeSet<Key>>, MysqlError> {
-    let rows: Vec<(String, String, String, String)> = session
-        .query(
-            "SELECT VIEW_SCHEMA, VIEW_NAME, TABLE_SCHEMA, TABLE_NAME \
-             FROM information_schema.VIEW_TABLE_USAGE",
-        )
-        .await?;
-    let mut needs: BTreeMap<Key, BTreeSet<Key>> = BTreeMap::new();
-    for (view_database, view, database, table) in rows {
-        needs
-            .entry((view_database, view))
-            .or_default()
-            .insert((database, table));
-    }
-    Ok(needs)
-}
-
 /// Triggers in the order in which the server fires them, which creating them in turn keeps.
 pub(super) async fn triggers(
     session: &mut Session,
     filter: &Filter,
 ) -> Result<Vec<StoredObject>, MysqlError> {
-    let rows: Vec<(String, String, String)> = session
+    // The session's time zone is UTC.
+    let rows: Vec<(String, String, String, Option<String>)> = session
         .query(format!(
-            "SELECT TRIGGER_SCHEMA, TRIGGER_NAME, EVENT_OBJECT_TABLE \
-             FROM information_schema.TRIGGERS WHERE {} \
+            "SELECT TRIGGER_SCHEMA, TRIGGER_NAME, EVENT_OBJECT_TABLE, \
+             CAST(UNIX_TIMESTAMP(CREATED) AS CHAR) FROM information_schema.TRIGGERS WHERE {} \
              ORDER BY BINARY TRIGGER_SCHEMA, BINARY EVENT_OBJECT_TABLE, EVENT_MANIPULATION, \
              ACTION_TIMING, ACTION_ORDER",
             not_system("TRIGGER_SCHEMA")
         ))
         .await?;
     let mut triggers = Vec::new();
-    for (database, name, table) in rows {
+    for (database, name, table, created) in rows {
         if !filter.passes(&database, &table) {
             continue;
         }
@@ -150,31 +89,73 @@ pub(super) async fn triggers(
         );
         let (_, mode, create, client, collation, of_database, _): Row = session
             .query_one(format!("SHOW CREATE TRIGGER {quoted}"))
-            .await?;
+            .await
+            .map_err(|error| error.of(format!("trigger {quoted}")))?;
         triggers.push(StoredObject {
             kind: ObjectKind::Trigger,
             create: shown(create, "trigger", &quoted)?,
             database,
             name,
-            context: context(mode, client, collation, of_database, None),
+            context: Context {
+                created,
+                ..context(mode, client, collation, of_database)
+            },
         });
     }
     Ok(triggers)
+}
+
+/// Libraries, which came with 9.2.
+pub(super) async fn libraries(
+    session: &mut Session,
+    filter: &Filter,
+) -> Result<Vec<StoredObject>, MysqlError> {
+    let rows = session
+        .query::<(String, String)>(format!(
+            "SELECT LIBRARY_SCHEMA, LIBRARY_NAME FROM information_schema.LIBRARIES WHERE {} \
+             ORDER BY BINARY LIBRARY_SCHEMA, BINARY LIBRARY_NAME",
+            not_system("LIBRARY_SCHEMA")
+        ))
+        .await;
+    let mut libraries = Vec::new();
+    for (database, name) in optional(rows)?.unwrap_or_default() {
+        if !filter.passes(&database, &name) {
+            continue;
+        }
+        let quoted = quote::qualified(&database, &name);
+        let (_, mode, create): (Vec<u8>, String, Option<Vec<u8>>) = session
+            .query_one(format!("SHOW CREATE LIBRARY {quoted}"))
+            .await
+            .map_err(|error| error.of(format!("library {quoted}")))?;
+        libraries.push(StoredObject {
+            kind: ObjectKind::Library,
+            create: shown(create, "library", &quoted)?,
+            database,
+            name,
+            context: Context {
+                sql_mode: Some(mode),
+                character_set_client: "utf8mb4".to_owned(),
+                collation_connection: "utf8mb4_0900_ai_ci".to_owned(),
+                ..Context::default()
+            },
+        });
+    }
+    Ok(libraries)
 }
 
 pub(super) async fn routines(
     session: &mut Session,
     filter: &Filter,
 ) -> Result<Vec<StoredObject>, MysqlError> {
-    let rows: Vec<(String, String, String)> = session
+    let rows: Vec<(String, String, String, Option<String>)> = session
         .query(format!(
-            "SELECT ROUTINE_SCHEMA, ROUTINE_NAME, ROUTINE_TYPE FROM information_schema.ROUTINES \
-             WHERE {} ORDER BY BINARY ROUTINE_SCHEMA, ROUTINE_TYPE, BINARY ROUTINE_NAME",
+            "SELECT ROUTINE_SCHEMA, ROUTINE_NAME, ROUTINE_TYPE, \
+             CAST(UNIX_TIMESTAMP(CREATED) AS CHAR) FROM information_schema.ROUTINES WHERE {} ORDER BY BINARY ROUTINE_SCHEMA, ROUTINE_TYPE, BINARY ROUTINE_NAME",
             not_system("ROUTINE_SCHEMA")
         ))
         .await?;
     let mut routines = Vec::new();
-    for (database, name, routine_type) in rows {
+    for (database, name, routine_type, created) in rows {
         if !filter.passes(&database, &name) {
             continue;
         }
@@ -191,13 +172,17 @@ pub(super) async fn routines(
         type Row = (Vec<u8>, String, Option<Vec<u8>>, String, String, String);
         let (_, mode, create, client, collation, of_database): Row = session
             .query_one(format!("SHOW CREATE {routine_type} {quoted}"))
-            .await?;
+            .await
+            .map_err(|error| error.of(format!("routine {quoted}")))?;
         routines.push(StoredObject {
             kind,
             create: shown(create, "routine", &quoted)?,
             database,
             name,
-            context: context(mode, client, collation, of_database, None),
+            context: Context {
+                created,
+                ..context(mode, client, collation, of_database)
+            },
         });
     }
     Ok(routines)
@@ -207,15 +192,16 @@ pub(super) async fn events(
     session: &mut Session,
     filter: &Filter,
 ) -> Result<Vec<StoredObject>, MysqlError> {
-    let rows: Vec<(String, String)> = session
+    let rows: Vec<(String, String, Option<String>)> = session
         .query(format!(
-            "SELECT EVENT_SCHEMA, EVENT_NAME FROM information_schema.EVENTS WHERE {} \
+            "SELECT EVENT_SCHEMA, EVENT_NAME, CAST(UNIX_TIMESTAMP(CREATED) AS CHAR) \
+             FROM information_schema.EVENTS WHERE {} \
              ORDER BY BINARY EVENT_SCHEMA, BINARY EVENT_NAME",
             not_system("EVENT_SCHEMA")
         ))
         .await?;
     let mut events = Vec::new();
-    for (database, name) in rows {
+    for (database, name, created) in rows {
         if !filter.passes(&database, &name) {
             continue;
         }
@@ -231,30 +217,29 @@ pub(super) async fn events(
         );
         let (_, mode, zone, create, client, collation, of_database): Row = session
             .query_one(format!("SHOW CREATE EVENT {quoted}"))
-            .await?;
+            .await
+            .map_err(|error| error.of(format!("event {quoted}")))?;
         events.push(StoredObject {
             kind: ObjectKind::Event,
             create: shown(create, "event", &quoted)?,
             database,
             name,
-            context: context(mode, client, collation, of_database, Some(zone)),
+            context: Context {
+                time_zone: Some(zone),
+                created,
+                ..context(mode, client, collation, of_database)
+            },
         });
     }
     Ok(events)
 }
 
-fn context(
-    sql_mode: String,
-    client: String,
-    collation: String,
-    of_database: String,
-    time_zone: Option<String>,
-) -> Context {
+fn context(sql_mode: String, client: String, collation: String, of_database: String) -> Context {
     Context {
         sql_mode: Some(sql_mode),
         character_set_client: client,
         collation_connection: collation,
         database_collation: Some(of_database),
-        time_zone,
+        ..Context::default()
     }
 }

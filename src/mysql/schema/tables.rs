@@ -25,6 +25,15 @@ pub struct Table {
     pub primary_key: Vec<String>,
     /// `CREATE TABLE ...`.
     pub create: Vec<u8>,
+    /// The next AUTO_INCREMENT value, if the table has such a column.
+    pub auto_increment: Option<u64>,
+    /// Whether [`Table::auto_increment`] is beyond what [`Table::create`] says, since rows came in
+    /// between.
+    pub auto_increment_moved: bool,
+    /// Whether it is encrypted on disk, so that its server has a keyring.
+    pub encrypted: bool,
+    /// [`Table::create`] put right, where the server prints it wrong.
+    pub corrected: Option<Vec<u8>>,
     /// When it was created or last rebuilt, as the server prints it.
     pub created: String,
     /// InnoDB's estimate of the rows.
@@ -39,6 +48,27 @@ impl Table {
     pub fn display_name(&self) -> String {
         format!("{}.{}", self.database, self.name)
     }
+
+    /// Whether InnoDB's read view covers its rows.
+    #[must_use]
+    pub fn is_innodb(&self) -> bool {
+        is_innodb(&self.engine)
+    }
+}
+
+/// Whether InnoDB's read view covers the rows of a table of this engine.
+#[must_use]
+pub fn is_innodb(engine: &str) -> bool {
+    engine.eq_ignore_ascii_case("InnoDB")
+}
+
+/// Whether a table of this engine has rows of its own: those of a MERGE table are in other tables,
+/// those of FEDERATED on other servers, and BLACKHOLE has none.
+#[must_use]
+pub fn has_rows(engine: &str) -> bool {
+    !["MRG_MYISAM", "FEDERATED", "BLACKHOLE"]
+        .iter()
+        .any(|without| engine.eq_ignore_ascii_case(without))
 }
 
 /// A column.
@@ -76,14 +106,32 @@ type TableRow = (
     Option<String>,
     Option<u64>,
     Option<u64>,
+    Option<u64>,
+    Option<String>,
 );
 type Key = (String, String);
 
-pub(super) async fn load(session: &mut Session, filter: &Filter) -> Result<Vec<Table>, MysqlError> {
+/// What becomes of a table that is dropped while the tables are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dropped {
+    /// It is left out: this is only a plan.
+    LeaveOut,
+    /// It is an error.
+    Fail,
+}
+
+/// `ER_NO_SUCH_TABLE`, `ER_BAD_DB_ERROR`.
+const GONE: [u16; 2] = [1146, 1049];
+
+pub(super) async fn load(
+    session: &mut Session,
+    filter: &Filter,
+    dropped: Dropped,
+) -> Result<Vec<Table>, MysqlError> {
     let rows: Vec<TableRow> = session
         .query(format!(
             "SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE, CAST(CREATE_TIME AS CHAR), TABLE_ROWS, \
-             DATA_LENGTH FROM information_schema.TABLES \
+             DATA_LENGTH, AUTO_INCREMENT, CREATE_OPTIONS FROM information_schema.TABLES \
              WHERE TABLE_TYPE = 'BASE TABLE' AND {} \
              ORDER BY BINARY TABLE_SCHEMA, BINARY TABLE_NAME",
             not_system("TABLE_SCHEMA")
@@ -92,21 +140,34 @@ pub(super) async fn load(session: &mut Session, filter: &Filter) -> Result<Vec<T
     let mut columns = columns(session).await?;
     let mut keys = primary_keys(session).await?;
     let mut tables = Vec::with_capacity(rows.len());
-    for (database, name, engine, created, rows, bytes) in rows {
+    for (database, name, engine, created, rows, bytes, auto_increment, options) in rows {
         if !filter.passes(&database, &name) {
             continue;
         }
         let quoted = quote::qualified(&database, &name);
-        // A table that is dropped between the two questions fails here, loudly.
-        let (_, create): (Vec<u8>, Option<Vec<u8>>) = session
+        let shown_as = session
             .query_one(format!("SHOW CREATE TABLE {quoted}"))
-            .await?;
+            .await
+            .map_err(|error| error.of(format!("table {quoted}")));
+        let (_, create): (Vec<u8>, Option<Vec<u8>>) = match shown_as {
+            Err(error)
+                if dropped == Dropped::LeaveOut
+                    && error.code().is_some_and(|code| GONE.contains(&code)) =>
+            {
+                continue;
+            }
+            shown_as => shown_as?,
+        };
         let key = (database, name);
         let columns = columns.remove(&key).unwrap_or_default();
         let primary_key = keys.remove(&key).unwrap_or_default();
         let (database, name) = key;
         tables.push(Table {
             create: shown(create, "table", &quoted)?,
+            auto_increment,
+            auto_increment_moved: false,
+            corrected: None,
+            encrypted: is_encrypted(options.as_deref().unwrap_or_default()),
             database,
             name,
             engine: engine.unwrap_or_default(),
@@ -118,6 +179,72 @@ pub(super) async fn load(session: &mut Session, filter: &Filter) -> Result<Vec<T
         });
     }
     Ok(tables)
+}
+
+/// Whether the server's list of options says so: `ENCRYPTION="Y"` or `ENCRYPTION='Y'`.
+fn is_encrypted(options: &str) -> bool {
+    let options = options.to_ascii_uppercase();
+    ["ENCRYPTION=\"Y\"", "ENCRYPTION='Y'"]
+        .iter()
+        .any(|option| options.contains(option))
+}
+
+/// Asks for the next AUTO_INCREMENT values again.
+pub(super) async fn refresh_auto_increments(
+    session: &mut Session,
+    tables: &mut [Table],
+) -> Result<(), MysqlError> {
+    let rows: Vec<(String, String, u64)> = session
+        .query(format!(
+            "SELECT TABLE_SCHEMA, TABLE_NAME, AUTO_INCREMENT FROM information_schema.TABLES \
+             WHERE AUTO_INCREMENT IS NOT NULL AND {}",
+            not_system("TABLE_SCHEMA")
+        ))
+        .await?;
+    let now: BTreeMap<Key, u64> = rows
+        .into_iter()
+        .map(|(database, name, next)| ((database, name), next))
+        .collect();
+    for table in tables {
+        let key = (table.database.clone(), table.name.clone());
+        if let Some(&next) = now.get(&key)
+            && table.auto_increment.is_some_and(|before| before < next)
+        {
+            table.auto_increment = Some(next);
+            table.auto_increment_moved = true;
+        }
+    }
+    Ok(())
+}
+
+/// A sentence for each foreign key from a table that passes to one that does not.
+pub(super) async fn cut_foreign_keys(
+    session: &mut Session,
+    filter: &Filter,
+) -> Result<Vec<String>, MysqlError> {
+    if filter.is_everything() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(String, String, String, String)> = session
+        .query(format!(
+            "SELECT DISTINCT CONSTRAINT_SCHEMA, TABLE_NAME, UNIQUE_CONSTRAINT_SCHEMA, \
+             REFERENCED_TABLE_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE {} \
+             ORDER BY 1, 2, 3, 4",
+            not_system("CONSTRAINT_SCHEMA")
+        ))
+        .await?;
+    Ok(rows
+        .into_iter()
+        .filter(|(database, table, parent_database, parent)| {
+            filter.passes(database, table) && !filter.passes(parent_database, parent)
+        })
+        .map(|(database, table, parent_database, parent)| {
+            format!(
+                "table {database}.{table} has a foreign key to {parent_database}.{parent}, which the \
+                 filter leaves out: where it is missing, no row can be written to {database}.{table}"
+            )
+        })
+        .collect())
 }
 
 async fn columns(session: &mut Session) -> Result<BTreeMap<Key, Vec<Column>>, MysqlError> {
@@ -165,4 +292,21 @@ async fn primary_keys(session: &mut Session) -> Result<BTreeMap<Key, Vec<String>
         keys.entry((database, table)).or_default().push(column);
     }
     Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encryption_is_read_from_the_options() {
+        for (options, encrypted) in [
+            ("row_format=COMPRESSED ENCRYPTION='Y'", true),
+            ("ENCRYPTION=\"y\"", true),
+            ("ENCRYPTION='N' partitioned", false),
+            ("", false),
+        ] {
+            assert_eq!(is_encrypted(options), encrypted, "{options}");
+        }
+    }
 }

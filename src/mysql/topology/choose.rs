@@ -59,6 +59,18 @@ pub enum ChooseError {
     },
 }
 
+impl ChooseError {
+    /// The same with what could not be learnt, which may be why nobody is found.
+    #[must_use]
+    pub fn with_notes(mut self, notes: &[String]) -> Self {
+        let (Self::OnlyPrimary { reasons, .. }
+        | Self::Behind { reasons }
+        | Self::NoMember { reasons }) = &mut self;
+        reasons.extend(notes.iter().cloned());
+        self
+    }
+}
+
 impl Classified for ChooseError {
     fn class(&self) -> Class {
         match self {

@@ -19,12 +19,10 @@ use crate::mysql::wire::{WireConnection, WireError};
 use crate::storage::Storage;
 
 use super::error::LoadError;
-use super::{LoadObserver, LoadOptions, fetch, session};
+use super::{LoadObserver, LoadOptions, error_values, fetch, session};
 
 /// Pieces between a file's download and its connection.
 const PIECES: usize = 8;
-/// `WARN_DATA_TRUNCATED`.
-const DATA_TRUNCATED: &str = "1265";
 
 /// What was loaded.
 #[derive(Debug, Default)]
@@ -206,19 +204,38 @@ async fn load_file(
     };
     let mut warning = None;
     if outcome.warnings > 0 {
-        let told = warnings(connection).await.map_err(refused)?;
-        if !told.iter().all(|told| told.is_enum_error_value(table)) || told.is_empty() {
-            let text: Vec<String> = told.iter().take(3).map(Told::text).collect();
+        let mut told = warnings(connection).await.map_err(refused)?;
+        let some = !told.is_empty();
+        // What the server computes anew it may round anew, as it did at first.
+        told.retain(|(_, message)| error_values::is_about_a_file(message, table));
+        let lost = match error_values::places(&told, table) {
+            Some(places) if places.is_empty() && some => None,
+            Some(places) if some => {
+                warning = Some(format!(
+                    "{} holds the error value of an ENUM, which the server warns of",
+                    table.display_name()
+                ));
+                error_values::first_lost(&shared.storage, &shared.id, file, &places).await?
+            }
+            _ => {
+                let text: Vec<String> = told
+                    .iter()
+                    .take(3)
+                    .map(|(code, message)| format!("{code} {message}"))
+                    .collect();
+                return Err(unfaithful(format!(
+                    "{} warnings, the first: {}",
+                    outcome.warnings,
+                    text.join("; ")
+                )));
+            }
+        };
+        if let Some((row, field)) = lost {
             return Err(unfaithful(format!(
-                "{} warnings, the first: {}",
-                outcome.warnings,
-                text.join("; ")
+                "row {row} has a value that its ENUM {} does not have",
+                table.columns[field].name
             )));
         }
-        warning = Some(format!(
-            "{} holds the error value of an ENUM, which the server warns of",
-            table.display_name()
-        ));
     }
     if outcome.affected_rows != rows {
         return Err(unfaithful(format!(
@@ -230,31 +247,8 @@ async fn load_file(
     Ok((checksum, warning))
 }
 
-/// A line of SHOW WARNINGS.
-struct Told {
-    code: String,
-    message: String,
-}
-
-impl Told {
-    fn text(&self) -> String {
-        format!("{} {}", self.code, self.message)
-    }
-
-    /// An ENUM's error value (index 0) is the empty text. Loading it gives that very value again,
-    /// with the warning that it is none of the ENUM's.
-    fn is_enum_error_value(&self, table: &TableEntry) -> bool {
-        self.code == DATA_TRUNCATED
-            && table.columns.iter().any(|column| {
-                column.data_type == "enum"
-                    && self
-                        .message
-                        .contains(&format!("for column '{}' at row", column.name))
-            })
-    }
-}
-
-async fn warnings(connection: &mut WireConnection) -> Result<Vec<Told>, WireError> {
+/// Code and message of each warning.
+async fn warnings(connection: &mut WireConnection) -> Result<Vec<(String, String)>, WireError> {
     let mut told = Vec::new();
     let mut rows = connection.query_rows("SHOW WARNINGS").await?;
     while let Some(row) = rows.next().await? {
@@ -266,10 +260,10 @@ async fn warnings(connection: &mut WireConnection) -> Result<Vec<Told>, WireErro
             })
             .collect::<Result<Vec<String>, WireError>>()?;
         let mut fields = fields.into_iter().skip(1);
-        told.push(Told {
-            code: fields.next().unwrap_or_default(),
-            message: fields.next().unwrap_or_default(),
-        });
+        told.push((
+            fields.next().unwrap_or_default(),
+            fields.next().unwrap_or_default(),
+        ));
     }
     Ok(told)
 }

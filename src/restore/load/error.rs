@@ -36,13 +36,29 @@ pub enum LoadError {
     /// The store failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// Something is encrypted on disk and the target has no keyring. Nothing was changed.
+    #[error("{server} has no keyring, but these are encrypted: {}", some(objects))]
+    NoKeyring {
+        /// The target.
+        server: String,
+        /// What is encrypted.
+        objects: Vec<String>,
+    },
+    /// Events have time zones that the target does not know. Nothing was changed.
+    #[error("{server} does not know the time zones of events: {}", zones.join(", "))]
+    NoTimeZones {
+        /// The target.
+        server: String,
+        /// Their names.
+        zones: Vec<String>,
+    },
     /// A statement of a script was refused.
-    #[error("making {kind} failed at {statement:?}")]
+    #[error("making {object} of the {kind} failed")]
     Statement {
         /// What the script makes.
         kind: ScriptKind,
-        /// The statement's start.
-        statement: String,
+        /// The object's name, or how its statement begins.
+        object: String,
         /// The cause.
         #[source]
         source: MysqlError,
@@ -112,10 +128,28 @@ pub enum LoadError {
     Task(String),
 }
 
+/// The first few of many names.
+fn some(names: &[String]) -> String {
+    const MAX: usize = 5;
+    let shown = names
+        .iter()
+        .take(MAX)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
+    match names.len().saturating_sub(MAX) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
 impl Classified for LoadError {
     fn class(&self) -> Class {
         match self {
-            Self::NotEmpty { .. } | Self::GroupMember { .. } => Class::Refused,
+            Self::NotEmpty { .. }
+            | Self::GroupMember { .. }
+            | Self::NoKeyring { .. }
+            | Self::NoTimeZones { .. } => Class::Refused,
             Self::Mysql(error)
             | Self::Statement { source: error, .. }
             | Self::Account { source: error, .. } => error.class(),

@@ -7,10 +7,11 @@ use super::error::LoadError;
 
 /// Nothing to the binlog, no checks across tables (the dump was consistent), UTC, no surprises
 /// from the server's own modes, and all the time in the world.
-const SETTINGS: &str = "SET SESSION sql_log_bin = 0, sql_mode = 'NO_AUTO_VALUE_ON_ZERO', \
-     foreign_key_checks = 0, unique_checks = 0, time_zone = '+00:00', \
+const SETTINGS: &str = "SET SESSION sql_log_bin = 0, \
+     sql_mode = 'NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION', foreign_key_checks = 0, unique_checks = 0, time_zone = '+00:00', \
      net_read_timeout = 3600, net_write_timeout = 3600, wait_timeout = 86400, \
-     lock_wait_timeout = 86400, max_error_count = 65535";
+     lock_wait_timeout = 86400, max_error_count = 65535, max_heap_table_size = 1099511627776, \
+     innodb_strict_mode = 0";
 
 /// Settings that not every version has: 8.0.13, 8.0.30, 8.4.
 const OPTIONAL: [&str; 3] = [

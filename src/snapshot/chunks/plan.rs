@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::archive::hash::Sha256;
-use crate::mysql::schema::Table;
+use crate::mysql::schema::{Table, has_rows, is_innodb};
 use crate::snapshot::ddl;
 use crate::snapshot::plan::TableFacts;
 
@@ -85,7 +85,11 @@ impl PlannedTable {
             partitions: Vec::new(),
             create_sha256: table.create_sha256,
         };
-        if !table.partitions.is_empty() {
+        if !is_innodb(&table.engine) {
+            // Its rows may move between two parts, and are in no order that matters.
+            planned.key = None;
+            planned.chunks = u64::from(has_rows(&table.engine));
+        } else if !table.partitions.is_empty() {
             // Rows are where their partition's rule says, but a key's range that leaves partitions
             // out would miss those that were put elsewhere WITHOUT VALIDATION.
             let limit = if sizes.chunk_rows.is_some() { 0 } else { part };

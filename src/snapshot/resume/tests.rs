@@ -34,6 +34,7 @@ fn entry() -> TableEntry {
         rows: 0,
         row_checksum: RowChecksum::default(),
         create_sha256: sha256(b""),
+        engine: None,
     }
 }
 
@@ -94,7 +95,7 @@ async fn a_table_is_recorded_once_its_last_part_is_stored() {
     let found = find_unfinished(&*storage).await.expect("memory");
     let found = found.expect("it has no manifest");
     assert_eq!((found.view, found.first_file), (view(), 42));
-    assert_eq!(found.records, [key.clone()]);
+    assert_eq!(found.records, std::slice::from_ref(&key));
 
     journal.remove().await;
     assert!(storage.size(&key).await.is_err());
