@@ -32,25 +32,28 @@ impl Outlet {
         self.pieces.send(Piece::Rows(lines)).await.is_ok()
     }
 
-    async fn end(mut self) {
-        if self.lines.is_empty() || self.pass().await {
-            // A closed channel is told by the writer's own error.
-            let _ = self.pieces.send(Piece::End).await;
-        }
+    async fn end(mut self, rows: u64) -> bool {
+        (self.lines.is_empty() || self.pass().await)
+            && self.pieces.send(Piece::End { rows }).await.is_ok()
     }
 }
 
-/// Reads a chunk's rows, hands their lines over and counts them; waits while the other side is
-/// slower.
-///
-/// If the other side has given up, the rows so far are returned: its error is the one that tells
-/// why.
+/// How reading ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// All rows were handed over.
+    AllRead,
+    /// The other side has given up; its error tells why. The connection is of no more use.
+    NotWanted,
+}
+
+/// Reads a chunk's rows and hands their lines over; waits while the other side is slower.
 pub(super) async fn read_chunk(
     connection: &mut WireConnection,
     scan: &Scan<'_>,
     buffers: &Arc<Buffers>,
     pieces: mpsc::Sender<Piece>,
-) -> Result<u64, WireError> {
+) -> Result<Outcome, WireError> {
     let mut outlet = Outlet {
         lines: buffers.take(),
         buffers: Arc::clone(buffers),
@@ -91,9 +94,11 @@ pub(super) async fn read_chunk(
             }
         }
         if !outlet.pass_full().await {
-            return Ok(count);
+            return Ok(Outcome::NotWanted);
         }
     }
-    outlet.end().await;
-    Ok(count)
+    Ok(match outlet.end(count).await {
+        true => Outcome::AllRead,
+        false => Outcome::NotWanted,
+    })
 }

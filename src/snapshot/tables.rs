@@ -22,7 +22,7 @@ use super::ddl;
 use super::error::SnapshotError;
 use super::plan::SnapshotPlan;
 use super::progress::SnapshotProgress;
-use super::read::read_chunk;
+use super::read::{Outcome, read_chunk};
 use super::resume::Journal;
 use super::write::{Buffers, Counted, TableSink};
 
@@ -232,9 +232,17 @@ impl Reader {
             }
         }
         let mut done = Vec::new();
+        let mut writers = JoinSet::new();
         while let Some(part) = self.queue.take().await {
             let part = self.cut(part).await?;
-            done.push(self.read_part(&part).await?);
+            self.read_part(&part, &mut writers).await?;
+            // While the store makes one part durable the next is read, but not more than that.
+            while writers.len() > 1 {
+                done.extend(joined(&mut writers).await?);
+            }
+        }
+        while let Some(part) = joined(&mut writers).await? {
+            done.push(part);
         }
         Ok(done)
     }
@@ -265,41 +273,59 @@ impl Reader {
         Ok(part)
     }
 
-    async fn read_part(&mut self, part: &Part) -> Result<Done, SnapshotError> {
+    /// Reads a part; its writer, which ends when it is stored, is left to the caller.
+    async fn read_part(
+        &mut self,
+        part: &Part,
+        writers: &mut JoinSet<Result<Done, SnapshotError>>,
+    ) -> Result<(), SnapshotError> {
         let number = part.table;
-        let work = &self.tables[number];
         let (sender, receiver) = mpsc::channel(PIECES);
-        let reading = work.sink.progress.reading(&work.name);
-        // Reading and storing run beside each other; the writer has a task of its own, which ends
-        // with the channel.
-        let mut writer = JoinSet::new();
-        let tables = Arc::clone(&self.tables);
-        writer.spawn(async move { tables[number].sink.write(receiver).await });
+        let (tables, journal) = (Arc::clone(&self.tables), Arc::clone(&self.journal));
+        writers.spawn(async move {
+            let work = &tables[number];
+            let reading = work.sink.progress.reading(&work.name);
+            let (files, counted) = work.sink.write(receiver).await?;
+            reading.done(files.iter().map(|file| file.file.raw_bytes).sum());
+            journal
+                .part_done(number, &files, counted.rows, counted.checksum)
+                .await?;
+            Ok(Done {
+                table: number,
+                files,
+                counted,
+            })
+        });
+        let work = &self.tables[number];
         let scan = work.scan(&part.range);
-        let read = read_chunk(&mut self.connection, &scan, &self.buffers, sender).await;
-        let written = match writer.join_next().await {
-            Some(joined) => joined.map_err(|error| SnapshotError::Task(error.to_string()))?,
-            None => return Err(SnapshotError::Task("the writer is gone".to_owned())),
-        };
-        let read = read.map_err(|source| work.failed(source))?;
-        self.connection.execute(RELEASE_TABLE).await?;
-        let (files, counted) = written?;
-        if read != counted.rows {
-            return Err(SnapshotError::Miscounted {
-                table: work.table.display_name(),
-                read,
-                written: counted.rows,
-            });
+        match read_chunk(&mut self.connection, &scan, &self.buffers, sender).await {
+            Ok(Outcome::AllRead) => {
+                self.connection.execute(RELEASE_TABLE).await?;
+                Ok(())
+            }
+            // A writer that takes no more has an error to tell.
+            Ok(Outcome::NotWanted) => {
+                while joined(writers).await?.is_some() {}
+                Err(SnapshotError::Task("a writer is gone".to_owned()))
+            }
+            Err(source) => {
+                // They clean up what is half stored.
+                while writers.join_next().await.is_some() {}
+                Err(work.failed(source))
+            }
         }
-        reading.done(files.iter().map(|file| file.file.raw_bytes).sum());
-        self.journal
-            .part_done(number, &files, counted.rows, counted.checksum)
-            .await?;
-        Ok(Done {
-            table: number,
-            files,
-            counted,
-        })
+    }
+}
+
+/// What the next writer that ends has to tell; none if there is no writer.
+async fn joined(
+    writers: &mut JoinSet<Result<Done, SnapshotError>>,
+) -> Result<Option<Done>, SnapshotError> {
+    match writers.join_next().await {
+        None => Ok(None),
+        Some(joined) => joined
+            .map_err(|error| SnapshotError::Task(error.to_string()))?
+            .map(Some),
     }
 }
 

@@ -37,7 +37,10 @@ pub(super) enum Piece {
     /// Lines; the last may be cut, and goes on in the next piece.
     Rows(Lines),
     /// The chunk is over; without this the file is given up.
-    End,
+    End {
+        /// The rows that were read.
+        rows: u64,
+    },
 }
 
 /// Where the files of one table go.
@@ -68,6 +71,7 @@ impl TableSink {
     ) -> Result<(Vec<DataFile>, Counted), SnapshotError> {
         let (sender, blocks) = mpsc::channel(BLOCKS);
         let settings = Settings {
+            table: format!("{}.{}", self.database, self.table),
             file_bytes: self.file_bytes,
             level: self.zstd_level,
             progress: Arc::clone(&self.progress),

@@ -10,7 +10,7 @@ use quillback::error::{Class, Classified as _};
 use quillback::mysql::ServerUrl;
 use quillback::snapshot::{LockMode, SnapshotError, SnapshotOptions, SnapshotReport};
 use quillback::storage::Storage;
-use quillback_harness::{Replicas, Server, Trio, until};
+use quillback_harness::{Random, Replicas, Server, Trio, until};
 
 use crate::gate::Gate;
 use crate::support::{exec_all, manifest, manifests, memory, on_primary, snapshot, url};
@@ -281,6 +281,21 @@ async fn a_lock_that_is_lost_is_noticed() -> Result<()> {
 async fn ddl_that_waits_for_a_table_in_reading_is_given_way() -> Result<()> {
     let server = Server::start().await?;
     exec_all(&server, &TABLES).await?;
+    // More than is under way between a reader and the store, so that it is still being read.
+    server
+        .exec("ALTER TABLE d.a ADD COLUMN much LONGTEXT")
+        .await?;
+    let mut random = Random::new(1);
+    for id in 100..116 {
+        let noise: String = (0..1 << 16)
+            .map(|_| format!("{:016x}", random.next()))
+            .collect();
+        server
+            .exec(&format!(
+                "INSERT INTO d.a (id, much) VALUES ({id}, '{noise}')"
+            ))
+            .await?;
+    }
     let follower = user(&server, "follower", ", REPLICATION SLAVE").await?;
     let options = SnapshotOptions {
         ddl_wait: Duration::from_secs(2),

@@ -219,11 +219,11 @@ impl Splitter {
         columns.collect::<Vec<_>>().join(", ")
     }
 
-    fn from(&self, range: &Range, condition: Option<&str>) -> String {
-        self.from_by("FORCE", range, condition)
+    fn rows(&self, range: &Range, condition: Option<&str>) -> String {
+        self.rows_by("FORCE", range, condition)
     }
 
-    fn from_by(&self, hint: &str, range: &Range, condition: Option<&str>) -> String {
+    fn rows_by(&self, hint: &str, range: &Range, condition: Option<&str>) -> String {
         let conditions = [range.condition(&self.key), condition.map(ToOwned::to_owned)];
         let conditions: Vec<String> = conditions.into_iter().flatten().collect();
         let mut sql = format!(
@@ -252,7 +252,7 @@ impl Splitter {
             "EXPLAIN FORMAT=TRADITIONAL SELECT {} {}",
             column.unwrap_or_default(),
             // An index that is forced is not looked into.
-            self.from_by("USE", range, None)
+            self.rows_by("USE", range, None)
         );
         let mut rows = connection.query_rows(&sql).await?;
         let at = rows
@@ -288,7 +288,7 @@ impl Splitter {
         let sql = format!(
             "SELECT {} {} ORDER BY {order} LIMIT 1 OFFSET {offset}",
             list.join(", "),
-            self.from(range, condition)
+            self.rows(range, condition)
         );
         first_row(connection, &sql).await
     }
@@ -300,7 +300,7 @@ impl Splitter {
         range: &Range,
         condition: &str,
     ) -> Result<bool, WireError> {
-        let sql = format!("SELECT 1 {} LIMIT 1", self.from(range, Some(condition)));
+        let sql = format!("SELECT 1 {} LIMIT 1", self.rows(range, Some(condition)));
         Ok(first_row(connection, &sql).await?.is_some())
     }
 }

@@ -40,6 +40,8 @@ pub(super) struct Whole {
 /// How files are made.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
+    /// Whose rows they are, for messages.
+    pub(super) table: String,
     /// Raw bytes after which the rows go on in another file.
     pub(super) file_bytes: u64,
     pub(super) level: i32,
@@ -67,8 +69,9 @@ pub(super) fn encoder(level: i32) -> Result<Encoder<'static, Vec<u8>>, SnapshotE
 ///
 /// # Errors
 ///
-/// When the reader gave up ([`SnapshotError::Cancelled`]) or zstd failed; if the one who stores gave
-/// up, [`SnapshotError::Cancelled`] too, for its own error tells why.
+/// When the rows written are not those read, the reader gave up ([`SnapshotError::Cancelled`]) or
+/// zstd failed; if the one who stores gave up, [`SnapshotError::Cancelled`] too, for its own error
+/// tells why.
 pub(super) fn compress(
     settings: &Settings,
     mut pieces: mpsc::Receiver<Piece>,
@@ -77,14 +80,14 @@ pub(super) fn compress(
     let mut scanner = LineScanner::default();
     let mut open: Option<OpenFile> = None;
     while let Some(piece) = pieces.blocking_recv() {
-        let Piece::Rows(lines) = piece else {
-            if let Some(file) = open {
-                file.finish(blocks)?;
+        let lines = match piece {
+            Piece::Rows(lines) => lines,
+            Piece::End { rows } => {
+                if let Some(file) = open {
+                    file.finish(blocks)?;
+                }
+                return counted(settings, scanner, rows);
             }
-            let (rows, checksum) = scanner
-                .finish()
-                .ok_or_else(|| SnapshotError::Task("the last row is not whole".to_owned()))?;
-            return Ok(Counted { rows, checksum });
         };
         let before = scanner.rows();
         scanner.update(&lines);
@@ -108,6 +111,19 @@ pub(super) fn compress(
         }
     }
     Err(SnapshotError::Cancelled)
+}
+
+/// Compares what was written with what was read.
+fn counted(settings: &Settings, scanner: LineScanner, read: u64) -> Result<Counted, SnapshotError> {
+    let written = scanner.rows();
+    match scanner.finish() {
+        Some((rows, checksum)) if rows == read => Ok(Counted { rows, checksum }),
+        _ => Err(SnapshotError::Miscounted {
+            table: settings.table.clone(),
+            read,
+            written,
+        }),
+    }
 }
 
 struct OpenFile {
