@@ -1,6 +1,6 @@
 //! What accounts need and what they have.
 //!
-//! [`needs`] is the one table of privileges, with the reason for each and what is lost without it;
+//! [`mod@needs`] is the one table of privileges, with the reason for each and what is lost without it;
 //! [`statements`] makes SQL of it. [`GlobalPrivileges`] is what a session has, with its active
 //! roles. Only `ON *.*` counts there, less what was taken back for a schema: with less, the server
 //! leaves objects out of its lists without saying so, and a snapshot would be short in silence.

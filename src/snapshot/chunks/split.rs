@@ -1,7 +1,7 @@
 //! Finds the next cut of a part, in the read view itself.
 //!
 //! Where a cut falls decides only how even the parts are; that no row is lost or doubled is the
-//! work of [`range`](super::range). So sizes are the optimizer's estimates, and between two integers
+//! work of [`range`]. So sizes are the optimizer's estimates, and between two integers
 //! or byte strings a cut is simply counted. Other keys are cut at values that they have: the reader
 //! steps over as many rows as a part shall have. Such a value is taken only if the server finds its
 //! row again by the literal, which shows that the literal is understood as the value.
