@@ -78,3 +78,16 @@ setup_shellcheck() {
     tree_run "$CACHE/shellcheck/tree"
     wrapper shellcheck "${RUN[@]}" "$CACHE/shellcheck/tree/usr/bin/shellcheck"
 }
+
+# What restores without Quillback: docs/RESTORE-BY-HAND.md.
+setup_zstd() {
+    local program reason
+    if program=$(command -v zstd); then
+        wrapper zstd "$program"
+        return
+    fi
+    reason=$(debian_usable) || die "no zstd found, and it cannot be fetched: $reason" "install zstd"
+    debian_tree zstd zstd
+    tree_run "$CACHE/zstd/tree"
+    wrapper zstd "${RUN[@]}" "$CACHE/zstd/tree/usr/bin/zstd"
+}

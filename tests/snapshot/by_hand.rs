@@ -25,8 +25,14 @@ fn page() -> Result<String> {
 
 async fn restore(target: &Server, folder: &std::path::Path) -> Result<()> {
     let mysql = programs::find("mysql")?;
+    // The page says `zstd`; a machine without it has it from `tests/setup`.
+    let zstd = programs::find("zstd")?;
+    let own = zstd.parent().context("a folder of programs")?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths(std::env::split_paths(&path).chain([own.to_owned()]))?;
     let output = tokio::process::Command::new("sh")
         .args(["-xc", &page()?])
+        .env("PATH", path)
         .env("SNAPSHOT", folder)
         .env(
             "MYSQL",
