@@ -138,7 +138,7 @@ async fn load(
     let branch = branches
         .last()
         .map_or(BranchNumber(1), |branch| branch.branch);
-    let history = repository.history(branch).await?;
+    let history = repository.history_among(&branches, branch).await?;
     let mut manifests = repository.snapshots().await?;
     let snapshots: Vec<SnapshotLine> = manifests
         .iter()

@@ -57,7 +57,7 @@ pub async fn prepare(
         Some(asked) if branches.iter().any(|b| b.branch == asked) => asked,
         Some(asked) => return Err(RestoreError::UnknownBranch(asked)),
     };
-    let history = repository.history(branch).await?;
+    let history = repository.history_among(&branches, branch).await?;
     // What an object holds that cannot be read nobody knows: the end of the log may be there.
     if let Some(problem) = history
         .problems

@@ -110,16 +110,27 @@ impl Repository {
     ///
     /// [`ArchiveError::NoBranch`] if it or one of them is not there.
     pub async fn history(&self, branch: BranchNumber) -> Result<History, ArchiveError> {
-        let branches: BTreeMap<BranchNumber, Branch> = self
-            .branches()
-            .await?
-            .into_iter()
+        self.history_among(&self.branches().await?, branch).await
+    }
+
+    /// The same for who has asked for [`Repository::branches`] already.
+    ///
+    /// # Errors
+    ///
+    /// As [`Repository::history`].
+    pub async fn history_among(
+        &self,
+        branches: &[Branch],
+        branch: BranchNumber,
+    ) -> Result<History, ArchiveError> {
+        let branches: BTreeMap<BranchNumber, &Branch> = branches
+            .iter()
             .map(|branch| (branch.branch, branch))
             .collect();
         let mut lineage = Vec::new();
         let mut next = Some(branch);
         while let Some(number) = next {
-            let branch = branches
+            let branch = *branches
                 .get(&number)
                 .ok_or(ArchiveError::NoBranch { branch: number })?;
             // A parent is older; anything else would go round in circles.
