@@ -10,7 +10,6 @@ use crate::mysql::schema::{
 };
 
 use super::changes::without_auto_increment;
-pub(super) use super::changes::{create_digest, difference};
 
 /// A script with what it makes.
 pub(super) struct KindScript {

@@ -29,6 +29,7 @@ use crate::mysql::schema::{Filter, Schema};
 use crate::mysql::{HostPort, MysqlError, Session};
 use crate::storage::{Storage, StorageError, list_all};
 
+use super::changes;
 use super::ddl;
 use super::error::SnapshotError;
 
@@ -272,7 +273,7 @@ fn fits(entry: &TableEntry, schema: &Schema) -> bool {
     schema.tables.iter().any(|table| {
         table.database == entry.database
             && table.name == entry.name
-            && ddl::create_digest(table) == entry.create_sha256
+            && changes::create_digest(table) == entry.create_sha256
     })
 }
 
@@ -324,7 +325,7 @@ pub(super) fn schema_digest(schema: &Schema) -> Sha256 {
             table.name,
             table.created,
             table.columns,
-            ddl::create_digest(table)
+            changes::create_digest(table)
         );
         text.extend_from_slice(shown.as_bytes());
     }

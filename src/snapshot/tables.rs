@@ -13,12 +13,12 @@ use crate::mysql::schema::{Schema, Table, has_rows};
 use crate::mysql::wire::{WireConnection, WireError};
 use crate::storage::Storage;
 
+use super::changes;
 use super::chunks::PlannedTable;
 use super::chunks::queue::{Part, Queue};
 use super::chunks::range::Range;
 use super::chunks::split::Splitter;
 use super::consistency::{ConsistentView, RELEASE_TABLE};
-use super::ddl;
 use super::error::SnapshotError;
 use super::plan::SnapshotPlan;
 use super::progress::SnapshotProgress;
@@ -134,7 +134,7 @@ pub(super) async fn read_tables(
 impl Work {
     fn new(planned: Option<&PlannedTable>, table: &Table, sink: TableSink) -> Self {
         // A key or a partition of before an ALTER TABLE may not say where all rows are.
-        let digest = ddl::create_digest(table);
+        let digest = changes::create_digest(table);
         let planned = planned.filter(|planned| planned.create_sha256 == digest);
         let splitter = planned.and_then(|planned| {
             let key = planned.key.clone().filter(|key| key.can_cut())?;
@@ -339,7 +339,7 @@ fn entries(tables: &[Work], done: Vec<Done>) -> Vec<TableEntry> {
             files: Vec::new(),
             rows: 0,
             row_checksum: RowChecksum::default(),
-            create_sha256: ddl::create_digest(&work.table),
+            create_sha256: changes::create_digest(&work.table),
             engine: (!work.table.is_innodb()).then(|| work.table.engine.clone()),
         })
         .collect();

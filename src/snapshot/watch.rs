@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
+use super::changes;
 use super::consistency::BackupLock;
 use super::consistency::holders::{waiting_for_backup_lock, waiting_for_tables};
-use super::ddl;
 use super::error::SnapshotError;
 use super::plan::SnapshotPlan;
 use crate::archive::manifest::DdlGuard;
@@ -405,7 +405,7 @@ impl<'a> Watch<'a> {
     /// The first difference between two looks at the schema that is of weight, if there is any.
     pub(super) fn difference(&self, before: &Schema, after: &Schema) -> Option<String> {
         if !matches!(self.guard, Guard::Following(_)) {
-            return ddl::difference(before, after);
+            return changes::difference(before, after);
         }
         // What the binlog has shown to come after the view, or to be no table of the snapshot,
         // changes nothing in it. What it has not shown was not logged.
@@ -422,7 +422,7 @@ impl<'a> Watch<'a> {
                 ..before.clone()
             };
         }
-        ddl::difference(before, &seen)
+        changes::difference(before, &seen)
     }
 
     /// Gives everything back and tells what was seen.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::hash::Sha256;
 use crate::mysql::schema::{Table, has_rows, is_innodb};
-use crate::snapshot::ddl;
+use crate::snapshot::changes;
 use crate::snapshot::plan::TableFacts;
 
 use super::key::{Partition, TableKey, TableParts};
@@ -56,7 +56,7 @@ pub(in crate::snapshot) struct Sizes {
 impl TableFacts {
     pub(in crate::snapshot) fn of(table: Table, parts: &TableParts) -> Self {
         Self {
-            create_sha256: ddl::create_digest(&table),
+            create_sha256: changes::create_digest(&table),
             key: parts.key(&table),
             partitions: parts.partitions(&table),
             database: table.database,
