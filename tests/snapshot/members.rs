@@ -60,12 +60,11 @@ async fn a_single_server_is_read_only_on_demand() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_replica_that_lacks_least_is_read() -> Result<()> {
+/// A source and two replicas that have its one row.
+async fn two_replicas() -> Result<Replicas> {
     let replicas = Replicas::start(2).await?;
-    let source = replicas.source();
     exec_all(
-        source,
+        replicas.source(),
         &[
             "CREATE DATABASE d",
             "CREATE TABLE d.t (id INT PRIMARY KEY)",
@@ -74,6 +73,13 @@ async fn the_replica_that_lacks_least_is_read() -> Result<()> {
     )
     .await?;
     replicas.wait_caught_up().await?;
+    Ok(replicas)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_replica_that_lacks_least_is_read() -> Result<()> {
+    let replicas = two_replicas().await?;
+    let source = replicas.source();
     let [first, second] = replicas.replicas() else {
         panic!("two replicas were asked for");
     };
@@ -271,18 +277,8 @@ async fn a_replica_that_is_behind_is_passed_over_or_given_up() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_has_transactions_of_its_own_is_not_read() -> Result<()> {
-    let replicas = Replicas::start(2).await?;
+    let replicas = two_replicas().await?;
     let source = replicas.source();
-    exec_all(
-        source,
-        &[
-            "CREATE DATABASE d",
-            "CREATE TABLE d.t (id INT PRIMARY KEY)",
-            "INSERT INTO d.t VALUES (1)",
-        ],
-    )
-    .await?;
-    replicas.wait_caught_up().await?;
     let [first, second] = replicas.replicas() else {
         panic!("two replicas were asked for");
     };

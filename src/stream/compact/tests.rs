@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -20,7 +21,7 @@ mod gate;
 mod simulation;
 mod years;
 
-use gate::{Change, gated};
+use gate::{Change, Gate, gated};
 
 /// A clock that stands still, long after all that the tests write.
 #[derive(Debug)]
@@ -309,6 +310,23 @@ async fn a_compactor_that_was_overtaken_deletes_nothing_more() {
     assert_eq!(transactions(&writer.repository).await, before);
 }
 
+/// A pass that sleeps before the change after the first `skip` of a kind.
+async fn asleep(
+    memory: &Arc<dyn Storage>,
+    epoch: Epoch,
+    change: Change,
+    skip: u64,
+) -> (Gate, JoinHandle<Result<CompactReport, StreamError>>) {
+    let (gate, sleeper) = gated(Arc::clone(memory), change, skip);
+    let repository = Repository::open(sleeper).await.expect("opens");
+    let pass = tokio::spawn(async move {
+        let mut compactor = compactor(&repository, epoch);
+        compactor.pass(&CancellationToken::new()).await
+    });
+    gate.reached().await;
+    (gate, pass)
+}
+
 /// The old one sleeps after its look for a newer claim, at each of its deletions; meanwhile
 /// another takes over, writes, and compacts to the end.
 #[tokio::test]
@@ -316,14 +334,7 @@ async fn a_compactor_that_wakes_after_a_takeover_harms_nobody() {
     for asleep_after in [0, 1, 5, 13] {
         let memory: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
         let mut writer = story(Arc::clone(&memory)).await;
-        let (gate, sleeper) = gated(Arc::clone(&memory), Change::Delete, asleep_after);
-        let repository = Repository::open(sleeper).await.expect("opens");
-        let epoch = writer.epoch;
-        let old = tokio::spawn(async move {
-            let mut compactor = compactor(&repository, epoch);
-            compactor.pass(&CancellationToken::new()).await
-        });
-        gate.reached().await;
+        let (gate, old) = asleep(&memory, writer.epoch, Change::Delete, asleep_after).await;
         writer.claim().await;
         for transactions in [1, 0, 2, 1, 1, 1, 1, 1] {
             writer.segment(transactions).await;
@@ -354,14 +365,7 @@ async fn an_object_that_is_put_after_a_takeover_harms_nobody() {
     {
         let memory: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
         let mut writer = story(Arc::clone(&memory)).await;
-        let (gate, sleeper) = gated(Arc::clone(&memory), Change::Put, asleep_after);
-        let repository = Repository::open(sleeper).await.expect("opens");
-        let epoch = writer.epoch;
-        let old = tokio::spawn(async move {
-            let mut compactor = compactor(&repository, epoch);
-            compactor.pass(&CancellationToken::new()).await
-        });
-        gate.reached().await;
+        let (gate, old) = asleep(&memory, writer.epoch, Change::Put, asleep_after).await;
         writer.claim().await;
         for transactions in [1, 0, 2, 1, 1, 1] {
             writer.segment(transactions).await;
