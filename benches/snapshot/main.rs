@@ -32,10 +32,10 @@ mod text;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde_json::json;
 
-use crate::report::Report;
+use crate::report::{Report, run_to_exit};
 use crate::settings::Settings;
 
 #[tokio::main]
@@ -64,21 +64,7 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    // Leaving this scope, however it happens, stops every server and removes every folder.
-    let outcome = tokio::select! {
-        outcome = run(&settings) => outcome,
-        _ = tokio::signal::ctrl_c() => {
-            println!("\nstopped; everything is being removed");
-            return ExitCode::from(130);
-        }
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            println!("\nFAILED: {error:?}");
-            ExitCode::FAILURE
-        }
-    }
+    run_to_exit(run(&settings)).await
 }
 
 async fn run(settings: &Settings) -> Result<()> {
@@ -110,18 +96,6 @@ async fn run(settings: &Settings) -> Result<()> {
         );
         results[data.name()] = serde_json::to_value(&found)?;
     }
-    let seconds = started.elapsed().as_secs_f64();
-    results["seconds"] = json!(seconds);
-    println!("{seconds:.0} s in all");
-    if let Some(path) = &settings.json {
-        let text = serde_json::to_string_pretty(&results)?;
-        std::fs::write(path, text + "\n")
-            .with_context(|| format!("failed to write {}", path.display()))?;
-        println!("the figures are in {}", path.display());
-    }
-    if let Some(page) = &settings.page {
-        report.write_into(page)?;
-        println!("and in {}", page.display());
-    }
-    Ok(())
+    let places = (settings.json.as_deref(), settings.page.as_deref());
+    report.finish(results, started, places)
 }
