@@ -291,6 +291,9 @@ fn of_snapshot(error: &SnapshotError) -> Option<String> {
             "ALTER TABLE ... ENGINE = InnoDB, --exclude with those tables, or --allow-non-innodb, which \
              takes their rows as they are at some moment"
         }
+        SnapshotError::NothingLeft { .. } => {
+            "fewer or narrower --exclude patterns; a snapshot without a row would restore nothing"
+        }
         SnapshotError::NothingMatches { .. } => {
             "patterns as db or db.table with * and ?, in the case in which the server prints the names"
         }
