@@ -158,9 +158,10 @@ impl Work {
     }
 
     fn scan<'a>(&'a self, range: &'a Range) -> Scan<'a> {
-        // Partitions lie beside each other: merging them into one order would only cost.
+        // Partitions lie beside each other: merging several into one order would only cost.
         let planned = self.planned.as_ref();
-        let key = planned.filter(|planned| planned.partitions.is_empty());
+        let key =
+            planned.filter(|planned| planned.partitions.is_empty() || range.partitions.len() == 1);
         let key = key.and_then(|planned| planned.key.as_ref());
         Scan {
             database: &self.table.database,
@@ -168,7 +169,7 @@ impl Work {
             columns: &self.columns,
             partitions: &range.partitions,
             order: key.map(|key| {
-                let columns = key.columns.iter();
+                let columns = key.columns.iter().skip(range.fixed());
                 let columns = columns.map(|column| (column.name.as_str(), column.descending));
                 (key.index.as_str(), columns.collect())
             }),
@@ -186,8 +187,9 @@ impl Work {
 
 /// The parts that a table has before anything is cut by its key.
 fn ranges(planned: Option<&PlannedTable>) -> Vec<Range> {
+    let cuts = planned.is_some_and(|planned| planned.chunk_rows.is_some());
     match planned.map(|planned| &planned.partitions[..]) {
-        Some(groups) if groups.len() > 1 => groups
+        Some(groups) if groups.len() > 1 || (groups.len() == 1 && cuts) => groups
             .iter()
             .map(|group| Range {
                 partitions: group.clone(),
