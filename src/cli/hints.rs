@@ -287,6 +287,10 @@ fn of_snapshot(error: &SnapshotError) -> Option<String> {
         SnapshotError::Mysql(error) => return of_mysql(error, Purpose::Snapshot),
         SnapshotError::Wire(error) => return of_wire(error, Purpose::Snapshot),
         SnapshotError::Storage(error) => return of_storage(error),
+        SnapshotError::Choose(error) if error.hides_replicas() => {
+            "GRANT REPLICATION SLAVE ON *.* to that account, by which its replicas are found, or --server \
+             with the replica; else --allow-primary if the primary can bear it"
+        }
         SnapshotError::Choose(ChooseError::Behind { .. }) => {
             "again once a secondary has caught up, or a longer --max-lag"
         }
@@ -431,6 +435,19 @@ mod tests {
 
     fn hint_for(error: impl Into<anyhow::Error>) -> String {
         hint(&error.into()).expect("a hint")
+    }
+
+    #[test]
+    fn replicas_that_cannot_be_seen_are_not_waited_for() {
+        let choose = |reason: &str| {
+            hint_for(SnapshotError::Choose(ChooseError::OnlyPrimary {
+                primary: crate::mysql::HostPort::new("db1", 3306),
+                reasons: vec![reason.to_owned()],
+            }))
+        };
+        assert!(choose("db1:3306 has no secondary").starts_with("again once"));
+        let hidden = "replicas of db1:3306 are not known: server error 1227";
+        assert!(choose(hidden).starts_with("GRANT REPLICATION SLAVE ON *.*"));
     }
 
     #[test]

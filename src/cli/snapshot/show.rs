@@ -59,6 +59,10 @@ fn head(plan: &SnapshotPlan) -> Vec<String> {
     ));
     if !plan.filter.is_everything() {
         lines.push(entry("only", &plan.filter.to_string()));
+        lines.push(entry(
+            "",
+            "so it is partial: restored only by its name (restore --snapshot)",
+        ));
     }
     let views = match plan.lock {
         LockMode::Auto => {
