@@ -179,12 +179,23 @@ pub struct Consistency {
     /// The longest that a statement of DDL is known to have waited for the snapshot, in seconds.
     #[serde(default)]
     pub ddl_wait_seconds: f64,
+    /// How often the backup lock was let go for DDL, and taken again, before the views were open.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ddl_let_by: u32,
     /// What kept DDL away or made it seen, in the order of use; empty if it is not known.
     #[serde(default)]
     pub ddl_guards: Vec<DdlGuard>,
 }
 
 impl Eq for Consistency {}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks for a reference"
+)]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
 
 /// The ways to one GTID set over several connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -156,6 +156,17 @@ fn of_stream(error: &StreamError) -> Option<String> {
         StreamError::Archive(error) => return of_archive(error),
         StreamError::Mysql(error) => return of_mysql(error, Purpose::Stream),
         StreamError::Wire(error) => return of_wire(error, Purpose::Stream),
+        StreamError::MissingPrivileges {
+            missing,
+            roles_asleep,
+            ..
+        } => {
+            let missing: Vec<(String, &str)> = missing
+                .iter()
+                .map(|need| (need.on.to_string(), need.privilege))
+                .collect();
+            return Some(of_missing(&missing, roles_asleep, "", Purpose::Stream));
+        }
         StreamError::Fenced { .. } => {
             "nothing, if the other streamer is meant to run; else stop it, then start this one"
         }
@@ -291,6 +302,9 @@ fn of_snapshot(error: &SnapshotError) -> Option<String> {
             "ALTER TABLE ... ENGINE = InnoDB, --exclude with those tables, or --allow-non-innodb, which \
              takes their rows as they are at some moment"
         }
+        SnapshotError::NothingLeft { .. } => {
+            "fewer or narrower --exclude patterns; a snapshot without a row would restore nothing"
+        }
         SnapshotError::NothingMatches { .. } => {
             "patterns as db or db.table with * and ?, in the case in which the server prints the names"
         }
@@ -316,28 +330,40 @@ fn of_snapshot(error: &SnapshotError) -> Option<String> {
 }
 
 fn of_missing_privileges(missing: &[MissingPrivilege], roles_asleep: &[String]) -> String {
-    let all = "quillback grants --for snapshot prints all that is needed, with the reasons";
-    if !roles_asleep.is_empty() {
-        return format!("SET DEFAULT ROLE ALL TO that account; {all}");
-    }
-    let mut scopes: Vec<String> = missing.iter().map(MissingPrivilege::scope).collect();
-    scopes.dedup();
-    let grants: Vec<String> = scopes
-        .iter()
-        .map(|scope| {
-            let names: Vec<&str> = missing
-                .iter()
-                .filter(|missing| missing.scope() == *scope)
-                .map(|missing| missing.privilege.as_str())
-                .collect();
-            format!("GRANT {} ON {scope}", names.join(", "))
-        })
-        .collect();
     let exclude = match missing.iter().any(|missing| missing.schema.is_some()) {
         true => ", or --exclude with those schemas",
         false => "",
     };
-    format!("{} to that account{exclude}; {all}", grants.join(" and "))
+    let missing: Vec<(String, &str)> = missing
+        .iter()
+        .map(|missing| (missing.scope(), missing.privilege.as_str()))
+        .collect();
+    of_missing(&missing, roles_asleep, exclude, Purpose::Snapshot)
+}
+
+/// What to grant, each privilege with its scope; `instead` is what else would do.
+fn of_missing(
+    missing: &[(String, &str)],
+    roles_asleep: &[String],
+    instead: &str,
+    purpose: Purpose,
+) -> String {
+    let all =
+        format!("quillback grants --for {purpose} prints all that is needed, with the reasons");
+    if !roles_asleep.is_empty() {
+        return format!("SET DEFAULT ROLE ALL TO that account; {all}");
+    }
+    let mut scopes: Vec<&String> = missing.iter().map(|(scope, _)| scope).collect();
+    scopes.dedup();
+    let grants: Vec<String> = scopes
+        .iter()
+        .map(|wanted| {
+            let of_scope = missing.iter().filter(|(scope, _)| scope == *wanted);
+            let names: Vec<&str> = of_scope.map(|(_, name)| *name).collect();
+            format!("GRANT {} ON {wanted}", names.join(", "))
+        })
+        .collect();
+    format!("{} to that account{instead}; {all}", grants.join(" and "))
 }
 
 fn of_archive(error: &ArchiveError) -> Option<String> {

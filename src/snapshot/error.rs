@@ -73,6 +73,20 @@ pub enum SnapshotError {
         /// The patterns.
         patterns: Vec<String>,
     },
+    /// Everything was left out.
+    #[error(
+        "--exclude {} {} nothing of {of} on {server}",
+        patterns.join(", "),
+        leave(patterns)
+    )]
+    NothingLeft {
+        /// The server.
+        server: String,
+        /// The exclude patterns that did it.
+        patterns: Vec<String>,
+        /// Of what nothing is left.
+        of: String,
+    },
     /// The plan was made for another server.
     #[error("{server} is not the server of the plan (its UUID is {found}, not {planned})")]
     AnotherServer {
@@ -197,6 +211,13 @@ fn list(missing: &[MissingPrivilege]) -> String {
     missing.join("; ")
 }
 
+const fn leave(patterns: &[String]) -> &'static str {
+    match patterns {
+        [_] => "leaves",
+        _ => "leave",
+    }
+}
+
 fn asleep(roles: &[String]) -> String {
     match roles {
         [] => String::new(),
@@ -239,7 +260,7 @@ impl Classified for SnapshotError {
             Self::Storage(error) => error.class(),
             Self::Choose(error) => error.class(),
             Self::MissingPrivileges { .. } => Class::Authentication,
-            Self::NothingMatches { .. } => Class::Usage,
+            Self::NothingMatches { .. } | Self::NothingLeft { .. } => Class::Usage,
             Self::NoGtids { .. }
             | Self::NotInnodb { .. }
             | Self::AnotherServer { .. }

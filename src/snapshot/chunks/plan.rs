@@ -35,7 +35,8 @@ pub struct PlannedTable {
     /// Its clustered index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<TableKey>,
-    /// Its partitions in the groups in which they are read; none if it has none.
+    /// Its partitions in the groups in which they are read, of which those of one partition may be cut
+    /// by the key; none if it has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partitions: Vec<Vec<String>>,
     /// The SHA-256 of its CREATE TABLE statement: a table that has another one by now is read in
@@ -90,11 +91,7 @@ impl PlannedTable {
             planned.key = None;
             planned.chunks = u64::from(has_rows(&table.engine));
         } else if !table.partitions.is_empty() {
-            // Rows are where their partition's rule says, but a key's range that leaves partitions
-            // out would miss those that were put elsewhere WITHOUT VALIDATION.
-            let limit = if sizes.chunk_rows.is_some() { 0 } else { part };
-            planned.partitions = groups(&table.partitions, limit);
-            planned.chunks = planned.partitions.len() as u64;
+            planned.partition(table, sizes, (bytes, part));
         } else if table.key.as_ref().is_some_and(TableKey::can_cut) {
             let chunks = bytes.div_ceil(part).max(1);
             let rows = match sizes.chunk_rows {
@@ -105,6 +102,38 @@ impl PlannedTable {
             planned.chunk_rows = rows;
         }
         planned
+    }
+
+    /// Partitions are read in groups; one that is too large for a part is a group of its own, and cut
+    /// by its key.
+    fn partition(&mut self, table: &TableFacts, sizes: Sizes, (bytes, part): (u64, u64)) {
+        let limit = if sizes.chunk_rows.is_some() { 0 } else { part };
+        let can_cut = table.key.as_ref().is_some_and(TableKey::can_cut);
+        let size = |names: &[String]| -> u64 {
+            let of_group = table.partitions.iter();
+            let of_group = of_group.filter(|partition| names.contains(&partition.name));
+            of_group.map(|partition| partition.bytes).sum()
+        };
+        self.partitions = groups(&table.partitions, limit);
+        let cut: Vec<u64> = self
+            .partitions
+            .iter()
+            .filter(|group| can_cut && group.len() == 1)
+            .map(|group| size(group).div_ceil(part))
+            .filter(|parts| *parts > 1)
+            .collect();
+        self.chunk_rows = match sizes.chunk_rows {
+            Some(rows) => can_cut.then_some(rows.max(1)),
+            None if cut.is_empty() => None,
+            // As many rows of the table as fill a part.
+            None => Some(
+                table
+                    .estimated_rows
+                    .div_ceil(bytes.div_ceil(part).max(1))
+                    .max(1),
+            ),
+        };
+        self.chunks = (self.partitions.len() - cut.len()) as u64 + cut.iter().sum::<u64>();
     }
 }
 
@@ -220,6 +249,14 @@ mod tests {
             planned.partitions,
             [vec!["p0", "p1"], vec!["p2"], vec!["p3"], vec!["p4", "p5"]]
         );
+        // The large one alone is cut.
+        assert_eq!((planned.chunks, planned.chunk_rows), (13, Some(125_000)));
+        table.key = None;
+        let planned = PlannedTable::compute(&table, SIZES);
+        assert_eq!((planned.chunks, planned.chunk_rows), (4, None));
+        table.partitions[3].bytes = 32 << 20;
+        table.key = facts(1, 1, Some(KeyKind::Integer)).key;
+        let planned = PlannedTable::compute(&table, SIZES);
         assert_eq!((planned.chunks, planned.chunk_rows), (4, None));
     }
 }
