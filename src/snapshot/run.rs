@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use futures_util::future::{try_join, try_join_all};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +22,7 @@ use crate::observe::phase::{Phase, PhaseClock};
 use crate::storage::{Storage, StorageError};
 
 use super::consistency::ConsistentView;
-use super::ddl;
+use super::ddl::{self, KindScript};
 use super::error::SnapshotError;
 use super::history;
 use super::opening::{Beginning, Opened};
@@ -373,14 +374,15 @@ async fn put_scripts(
     schema: &Schema,
     storage: &dyn Storage,
 ) -> Result<(Vec<ScriptFile>, ScriptFile), SnapshotError> {
-    let mut files = Vec::new();
-    for script in ddl::scripts(schema) {
+    let (scripts, accounts) = (ddl::scripts(schema), ddl::accounts(schema));
+    let put =
+        async |script: &KindScript, key: String| put_script(storage, &plan.id, &key, script).await;
+    // There are fewer than twenty, and each waits for the store.
+    let files = try_join_all(scripts.iter().map(|script| {
         let key = layout::snapshot_schema(&plan.id, script.kind.file_name());
-        files.push(put_script(storage, &plan.id, &key, &script).await?);
-    }
-    let key = layout::snapshot_accounts(&plan.id);
-    let accounts = put_script(storage, &plan.id, &key, &ddl::accounts(schema)).await?;
-    Ok((files, accounts))
+        put(script, key)
+    }));
+    try_join(files, put(&accounts, layout::snapshot_accounts(&plan.id))).await
 }
 
 /// Stores what is known only once the rows are, and puts it in its place among the others.
