@@ -312,6 +312,12 @@ fn of_snapshot(error: &SnapshotError) -> Option<String> {
         SnapshotError::NothingMatches { .. } => {
             "patterns as db or db.table with * and ?, in the case in which the server prints the names"
         }
+        SnapshotError::PreparedXa { .. } => {
+            "XA RECOVER on the source, which lists them, and XA COMMIT or XA ROLLBACK of what is forgotten"
+        }
+        SnapshotError::Cancelled => {
+            "the same with --resume, which goes on with it if its state can be seen again"
+        }
         SnapshotError::NeverQuiet { .. } => "--lock auto, which takes a short lock if it must",
         SnapshotError::Ddl { .. } | SnapshotError::SchemaChanged { .. } => {
             "again when no DDL is due; with BACKUP_ADMIN the snapshot keeps it away for up to --ddl-wait"
@@ -383,7 +389,9 @@ fn of_archive(error: &ArchiveError) -> Option<String> {
         ArchiveError::Exists { .. } => {
             Some("this archive as it is, or another place for a new one".to_owned())
         }
-        ArchiveError::TooNew { .. } => Some("a newer quillback".to_owned()),
+        ArchiveError::TooNew { .. } | ArchiveError::NewerManifest { .. } => {
+            Some("a newer quillback".to_owned())
+        }
         ArchiveError::LostBranch { .. } => Some(
             "that object from a copy of the archive or an older version in the bucket: without it nobody \
              knows which transactions belong to which history"

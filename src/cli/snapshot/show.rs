@@ -276,9 +276,10 @@ pub(super) fn report(report: &SnapshotReport) -> String {
             tables,
             stored_bytes,
         }) => lines.push(format!(
-            "{} ({}) were there already",
+            "{} ({}) {} there already",
             render::plural(*tables, "table"),
-            render::bytes(*stored_bytes)
+            render::bytes(*stored_bytes),
+            if *tables == 1 { "was" } else { "were" }
         )),
         Some(ResumeReport::Anew(why)) => lines.push(format!("it was started anew: {why}")),
     }
