@@ -19,7 +19,7 @@ use crate::mysql::topology::{Choice, Role, Rule, Topology, TopologyKind};
 use crate::mysql::{HostPort, MysqlError, ServerFacts, ServerUrl, ServerVersion, Session};
 
 use super::chunks::key::TableParts;
-use super::chunks::plan::Sizes;
+use super::chunks::plan::{Sizes, total_bytes};
 use super::chunks::{Partition, PlannedTable, TableKey};
 use super::consistency::LockMode;
 use super::error::SnapshotError;
@@ -253,6 +253,7 @@ impl SnapshotPlan {
         let file_bytes = options.file_bytes.max(1 << 20);
         let sizes = Sizes {
             threads,
+            total_bytes: total_bytes(&facts.tables),
             file_bytes,
             chunk_rows: options.chunk_rows,
         };

@@ -11,7 +11,8 @@ use super::key::{Partition, TableKey, TableParts};
 
 /// Smaller parts of a table are not worth a query and a file of their own.
 const SMALLEST: u64 = 16 << 20;
-/// Parts for each reader, so that none waits long for the last one.
+/// Parts of the whole for each reader, so that none waits long for the last one. More of them cost:
+/// a server looks at the condition of a part for each of its rows.
 const PARTS_A_READER: u64 = 2;
 /// A row takes at least so many bytes; the size is older than the number of rows when a table grows.
 const SMALLEST_ROW: u64 = 20;
@@ -48,6 +49,8 @@ pub struct PlannedTable {
 #[derive(Debug, Clone, Copy)]
 pub(in crate::snapshot) struct Sizes {
     pub(in crate::snapshot) threads: usize,
+    /// Bytes of all tables together.
+    pub(in crate::snapshot) total_bytes: u64,
     /// Raw bytes of a file; no part shall have more.
     pub(in crate::snapshot) file_bytes: u64,
     /// Rows of a part, whatever the estimates say.
@@ -71,10 +74,8 @@ impl TableFacts {
 
 impl PlannedTable {
     pub(in crate::snapshot) fn compute(table: &TableFacts, sizes: Sizes) -> Self {
-        let bytes = table
-            .data_bytes
-            .max(table.estimated_rows.saturating_mul(SMALLEST_ROW));
-        let part = part_bytes(bytes, sizes);
+        let bytes = table_bytes(table);
+        let part = part_bytes(bytes.max(sizes.total_bytes), sizes);
         let mut planned = Self {
             database: table.database.clone(),
             name: table.name.clone(),
@@ -137,6 +138,17 @@ impl PlannedTable {
     }
 }
 
+fn table_bytes(table: &TableFacts) -> u64 {
+    let rows = table.estimated_rows.saturating_mul(SMALLEST_ROW);
+    table.data_bytes.max(rows)
+}
+
+/// All bytes that are to be read.
+pub(in crate::snapshot) fn total_bytes(tables: &[TableFacts]) -> u64 {
+    let bytes = tables.iter().map(table_bytes);
+    bytes.fold(0, u64::saturating_add)
+}
+
 fn part_bytes(bytes: u64, sizes: Sizes) -> u64 {
     if sizes.threads < 2 {
         // Nobody waits for a part; the files are cut in any case.
@@ -193,6 +205,7 @@ mod tests {
 
     const SIZES: Sizes = Sizes {
         threads: 4,
+        total_bytes: 0,
         file_bytes: 64 << 20,
         chunk_rows: None,
     };
@@ -211,6 +224,21 @@ mod tests {
         assert_eq!(planned(64_000_000, 64 << 30), (1024, Some(62_500)));
         // Sizes of before the table was filled.
         assert_eq!(planned(10_000_000, 16_384).0, 8);
+    }
+
+    #[test]
+    fn a_small_share_of_the_whole_is_not_cut() {
+        let table = facts(250_000, 48 << 20, Some(KeyKind::Integer));
+        let chunks = |total_bytes| {
+            let sizes = Sizes {
+                total_bytes,
+                ..SIZES
+            };
+            PlannedTable::compute(&table, sizes).chunks
+        };
+        assert_eq!(chunks(total_bytes(&[table.clone()])), 3);
+        assert_eq!(chunks(192 << 20), 2);
+        assert_eq!(chunks(384 << 20), 1);
     }
 
     #[test]
