@@ -31,7 +31,7 @@ const PIECES: usize = 8;
 /// What the files that are being stored may hold in memory together, in bytes, before they are under
 /// way. A reader waits for its share before it reads: one that waited with its rows in hand would
 /// keep the buffers from those that go on.
-const STORING: usize = 96 << 20;
+const STORING: usize = 64 << 20;
 /// The unit in which it is shared out.
 const STORING_UNIT: usize = 64 << 10;
 

@@ -110,17 +110,13 @@ impl PlannedTable {
     fn partition(&mut self, table: &TableFacts, sizes: Sizes, (bytes, part): (u64, u64)) {
         let limit = if sizes.chunk_rows.is_some() { 0 } else { part };
         let can_cut = table.key.as_ref().is_some_and(TableKey::can_cut);
-        let size = |names: &[String]| -> u64 {
-            let of_group = table.partitions.iter();
-            let of_group = of_group.filter(|partition| names.contains(&partition.name));
-            of_group.map(|partition| partition.bytes).sum()
-        };
         self.partitions = groups(&table.partitions, limit);
-        let cut: Vec<u64> = self
+        // What is beyond the limit is in a group of its own.
+        let cut: Vec<u64> = table
             .partitions
             .iter()
-            .filter(|group| can_cut && group.len() == 1)
-            .map(|group| size(group).div_ceil(part))
+            .filter(|partition| can_cut && partition.bytes > limit)
+            .map(|partition| partition.bytes.div_ceil(part))
             .filter(|parts| *parts > 1)
             .collect();
         self.chunk_rows = match sizes.chunk_rows {
@@ -236,7 +232,7 @@ mod tests {
             };
             PlannedTable::compute(&table, sizes).chunks
         };
-        assert_eq!(chunks(total_bytes(&[table.clone()])), 3);
+        assert_eq!(chunks(total_bytes(std::slice::from_ref(&table))), 3);
         assert_eq!(chunks(192 << 20), 2);
         assert_eq!(chunks(384 << 20), 1);
     }

@@ -29,7 +29,7 @@ const CONCURRENT: usize = 4;
 pub(super) const PART: usize = 8 << 20;
 
 /// Bytes of parts under way, of all uploads together.
-const UNDER_WAY: usize = 48 << 20;
+const UNDER_WAY: usize = 32 << 20;
 
 /// The unit in which they are counted.
 const UNIT: usize = 1 << 10;
