@@ -287,6 +287,10 @@ fn of_snapshot(error: &SnapshotError) -> Option<String> {
         SnapshotError::Mysql(error) => return of_mysql(error, Purpose::Snapshot),
         SnapshotError::Wire(error) => return of_wire(error, Purpose::Snapshot),
         SnapshotError::Storage(error) => return of_storage(error),
+        SnapshotError::Choose(error) if error.hides_replicas() => {
+            "GRANT REPLICATION SLAVE ON *.* to that account, by which its replicas are found, or --server \
+             with the replica; else --allow-primary if the primary can bear it"
+        }
         SnapshotError::Choose(ChooseError::Behind { .. }) => {
             "again once a secondary has caught up, or a longer --max-lag"
         }
@@ -307,6 +311,12 @@ fn of_snapshot(error: &SnapshotError) -> Option<String> {
         }
         SnapshotError::NothingMatches { .. } => {
             "patterns as db or db.table with * and ?, in the case in which the server prints the names"
+        }
+        SnapshotError::PreparedXa { .. } => {
+            "XA RECOVER on the source, which lists them, and XA COMMIT or XA ROLLBACK of what is forgotten"
+        }
+        SnapshotError::Cancelled => {
+            "the same with --resume, which goes on with it if its state can be seen again"
         }
         SnapshotError::NeverQuiet { .. } => "--lock auto, which takes a short lock if it must",
         SnapshotError::Ddl { .. } | SnapshotError::SchemaChanged { .. } => {
@@ -379,7 +389,9 @@ fn of_archive(error: &ArchiveError) -> Option<String> {
         ArchiveError::Exists { .. } => {
             Some("this archive as it is, or another place for a new one".to_owned())
         }
-        ArchiveError::TooNew { .. } => Some("a newer quillback".to_owned()),
+        ArchiveError::TooNew { .. } | ArchiveError::NewerManifest { .. } => {
+            Some("a newer quillback".to_owned())
+        }
         ArchiveError::LostBranch { .. } => Some(
             "that object from a copy of the archive or an older version in the bucket: without it nobody \
              knows which transactions belong to which history"
@@ -431,6 +443,19 @@ mod tests {
 
     fn hint_for(error: impl Into<anyhow::Error>) -> String {
         hint(&error.into()).expect("a hint")
+    }
+
+    #[test]
+    fn replicas_that_cannot_be_seen_are_not_waited_for() {
+        let choose = |reason: &str| {
+            hint_for(SnapshotError::Choose(ChooseError::OnlyPrimary {
+                primary: crate::mysql::HostPort::new("db1", 3306),
+                reasons: vec![reason.to_owned()],
+            }))
+        };
+        assert!(choose("db1:3306 has no secondary").starts_with("again once"));
+        let hidden = "replicas of db1:3306 are not known: server error 1227";
+        assert!(choose(hidden).starts_with("GRANT REPLICATION SLAVE ON *.*"));
     }
 
     #[test]

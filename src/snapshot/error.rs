@@ -98,7 +98,7 @@ pub enum SnapshotError {
         planned: String,
     },
     /// XA transactions are prepared: their GTIDs count as executed while their rows are not seen.
-    #[error("{count} XA transactions are prepared and were not ended within {seconds} s")]
+    #[error("{} prepared and not ended within {seconds} s", xa_transactions(*count))]
     PreparedXa {
         /// How many.
         count: u64,
@@ -209,6 +209,13 @@ pub enum SnapshotError {
 fn list(missing: &[MissingPrivilege]) -> String {
     let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
     missing.join("; ")
+}
+
+fn xa_transactions(count: u64) -> String {
+    match count {
+        1 => "an XA transaction is".to_owned(),
+        _ => format!("{count} XA transactions are"),
+    }
 }
 
 const fn leave(patterns: &[String]) -> &'static str {

@@ -291,6 +291,8 @@ async fn parts_are_ranges_of_the_index() -> Result<()> {
                 "range" => ranges += 1,
                 // One row, or what fixed columns select.
                 "const" | "ref" => {}
+                // Whether there is such a row: of a small table the whole index is as good.
+                "index" if sql.starts_with("SELECT 1 ") => {}
                 // No row can be there.
                 "" => ensure!(
                     extra.contains("mpossible") || extra.contains("o matching row"),
