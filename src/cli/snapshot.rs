@@ -57,6 +57,10 @@ pub(super) struct SnapshotArguments {
     /// Go on with a snapshot whose run died, if its state can be seen again; else start anew.
     #[arg(long)]
     resume: bool,
+    /// Let the server count each table's rows in the same read view, and fail if others were read;
+    /// it reads an index of each table once more.
+    #[arg(long)]
+    count_rows: bool,
     /// zstd's level for the rows, 1 to 19.
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..=19), default_value_t = 1, value_name = "LEVEL")]
     zstd_level: i32,
@@ -108,6 +112,7 @@ impl SnapshotArguments {
                 OnLagArgument::Continue => OnLag::Continue,
             },
             resume: self.resume,
+            count_rows: self.count_rows,
             zstd_level: self.zstd_level,
             ..SnapshotOptions::default()
         })

@@ -189,6 +189,18 @@ pub enum SnapshotError {
         /// Rows in the files.
         written: u64,
     },
+    /// The server counts other rows than it has sent.
+    #[error(
+        "{read} rows of table {table} were read, but the server counts {counted} in the same view"
+    )]
+    Uncounted {
+        /// `schema.table`.
+        table: String,
+        /// Rows read from the server.
+        read: u64,
+        /// Rows that it counts.
+        counted: u64,
+    },
     /// Compressing failed.
     #[error("compressing failed")]
     Compress(#[source] std::io::Error),
@@ -282,6 +294,7 @@ impl Classified for SnapshotError {
             | Self::FellOut { .. }
             | Self::Unanswered { .. } => Class::Transient,
             Self::Miscounted { .. }
+            | Self::Uncounted { .. }
             | Self::Compress(_)
             | Self::Manifest(_)
             | Self::Json(_)

@@ -22,6 +22,7 @@ pub mod plan;
 pub mod privileges;
 pub mod progress;
 mod read;
+mod recount;
 pub mod resume;
 pub mod run;
 mod selection;

@@ -38,6 +38,8 @@ pub struct SnapshotOptions {
     pub file_bytes: u64,
     /// Rows after which a table is cut, whatever its size; none leaves that to the sizes.
     pub chunk_rows: Option<u64>,
+    /// Whether each table's rows are counted again, in the same read view.
+    pub count_rows: bool,
     /// zstd's level for the rows.
     pub zstd_level: i32,
     /// How long DDL may wait for the snapshot before it is let through.
@@ -62,6 +64,7 @@ impl Default for SnapshotOptions {
             allow_non_innodb: false,
             file_bytes: 64 << 20,
             chunk_rows: None,
+            count_rows: false,
             zstd_level: 1,
             ddl_wait: Duration::from_secs(60),
             max_lag: Duration::from_secs(300),

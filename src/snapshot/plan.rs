@@ -108,6 +108,9 @@ pub struct SnapshotPlan {
     pub follow_binlog: bool,
     /// Raw bytes after which a table's rows go on in another file.
     pub file_bytes: u64,
+    /// Whether each table's rows are counted again, in the same read view.
+    #[serde(default)]
+    pub count_rows: bool,
     /// zstd's level for the rows.
     pub zstd_level: i32,
     /// What was asked for.
@@ -287,6 +290,7 @@ impl SnapshotPlan {
             ddl_wait_seconds: whole_seconds(options.ddl_wait),
             follow_binlog,
             file_bytes,
+            count_rows: options.count_rows,
             zstd_level: options.zstd_level,
             filter: options.filter.clone(),
             allow_non_innodb: options.allow_non_innodb,

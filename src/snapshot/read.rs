@@ -41,8 +41,8 @@ impl Outlet {
 /// How reading ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// All rows were handed over.
-    AllRead,
+    /// All rows were handed over, so many.
+    AllRead(u64),
     /// The other side has given up; its error tells why. The connection is of no more use.
     NotWanted,
 }
@@ -108,7 +108,7 @@ pub(super) async fn read_chunk(
         }
     }
     Ok(match outlet.end(count).await {
-        true => Outcome::AllRead,
+        true => Outcome::AllRead(count),
         false => Outcome::NotWanted,
     })
 }

@@ -23,6 +23,7 @@ use super::error::SnapshotError;
 use super::plan::SnapshotPlan;
 use super::progress::SnapshotProgress;
 use super::read::{Outcome, read_chunk};
+use super::recount::{self, Recount};
 use super::resume::Journal;
 use super::write::{Buffers, Counted, TableSink};
 
@@ -58,6 +59,8 @@ struct Work {
     /// The plan, if it was made for this very table.
     planned: Option<PlannedTable>,
     splitter: Option<Splitter>,
+    /// If its rows shall be counted again.
+    recount: Option<Recount>,
     sink: TableSink,
 }
 
@@ -102,7 +105,10 @@ pub(super) async fn read_tables(
                 next_file: AtomicU64::new(journal.first_file()),
                 progress: Arc::clone(progress),
             };
-            Work::new(planned.copied(), table, sink)
+            let mut work = Work::new(planned.copied(), table, sink);
+            // Of other engines there is no view.
+            work.recount = (plan.count_rows && table.is_innodb()).then(Recount::default);
+            work
         })
         .collect();
     let parts = parts(&tables);
@@ -112,6 +118,9 @@ pub(super) async fn read_tables(
     }
     for (work, parts) in tables.iter().zip(&counts) {
         progress.begin(&work.name, *parts);
+        if let Some(recount) = &work.recount {
+            recount.expect(*parts as u64);
+        }
     }
     let expected = entries(&tables, Vec::new()).into_iter();
     journal.expect(expected.zip(counts));
@@ -159,6 +168,7 @@ impl Work {
             columns: load_columns(&table.columns),
             planned: planned.cloned(),
             splitter,
+            recount: None,
             sink,
             name: table.display_name(),
             table: table.clone(),
@@ -281,6 +291,9 @@ impl Reader {
                 part.range = first;
                 self.journal.part_cut(part.table);
                 work.sink.progress.cut(&work.name);
+                if let Some(recount) = &work.recount {
+                    recount.expect(1);
+                }
                 self.queue.give_back(Part {
                     range: second,
                     ..part
@@ -322,7 +335,11 @@ impl Reader {
         let work = &self.tables[number];
         let scan = work.scan(&part.range);
         match read_chunk(&mut self.connection, &scan, &self.buffers, sender).await {
-            Ok(Outcome::AllRead) => {
+            Ok(Outcome::AllRead(rows)) => {
+                let recount = work.recount.as_ref();
+                if let Some(all) = recount.and_then(|recount| recount.part_read(rows)) {
+                    recount::compare(&mut self.connection, &work.table, all).await?;
+                }
                 self.connection.execute(RELEASE_TABLE).await?;
                 Ok(())
             }

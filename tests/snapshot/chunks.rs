@@ -39,6 +39,7 @@ fn in_pieces(rows: u64) -> SnapshotOptions {
     SnapshotOptions {
         threads: 3,
         chunk_rows: Some(rows),
+        count_rows: true,
         ..on_primary()
     }
 }

@@ -135,6 +135,7 @@ async fn every_object_and_every_value_comes_back() -> Result<()> {
     let storage = memory();
     let options = SnapshotOptions {
         file_bytes: 1 << 20,
+        count_rows: true,
         ..on_primary()
     };
     let report = snapshot(&[url(&source)], &options, &storage).await?;
