@@ -98,11 +98,10 @@ pub(super) async fn run(context: &Context, arguments: RestoreArguments) -> anyho
         skip.insert(gtid);
     }
     let request = RestoreRequest {
-        target,
-        server,
         snapshot: arguments.snapshot,
         branch: arguments.branch.map(BranchNumber),
         skip,
+        ..RestoreRequest::new(target, server)
     };
     let prepared = restore::prepare(repository, request).await?;
     if arguments.dry_run {
@@ -127,6 +126,8 @@ pub(super) async fn run(context: &Context, arguments: RestoreArguments) -> anyho
         listen: arguments.serve_listen,
         advertise: arguments.serve_advertise,
         open: arguments.open,
+        fail_points: super::context::fail_points()?,
+        ..RestoreOptions::default()
     };
     let outcome = restore::run(prepared, options, observer, cancel).await;
     progress.clear();

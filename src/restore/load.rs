@@ -29,6 +29,7 @@ use crate::archive::manifest::{Manifest, ScriptKind};
 use crate::gtid::GtidSet;
 use crate::mysql::facts::gtid_executed;
 use crate::mysql::{ServerUrl, Session, TargetFacts, quote};
+use crate::observe::fail_point::FailPoints;
 use crate::observe::phase::{Phase, PhaseClock};
 use crate::storage::Storage;
 
@@ -51,6 +52,13 @@ pub struct LoadOptions {
     pub cancel: CancellationToken,
     /// Where the load tells how far it is.
     pub progress: LoadObserver,
+    /// Whether an earlier run may have done some of it: then the server need not be empty, and the
+    /// journal's table of steps says what is done.
+    pub resume: bool,
+    /// Whether the server's redo log stays on.
+    pub keep_redo_log: bool,
+    /// Where a test may end the run.
+    pub fail_points: FailPoints,
 }
 
 impl Default for LoadOptions {
@@ -59,6 +67,9 @@ impl Default for LoadOptions {
             threads: 4,
             cancel: CancellationToken::new(),
             progress: Arc::new(|_, _| {}),
+            resume: false,
+            keep_redo_log: false,
+            fail_points: FailPoints::default(),
         }
     }
 }
@@ -121,7 +132,7 @@ async fn run(
     let mut control = Session::connect(target).await?;
     control.set_timeout(None);
     let facts = TargetFacts::load(&mut control).await?;
-    preflight::check(&mut control, &facts, manifest).await?;
+    preflight::check(&mut control, &facts, manifest, options.resume).await?;
     let mut warnings = Vec::new();
     quiet(&mut control, &facts).await?;
     session::prepare(&mut control).await?;

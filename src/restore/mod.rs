@@ -8,6 +8,7 @@
 
 mod error;
 pub mod feed;
+pub mod journal;
 pub mod load;
 pub mod plan;
 pub mod replay;
@@ -17,5 +18,5 @@ pub mod serve;
 pub mod target;
 
 pub use error::RestoreError;
-pub use report::{Observer, RestoreEvent, RestoreOptions, RestoreReport, RestoreRequest};
+pub use report::{Observer, RestoreEvent, RestoreOptions, RestoreReport, RestoreRequest, Verify};
 pub use run::{Prepared, prepare, run};

@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::serve::Server;
@@ -70,6 +70,17 @@ impl Classified for ReplayError {
             Self::Applier { .. } | Self::Stuck { .. } | Self::Cancelled => Class::Failure,
         }
     }
+}
+
+/// How the log comes to the server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplayKind {
+    /// The server replicates from us.
+    #[default]
+    Replication,
+    /// Over an ordinary connection to the server.
+    Sql,
 }
 
 /// How the server shall reach us.

@@ -3,13 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::replay::ReplayProgress;
+use super::replay::{ReplayKind, ReplayProgress};
 use super::target::Target;
 use crate::archive::layout::{BranchNumber, SnapshotId};
 use crate::gtid::GtidSet;
-use crate::mysql::server_url::ServerUrl;
+use crate::mysql::server_url::{HostPort, ServerUrl};
+use crate::observe::fail_point::FailPoints;
 use crate::observe::phase::Phase;
 
 /// What is asked.
@@ -25,6 +26,40 @@ pub struct RestoreRequest {
     pub branch: Option<BranchNumber>,
     /// Transactions to leave out.
     pub skip: GtidSet,
+    /// How the log comes to the server.
+    pub replay: ReplayKind,
+    /// Whether to go on with what an earlier run began.
+    pub resume: bool,
+    /// The server whose content may be removed first: it must be the one of `server`.
+    pub wipe: Option<HostPort>,
+}
+
+impl RestoreRequest {
+    /// A request without any of the finer options.
+    #[must_use]
+    pub fn new(target: Target, server: ServerUrl) -> Self {
+        Self {
+            target,
+            server,
+            snapshot: None,
+            branch: None,
+            skip: GtidSet::new(),
+            replay: ReplayKind::default(),
+            resume: false,
+            wipe: None,
+        }
+    }
+}
+
+/// What is compared at the end, besides `gtid_executed` and the number of tables.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verify {
+    /// Nothing.
+    #[default]
+    Basic,
+    /// The rows of every table that no replayed transaction changed, by their checksums.
+    Checksums,
 }
 
 /// How to do it.
@@ -38,6 +73,27 @@ pub struct RestoreOptions {
     pub advertise: Option<IpAddr>,
     /// Whether the restored server may take writes at once.
     pub open: bool,
+    /// Whether the server's redo log stays on during the load, so that the load survives a crash
+    /// of the server.
+    pub keep_redo_log: bool,
+    /// What is compared at the end.
+    pub verify: Verify,
+    /// Where a test may end the run.
+    pub fail_points: FailPoints,
+}
+
+impl Default for RestoreOptions {
+    fn default() -> Self {
+        Self {
+            threads: 4,
+            listen: None,
+            advertise: None,
+            open: false,
+            keep_redo_log: false,
+            verify: Verify::default(),
+            fail_points: FailPoints::default(),
+        }
+    }
 }
 
 /// What happens meanwhile.

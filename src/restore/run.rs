@@ -9,9 +9,10 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::error::RestoreError;
+use super::journal::{Journal, RunRecord, Stage};
 use super::load::{self, LoadOptions};
 use super::plan::{Inputs, PlanError, RestorePlan};
-use super::replay::{self, ReplaySource};
+use super::replay::{self, ReplayKind, ReplaySource};
 use super::report::{Observer, RestoreEvent, RestoreOptions, RestoreReport, RestoreRequest};
 use super::serve::{ServeOptions, Server};
 use super::target::{self, SnapshotSet};
@@ -19,6 +20,7 @@ use crate::archive::catalog::Problem;
 use crate::archive::layout::{BranchNumber, SnapshotId};
 use crate::archive::manifest::Manifest;
 use crate::archive::repository::Repository;
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::Secret;
 use crate::mysql::error::MysqlError;
 use crate::mysql::facts::{TargetFacts, gtid_executed};
@@ -212,13 +214,30 @@ async fn fill(
     let load_options = LoadOptions {
         threads: options.threads as usize,
         cancel: cancel.clone(),
+        keep_redo_log: options.keep_redo_log,
+        fail_points: options.fail_points.clone(),
         progress: {
             let observer = Arc::clone(&observer);
             Arc::new(move |rows, total_rows| {
                 observer(RestoreEvent::Load { rows, total_rows });
             })
         },
+        ..LoadOptions::default()
     };
+    let record = RunRecord {
+        archive: repository.identity().archive,
+        server_uuid: facts.server.server_uuid,
+        target: plan.target.clone(),
+        cut: plan.cut.set.clone(),
+        result: plan.result.clone(),
+        skip: plan.skipped.clone(),
+        branch: plan.replay.branch,
+        snapshot: plan.snapshot.id.clone(),
+        replay: ReplayKind::default(),
+        quillback: env!("CARGO_PKG_VERSION").to_owned(),
+        started: SystemClock.now(),
+    };
+    let mut journal = Journal::begin(&mut session, record, Stage::Load).await?;
     let loaded = load::load(
         &server,
         Arc::clone(repository.storage()),
@@ -226,6 +245,7 @@ async fn fill(
         &load_options,
     )
     .await?;
+    journal.reach(&mut session, Stage::Replay).await?;
     clock.end("load", loaded.stored_bytes);
 
     observer(RestoreEvent::Phase { phase: "replay" });
@@ -253,6 +273,8 @@ async fn fill(
             unexpected: Box::new(executed.subtract(&plan.result)),
         });
     }
+    journal.put_back(&mut session).await?;
+    Journal::finish(&mut session).await?;
     let tables: u64 = session
         .query_one(
             "SELECT COUNT(*) FROM information_schema.tables WHERE table_type = 'BASE TABLE' \

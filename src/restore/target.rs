@@ -7,7 +7,7 @@
 //! committed after the moment is out, and all behind it.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::archive::history::History;
 use crate::archive::layout::BranchNumber;
@@ -16,7 +16,7 @@ use crate::clock::rfc3339;
 use crate::gtid::{Gtid, GtidSet};
 
 /// What is asked of a restore.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "target", rename_all = "snake_case")]
 pub enum Target {
     /// All that the archive holds.

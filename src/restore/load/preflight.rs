@@ -2,6 +2,7 @@
 
 use crate::archive::manifest::Manifest;
 use crate::mysql::{MysqlError, Session, TargetFacts, quote};
+use crate::restore::journal::SCHEMA;
 
 use super::error::LoadError;
 
@@ -13,9 +14,12 @@ pub(super) async fn check(
     session: &mut Session,
     facts: &TargetFacts,
     manifest: &Manifest,
+    resume: bool,
 ) -> Result<(), LoadError> {
     let server = facts.server.address.to_string();
-    if !facts.is_empty() {
+    // The journal is there before the load.
+    let is_empty = facts.user_schemas.iter().all(|schema| schema == SCHEMA);
+    if !resume && !is_empty {
         return Err(LoadError::NotEmpty {
             server,
             schemas: facts.user_schemas.clone(),
