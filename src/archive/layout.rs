@@ -325,7 +325,10 @@ pub fn parse_mark(key: &str) -> Option<MarkName> {
 /// The key of a restore's report, named like a snapshot.
 #[must_use]
 pub fn restore(finished: DateTime<Utc>, random: u32) -> String {
-    format!("{RESTORES}{}{JSON_SUFFIX}", SnapshotId::new(finished, random))
+    format!(
+        "{RESTORES}{}{JSON_SUFFIX}",
+        SnapshotId::new(finished, random)
+    )
 }
 
 /// Whether the key is of a restore's report.

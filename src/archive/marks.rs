@@ -4,6 +4,8 @@
 //! which state is meant, and holds nothing of it: whether that state can be restored, snapshots
 //! and log tell, as for every other set.
 
+pub mod make;
+
 use std::fmt;
 use std::str::FromStr;
 

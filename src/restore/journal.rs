@@ -139,6 +139,8 @@ pub struct Journal {
     pub redo_off: bool,
     /// The settings as they were before the restore.
     pub settings: BTreeMap<String, String>,
+    /// What the load had to tell, once it is over.
+    pub notes: Vec<String>,
 }
 
 impl Journal {
@@ -161,21 +163,23 @@ impl Journal {
             reason,
         };
         let row = session
-            .query_first::<(String, String, bool, String)>(format!(
-                "SELECT record, stage, redo_off, settings FROM {SCHEMA}.run WHERE id = 1"
+            .query_first::<(String, String, bool, String, String)>(format!(
+                "SELECT record, stage, redo_off, settings, notes FROM {SCHEMA}.run WHERE id = 1"
             ))
             .await;
         let row = match row {
             Err(error) if error.code().is_some_and(|code| NOT_THERE.contains(&code)) => None,
             row => row?,
         };
-        let Some((record, stage, redo_off, settings)) = row else {
+        let Some((record, stage, redo_off, settings, notes)) = row else {
             return Err(malformed(session, "it has no row".to_owned()).into());
         };
         let run = serde_json::from_str(&record)
             .map_err(|error| malformed(session, format!("its record: {error}")))?;
         let settings = serde_json::from_str(&settings)
             .map_err(|error| malformed(session, format!("its settings: {error}")))?;
+        let notes = serde_json::from_str(&notes)
+            .map_err(|error| malformed(session, format!("its notes: {error}")))?;
         let stage = Stage::ALL
             .into_iter()
             .find(|known| known.name() == stage)
@@ -185,6 +189,7 @@ impl Journal {
             stage,
             redo_off,
             settings,
+            notes,
         }))
     }
 
@@ -207,6 +212,7 @@ impl Journal {
             stage,
             redo_off: false,
             settings,
+            notes: Vec::new(),
         };
         let json = |text: serde_json::Result<String>| {
             text.map_err(|error| MysqlError::protocol(format!("the journal's row: {error}")))
@@ -219,10 +225,10 @@ impl Journal {
             format!(
                 "CREATE TABLE {SCHEMA}.run (id TINYINT PRIMARY KEY, record LONGTEXT NOT NULL, \
                  stage VARCHAR(32) NOT NULL, redo_off BOOLEAN NOT NULL, \
-                 settings LONGTEXT NOT NULL) ENGINE = InnoDB"
+                 settings LONGTEXT NOT NULL, notes LONGTEXT NOT NULL) ENGINE = InnoDB"
             ),
             format!(
-                "INSERT INTO {SCHEMA}.run VALUES (1, {}, {}, FALSE, {})",
+                "INSERT INTO {SCHEMA}.run VALUES (1, {}, {}, FALSE, {}, '[]')",
                 quote::string(&record),
                 quote::string(stage.name()),
                 quote::string(&settings)
@@ -265,6 +271,31 @@ impl Journal {
             .execute(format!("UPDATE {SCHEMA}.run SET stage = {name}"))
             .await?;
         self.stage = stage;
+        Ok(())
+    }
+
+    /// Writes that the load is over, and what it had to tell.
+    ///
+    /// # Errors
+    ///
+    /// What the server refuses.
+    pub async fn loaded(
+        &mut self,
+        session: &mut Session,
+        notes: Vec<String>,
+    ) -> Result<(), MysqlError> {
+        quiet(session).await?;
+        let json = serde_json::to_string(&notes)
+            .map_err(|error| MysqlError::protocol(format!("the journal's notes: {error}")))?;
+        session
+            .execute(format!(
+                "UPDATE {SCHEMA}.run SET stage = {}, notes = {}",
+                quote::string(Stage::Replay.name()),
+                quote::string(&json)
+            ))
+            .await?;
+        self.stage = Stage::Replay;
+        self.notes = notes;
         Ok(())
     }
 

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::manifest::{Manifest, ScriptKind};
+use crate::archive::script::Script;
 use crate::gtid::GtidSet;
 use crate::mysql::facts::gtid_executed;
 use crate::mysql::{ServerUrl, Session, TargetFacts, quote};
@@ -101,6 +102,15 @@ pub struct LoadReport {
     pub phases: Vec<Phase>,
     /// What a person should know.
     pub warnings: Vec<String>,
+}
+
+/// The accounts of a snapshot, as the script that makes them.
+///
+/// # Errors
+///
+/// [`LoadError`] if it cannot be read or is damaged.
+pub async fn accounts(storage: &dyn Storage, manifest: &Manifest) -> Result<Script, LoadError> {
+    fetch::script(storage, &manifest.id, &manifest.accounts).await
 }
 
 /// Loads the snapshot into the empty server at `target`.
