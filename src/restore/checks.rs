@@ -159,6 +159,10 @@ impl ServerState {
 }
 
 async fn contents(session: &mut Session) -> Result<Vec<Content>, MysqlError> {
+    // Not what the server remembers of a table's size, which may be nothing.
+    session
+        .execute("SET SESSION information_schema_stats_expiry = 0")
+        .await?;
     let own = SYSTEM_SCHEMAS.map(quote::string).join(", ");
     let rows: Vec<(String, u64, u64)> = session
         .query(format!(

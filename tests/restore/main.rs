@@ -2,14 +2,21 @@
 //!
 //! The programs are found on PATH or by `tests/setup`; without them these tests fail.
 
+mod checks;
 mod damage;
 mod failover;
+mod grants;
+mod instants;
+mod journal;
+mod marks;
 mod moments;
 mod parts;
+mod program;
 mod refusals;
 mod settings;
 mod stores;
 mod story;
 mod support;
 mod targets;
+mod wipe;
 mod xa;
