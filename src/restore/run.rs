@@ -1,36 +1,27 @@
 //! The order of a restore: plan, load, replay, check.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use rand::RngExt as _;
-use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::error::RestoreError;
 use super::journal::{Journal, RunRecord, Stage};
 use super::load::{self, LoadOptions};
 use super::plan::{Inputs, PlanError, RestorePlan};
-use super::replay::{self, ReplayKind, ReplaySource};
+use super::replay::{self, ReplayJob, ReplayKind};
 use super::report::{Observer, RestoreEvent, RestoreOptions, RestoreReport, RestoreRequest};
-use super::serve::{ServeOptions, Server};
 use super::target::{self, SnapshotSet};
 use crate::archive::catalog::Problem;
 use crate::archive::layout::{BranchNumber, SnapshotId};
 use crate::archive::manifest::Manifest;
 use crate::archive::repository::Repository;
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::Secret;
 use crate::mysql::error::MysqlError;
 use crate::mysql::facts::{TargetFacts, gtid_executed};
 use crate::mysql::quote;
 use crate::mysql::server_url::ServerUrl;
 use crate::mysql::session::Session;
 use crate::observe::phase::PhaseClock;
-
-/// The account that a replay's replica uses; it exists nowhere but in our own answers.
-const REPLAY_USER: &str = "quillback";
 
 /// A plan with what the run needs besides.
 #[derive(Debug)]
@@ -40,6 +31,7 @@ pub struct Prepared {
     manifest: Manifest,
     repository: Repository,
     server: ServerUrl,
+    replay: ReplayKind,
     clock: PhaseClock,
 }
 
@@ -110,6 +102,7 @@ pub async fn prepare(
         manifest,
         repository,
         server: request.server,
+        replay: request.replay,
         clock,
     })
 }
@@ -195,6 +188,7 @@ async fn fill(
         manifest,
         repository,
         server,
+        replay: kind,
         mut clock,
     } = prepared;
     for statement in [
@@ -233,7 +227,7 @@ async fn fill(
         skip: plan.skipped.clone(),
         branch: plan.replay.branch,
         snapshot: plan.snapshot.id.clone(),
-        replay: ReplayKind::default(),
+        replay: kind,
         quillback: env!("CARGO_PKG_VERSION").to_owned(),
         started: SystemClock.now(),
     };
@@ -250,17 +244,23 @@ async fn fill(
 
     observer(RestoreEvent::Phase { phase: "replay" });
     if !plan.replay.set.is_empty() {
-        replay_log(
-            &plan,
-            &repository,
-            &server,
-            &mut session,
-            &facts,
-            &options,
-            &observer,
-            &cancel,
-        )
-        .await?;
+        let job = ReplayJob {
+            repository: &repository,
+            branch: plan.replay.branch,
+            members: &plan.replay.members,
+            set: &plan.replay.set,
+            server: &server,
+            facts: &facts.server,
+            workers: options.threads,
+            listen: options.listen,
+            advertise: options.advertise,
+            progress: &|progress| observer(RestoreEvent::Replay(progress)),
+            cancel: &cancel,
+        };
+        match kind {
+            ReplayKind::Replication => replay::by_replication(&job, &mut session).await?,
+            ReplayKind::Sql => replay::by_sql(&job, &mut session).await?,
+        }
     }
     clock.end("replay", plan.replay.raw_bytes);
 
@@ -366,99 +366,4 @@ fn opening_statements(event_scheduler: &str) -> Vec<String> {
         statements.push("SET GLOBAL event_scheduler = ON".to_owned());
     }
     statements
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the parts of one run, which live in its body"
-)]
-async fn replay_log(
-    plan: &RestorePlan,
-    repository: &Repository,
-    server: &ServerUrl,
-    session: &mut Session,
-    facts: &TargetFacts,
-    options: &RestoreOptions,
-    observer: &Observer,
-    cancel: &CancellationToken,
-) -> Result<(), RestoreError> {
-    let (listener, address) = listen(server, options).await?;
-    let used: Vec<u32> = plan
-        .replay
-        .members
-        .iter()
-        .filter_map(|member| member.stored.index.source.as_ref())
-        .flat_map(|source| source.server_ids.iter().copied())
-        .chain([facts.server.server_id])
-        .collect();
-    let mut random = rand::rng();
-    let server_id = loop {
-        let candidate = random.random_range(0x8000_0000..u32::MAX);
-        if !used.contains(&candidate) {
-            break candidate;
-        }
-    };
-    let password = Secret::new(Uuid::new_v4().simple().to_string());
-    let source = Server::start(
-        listener,
-        address,
-        repository.clone(),
-        (plan.replay.branch, plan.replay.members.clone()),
-        plan.replay.set.clone(),
-        ServeOptions {
-            user: REPLAY_USER.to_owned(),
-            password: password.clone(),
-            version: facts.server.version.to_string(),
-            server_id,
-            server_uuid: Uuid::new_v4(),
-        },
-    );
-    let how = ReplaySource {
-        address,
-        user: REPLAY_USER.to_owned(),
-        password,
-        workers: options.threads.max(1),
-    };
-    let report = |progress| observer(RestoreEvent::Replay(progress));
-    let replayed = replay::replay(session, &source, &how, &plan.replay.set, &report, cancel).await;
-    source.stop().await;
-    Ok(replayed?)
-}
-
-/// A listener, and the address under which the server finds it.
-async fn listen(
-    server: &ServerUrl,
-    options: &RestoreOptions,
-) -> Result<(TcpListener, SocketAddr), RestoreError> {
-    let failed = |address: String| move |source| RestoreError::Listen { address, source };
-    // The address that packets to the server leave from is one that it can answer to.
-    let name = server.address().to_string();
-    let ours = TcpStream::connect((server.host.as_str(), server.port))
-        .await
-        .and_then(|probe| probe.local_addr())
-        .map_err(failed(name))?
-        .ip();
-    let wanted = options.listen.unwrap_or_else(|| {
-        let ip = if ours.is_loopback() {
-            ours
-        } else {
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-        };
-        SocketAddr::new(ip, 0)
-    });
-    let listener = TcpListener::bind(wanted)
-        .await
-        .map_err(failed(wanted.to_string()))?;
-    let port = listener
-        .local_addr()
-        .map_err(failed(wanted.to_string()))?
-        .port();
-    let ip = options
-        .advertise
-        .unwrap_or(if wanted.ip().is_unspecified() {
-            ours
-        } else {
-            wanted.ip()
-        });
-    Ok((listener, SocketAddr::new(ip, port)))
 }
