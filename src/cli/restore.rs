@@ -1,6 +1,6 @@
 //! `quillback restore`: to a moment or a transaction, on an empty server.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use clap::{ArgGroup, Args};
@@ -13,6 +13,7 @@ use super::times::parse_moment;
 use crate::archive::layout::{BranchNumber, SnapshotId};
 use crate::gtid::{Gtid, GtidSet};
 use crate::restore::plan::RestorePlan;
+use crate::restore::replay::Advertise;
 use crate::restore::target::Target;
 use crate::restore::{self, RestoreEvent, RestoreOptions, RestoreReport, RestoreRequest};
 
@@ -54,8 +55,8 @@ pub(super) struct RestoreArguments {
     #[arg(long, value_name = "ADDR:PORT")]
     serve_listen: Option<SocketAddr>,
     /// The address under which the server reaches us [default: the one that we reach it from].
-    #[arg(long, value_name = "ADDR")]
-    serve_advertise: Option<IpAddr>,
+    #[arg(long, value_name = "HOST[:PORT]")]
+    serve_advertise: Option<Advertise>,
     /// Let the restored server take writes at once instead of leaving it read-only.
     #[arg(long)]
     open: bool,

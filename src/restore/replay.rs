@@ -14,7 +14,7 @@ mod sql;
 mod tuning;
 mod watch;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,7 @@ use crate::mysql::server_url::ServerUrl;
 
 pub use blame::BlamedTransaction;
 pub use channel::CHANNEL;
+pub use listen::Advertise;
 pub use replication::by_replication;
 pub use sql::by_sql;
 pub use tuning::TUNED;
@@ -64,7 +65,7 @@ pub struct ReplayJob<'a> {
     /// Where to listen for it; none lets the system choose.
     pub listen: Option<SocketAddr>,
     /// The address under which it reaches us; none takes the one that we reach it from.
-    pub advertise: Option<IpAddr>,
+    pub advertise: Option<&'a Advertise>,
     /// Who is told how far it is.
     pub progress: &'a (dyn Fn(ReplayProgress) + Send + Sync),
     /// Ends it.

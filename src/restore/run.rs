@@ -253,7 +253,7 @@ async fn fill(
             facts: &facts.server,
             workers: options.threads,
             listen: options.listen,
-            advertise: options.advertise,
+            advertise: options.advertise.as_ref(),
             progress: &|progress| observer(RestoreEvent::Replay(progress)),
             cancel: &cancel,
         };

@@ -10,7 +10,6 @@
 
 mod conversation;
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -62,7 +61,7 @@ pub struct Progress {
 /// A running source. Dropping it ends it; [`Server::stop`] waits for that.
 #[derive(Debug)]
 pub struct Server {
-    address: SocketAddr,
+    address: String,
     progress: Arc<Mutex<Progress>>,
     hold: watch::Sender<bool>,
     cancel: CancellationToken,
@@ -85,11 +84,11 @@ struct Shared {
 }
 
 impl Server {
-    /// Starts to serve `wanted` out of members of the history of a branch.
+    /// Starts to serve, at a listener that the replica knows by `address`, `wanted` out of members of the history of a branch.
     #[must_use]
     pub fn start(
         listener: TcpListener,
-        address: SocketAddr,
+        address: String,
         repository: Repository,
         (branch, members): (BranchNumber, Vec<Member>),
         wanted: GtidSet,
@@ -120,10 +119,10 @@ impl Server {
         }
     }
 
-    /// Where it listens.
+    /// Where the replica is told to find it.
     #[must_use]
-    pub const fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// What has been sent so far.

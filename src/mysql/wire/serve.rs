@@ -375,3 +375,6 @@ impl ServedConnection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,7 @@
 //! The replication channel of a replay: made, started, watched, and removed without a trace.
 
-use std::net::SocketAddr;
-
 use super::ReplayError;
+use super::listen::Place;
 use crate::config::Secret;
 use crate::gtid::GtidSet;
 use crate::mysql::error::MysqlError;
@@ -17,7 +16,7 @@ pub const CHANNEL: &str = "quillback_restore";
 #[derive(Debug)]
 pub(super) struct Source<'a> {
     /// Our address as the server sees it.
-    pub(super) address: SocketAddr,
+    pub(super) place: &'a Place,
     /// The account.
     pub(super) user: &'a str,
     /// Its password.
@@ -63,8 +62,8 @@ impl Words {
              {name}_CONNECT_RETRY = 1, {name}_RETRY_COUNT = 60, {name}_HEARTBEAT_PERIOD = 10 \
              FOR CHANNEL {}",
             self.change,
-            quote::string(&source.address.ip().to_string()),
-            source.address.port(),
+            quote::string(&source.place.host),
+            source.place.port,
             quote::string(source.user),
             quote::string(source.password.expose()),
             quote::string(CHANNEL),
@@ -188,8 +187,12 @@ mod tests {
     #[test]
     fn each_version_is_spoken_to_in_its_words() {
         let password = Secret::new("it's".to_owned());
+        let place = Place {
+            host: "127.0.0.1".to_owned(),
+            port: 4000,
+        };
         let source = Source {
-            address: "127.0.0.1:4000".parse().expect("an address"),
+            place: &place,
             user: "quillback",
             password: &password,
             tls: true,

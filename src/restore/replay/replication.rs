@@ -30,13 +30,13 @@ pub async fn by_replication(job: &ReplayJob<'_>, session: &mut Session) -> Resul
     let words = Words::of(&job.facts.version);
     // What an earlier run left.
     channel::detach(session, words).await?;
-    let (listener, address) = listen(job).await?;
+    let (listener, place) = listen(job).await?;
     let identity =
         ServerIdentity::generate().map_err(|reason| ReplayError::Certificate { reason })?;
     let password = Secret::new(Uuid::new_v4().simple().to_string());
     let server = Server::start(
         listener,
-        address,
+        place.to_string(),
         job.repository.clone(),
         (job.branch, job.members.to_vec()),
         job.set.clone(),
@@ -50,7 +50,7 @@ pub async fn by_replication(job: &ReplayJob<'_>, session: &mut Session) -> Resul
         },
     );
     let source = Source {
-        address,
+        place: &place,
         user: USER,
         password: &password,
         tls: true,

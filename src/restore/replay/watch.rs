@@ -149,7 +149,7 @@ impl Watch<'_> {
             };
             return Err(ReplayError::Unreachable {
                 server: session.address().to_string(),
-                address: self.server.address().to_string(),
+                address: self.server.address().to_owned(),
                 seconds: self.moved.elapsed().as_secs(),
                 reason,
             });
