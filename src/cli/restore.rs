@@ -2,7 +2,7 @@
 
 mod words;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::archive::marks::MarkName;
 use crate::archive::repository::Repository;
 use crate::gtid::{Gtid, GtidSet};
 use crate::mysql::server_url::HostPort;
+use crate::restore::replay::{Advertise, ReplayKind};
 use crate::restore::target::Target;
 use crate::restore::wait::{Waited, wait};
 use crate::restore::{self, RestoreOptions, RestoreRequest, Verify};
@@ -80,14 +81,26 @@ pub(super) struct RestoreArguments {
     #[arg(long, value_name = "ADDR:PORT")]
     serve_listen: Option<SocketAddr>,
     /// The address under which the server reaches us [default: the one that we reach it from].
-    #[arg(long, value_name = "ADDR")]
-    serve_advertise: Option<IpAddr>,
+    #[arg(long, value_name = "HOST[:PORT]")]
+    serve_advertise: Option<Advertise>,
+    /// How the log comes to the server.
+    #[arg(long, value_enum, default_value_t = Replay::Replication, value_name = "HOW")]
+    replay: Replay,
     /// Let the restored server take writes at once instead of leaving it read-only.
     #[arg(long)]
     open: bool,
     /// Show the plan, and change nothing.
     #[arg(long)]
     dry_run: bool,
+}
+
+/// How the log comes to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Replay {
+    /// The server replicates from us: its own appliers do the work.
+    Replication,
+    /// Over an ordinary connection: slower, and the server need not reach us.
+    Sql,
 }
 
 /// What is compared at the end.
@@ -223,6 +236,10 @@ pub(super) async fn run(context: &Context, arguments: RestoreArguments) -> anyho
         skip,
         resume: arguments.resume,
         wipe,
+        replay: match arguments.replay {
+            Replay::Replication => ReplayKind::Replication,
+            Replay::Sql => ReplayKind::Sql,
+        },
         ..RestoreRequest::new(Target::Latest, server)
     };
     let prepared = restore::prepare(repository, request).await?;

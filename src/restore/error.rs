@@ -68,15 +68,6 @@ pub enum RestoreError {
     /// The replay failed.
     #[error(transparent)]
     Replay(#[from] ReplayError),
-    /// We cannot be reached by the server.
-    #[error("cannot listen on {address} for the server's replication")]
-    Listen {
-        /// The address.
-        address: String,
-        /// The system's error.
-        #[source]
-        source: std::io::Error,
-    },
     /// The server changed between plan and run.
     #[error("{server} is not the server that was planned for any more (its server_uuid changed)")]
     AnotherServer {
@@ -178,7 +169,6 @@ impl Classified for RestoreError {
             Self::Unfinished { source, .. } => source.class(),
             Self::Load(error) => error.class(),
             Self::Replay(error) => error.class(),
-            Self::Listen { .. } => Class::Failure,
             Self::AnotherServer { .. } => Class::Refused,
         }
     }

@@ -1,13 +1,13 @@
 //! What is asked of a restore, what it tells meanwhile, and what it did.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::replay::{ReplayKind, ReplayProgress};
+use super::replay::{Advertise, ReplayKind, ReplayProgress};
 use super::target::Target;
 use super::verify::Verified;
 use super::wait::Waiting;
@@ -74,7 +74,7 @@ pub struct RestoreOptions {
     /// Where to listen for the server; none lets the system choose.
     pub listen: Option<SocketAddr>,
     /// The address under which the server reaches us; none takes the one that we reach it from.
-    pub advertise: Option<IpAddr>,
+    pub advertise: Option<Advertise>,
     /// Whether the restored server may take writes at once.
     pub open: bool,
     /// Whether the server's redo log stays on during the load, so that the load survives a crash

@@ -1,12 +1,9 @@
 //! The order of a restore: plan, wipe, load, replay, check.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rand::RngExt as _;
-use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -17,14 +14,12 @@ use super::journal::{Journal, RunRecord, Stage};
 use super::load::{self, LoadOptions};
 use super::plan::{PlanError, RestorePlan};
 use super::prepare::Prepared;
-use super::replay::{self, CHANNEL, ReplaySource};
+use super::replay::{self, CHANNEL, ReplayJob, ReplayKind};
 use super::report::{Observer, RestoreEvent, RestoreOptions, RestoreReport, Verify};
-use super::serve::{ServeOptions, Server};
 use super::{verify, wipe};
 use crate::archive::manifest::Manifest;
 use crate::archive::repository::Repository;
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::Secret;
 use crate::mysql::error::MysqlError;
 use crate::mysql::facts::TargetFacts;
 use crate::mysql::quote;
@@ -32,9 +27,6 @@ use crate::mysql::server_url::ServerUrl;
 use crate::mysql::session::Session;
 use crate::observe::fail_point::FailPoint;
 use crate::observe::phase::{Phase, PhaseClock};
-
-/// The account that a replay's replica uses; it exists nowhere but in our own answers.
-const REPLAY_USER: &str = "quillback";
 
 /// Does what was planned.
 ///
@@ -384,68 +376,33 @@ impl Restore {
     }
 
     async fn replay_log(&mut self) -> Result<(), RestoreError> {
-        let (listener, address) = listen(&self.server, &self.options).await?;
         let plan = &self.plan.replay;
-        let used: Vec<u32> = plan
-            .members
-            .iter()
-            .filter_map(|member| member.stored.index.source.as_ref())
-            .flat_map(|source| source.server_ids.iter().copied())
-            .chain([self.facts.server.server_id])
-            .collect();
-        let mut random = rand::rng();
-        let server_id = loop {
-            let candidate = random.random_range(0x8000_0000..u32::MAX);
-            if !used.contains(&candidate) {
-                break candidate;
-            }
-        };
-        let password = Secret::new(Uuid::new_v4().simple().to_string());
-        let source = Server::start(
-            listener,
-            address,
-            self.repository.clone(),
-            (plan.branch, plan.members.clone()),
-            plan.set.clone(),
-            ServeOptions {
-                user: REPLAY_USER.to_owned(),
-                password: password.clone(),
-                version: self.facts.server.version.to_string(),
-                server_id,
-                server_uuid: Uuid::new_v4(),
-            },
-        );
-        let how = ReplaySource {
-            address,
-            user: REPLAY_USER.to_owned(),
-            password,
-            workers: self.options.threads.max(1),
-        };
         let (observer, points) = (&self.observer, &self.options.fail_points);
-        let began: Option<u64> = None;
-        let began = std::sync::Mutex::new(began);
         let told = AtomicBool::new(false);
-        let report = |progress: replay::ReplayProgress| {
-            let mut began = began
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            let before = *began.get_or_insert(progress.applied);
-            if progress.applied > before && !told.swap(true, Ordering::Relaxed) {
+        let progress = |progress: replay::ReplayProgress| {
+            if progress.applied > 0 && !told.swap(true, Ordering::Relaxed) {
                 points.pass(FailPoint::Replaying);
             }
             observer(RestoreEvent::Replay(progress));
         };
-        let replayed = replay::replay(
-            &mut self.session,
-            &source,
-            &how,
-            &plan.set,
-            &report,
-            &self.cancel,
-        )
-        .await;
-        source.stop().await;
-        Ok(replayed?)
+        let job = ReplayJob {
+            repository: &self.repository,
+            branch: plan.branch,
+            members: &plan.members,
+            set: &plan.set,
+            server: &self.server,
+            facts: &self.facts.server,
+            workers: self.options.threads,
+            listen: self.options.listen,
+            advertise: self.options.advertise.as_ref(),
+            progress: &progress,
+            cancel: &self.cancel,
+        };
+        match plan.kind {
+            ReplayKind::Replication => replay::by_replication(&job, &mut self.session).await?,
+            ReplayKind::Sql => replay::by_sql(&job, &mut self.session).await?,
+        }
+        Ok(())
     }
 }
 
@@ -482,42 +439,4 @@ fn opening_statements(journal: &Journal) -> Vec<String> {
         statements.push("SET GLOBAL event_scheduler = ON".to_owned());
     }
     statements
-}
-
-/// A listener, and the address under which the server finds it.
-async fn listen(
-    server: &ServerUrl,
-    options: &RestoreOptions,
-) -> Result<(TcpListener, SocketAddr), RestoreError> {
-    let failed = |address: String| move |source| RestoreError::Listen { address, source };
-    // The address that packets to the server leave from is one that it can answer to.
-    let name = server.address().to_string();
-    let ours = TcpStream::connect((server.host.as_str(), server.port))
-        .await
-        .and_then(|probe| probe.local_addr())
-        .map_err(failed(name))?
-        .ip();
-    let wanted = options.listen.unwrap_or_else(|| {
-        let ip = if ours.is_loopback() {
-            ours
-        } else {
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-        };
-        SocketAddr::new(ip, 0)
-    });
-    let listener = TcpListener::bind(wanted)
-        .await
-        .map_err(failed(wanted.to_string()))?;
-    let port = listener
-        .local_addr()
-        .map_err(failed(wanted.to_string()))?
-        .port();
-    let ip = options
-        .advertise
-        .unwrap_or(if wanted.ip().is_unspecified() {
-            ours
-        } else {
-            wanted.ip()
-        });
-    Ok((listener, SocketAddr::new(ip, port)))
 }

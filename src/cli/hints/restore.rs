@@ -37,11 +37,6 @@ pub(super) fn of_restore(error: &RestoreError) -> Option<String> {
                 None => again,
             });
         }
-        RestoreError::Listen { .. } => {
-            "--serve-listen with an address of this host, and --serve-advertise with the one that \
-             the server reaches"
-                .to_owned()
-        }
         RestoreError::AnotherServer { .. } => {
             "again, with a look at the plan: somebody else may be at work on that server".to_owned()
         }
@@ -49,6 +44,31 @@ pub(super) fn of_restore(error: &RestoreError) -> Option<String> {
             "--wipe with that server, to begin anew: nobody knows how far it came".to_owned()
         }
         RestoreError::Replay(ReplayError::Archive(error)) => return of_archive(error),
+        RestoreError::Replay(ReplayError::Mysql(error)) => {
+            return of_mysql(error, Purpose::Restore);
+        }
+        RestoreError::Replay(ReplayError::Listen { .. } | ReplayError::Unreachable { .. }) => {
+            "--serve-listen with an address and port of this host that the server's firewall lets \
+             through, and --serve-advertise with the address that the server reaches; or --replay \
+             sql, which needs no connection from there"
+                .to_owned()
+        }
+        RestoreError::Replay(ReplayError::Filtered { .. } | ReplayError::Certificate { .. }) => {
+            "--replay sql, which needs no replication".to_owned()
+        }
+        RestoreError::Replay(ReplayError::NotInSql { gtid, .. }) => {
+            format!("without --replay sql; or --skip-gtid {gtid}, or --before-gtid {gtid}")
+        }
+        RestoreError::Replay(ReplayError::Applier {
+            transaction: Some(transaction),
+            ..
+        }) => {
+            let gtid = &transaction.gtid;
+            format!("--before-gtid {gtid}, which stops before it; or --skip-gtid {gtid}")
+        }
+        RestoreError::Replay(ReplayError::Stopped { .. }) => {
+            "START REPLICA on it, or nobody who stops it".to_owned()
+        }
         RestoreError::Load(LoadError::NoKeyring { .. }) => {
             "a server with a keyring component, such as component_keyring_file".to_owned()
         }

@@ -64,7 +64,7 @@ pub struct OkInfo {
 }
 
 /// A socket, plain or inside TLS.
-trait Transport: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Transport for T {}
 
 /// Whole packets that are sent while the connection is read.
