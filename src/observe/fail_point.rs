@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 macro_rules! fail_points {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// A place in the course of a stream.
+        /// A place in the course of a stream or a restore.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum FailPoint {
             $($(#[$doc])* $variant,)*
@@ -65,6 +65,20 @@ fail_points! {
     Compacted = "compacted",
     /// One of the segments that a compacted one stands for has been removed.
     Replaced = "replaced",
+    /// A load has made the schemas and the tables.
+    LoadSchema = "load-schema",
+    /// A load has dropped the indexes of a table that wait for its rows.
+    LoadPrepared = "load-prepared",
+    /// The rows of a file have been sent and are not committed.
+    LoadSent = "load-sent",
+    /// The rows of a file are committed.
+    LoadCommitted = "load-committed",
+    /// The indexes of a table that waited are built.
+    LoadIndexed = "load-indexed",
+    /// A load has made routines, views, triggers, events and accounts.
+    LoadObjects = "load-objects",
+    /// A load has set `gtid_purged`.
+    LoadGtids = "load-gtids",
 }
 
 impl FailPoint {

@@ -218,6 +218,7 @@ async fn fill(
                 observer(RestoreEvent::Load { rows, total_rows });
             })
         },
+        ..LoadOptions::default()
     };
     let loaded = load::load(
         &server,

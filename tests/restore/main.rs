@@ -4,6 +4,7 @@
 
 mod damage;
 mod failover;
+mod load;
 mod moments;
 mod parts;
 mod refusals;

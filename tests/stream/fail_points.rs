@@ -22,12 +22,19 @@ fn is_passed_here(point: FailPoint) -> bool {
     !ELSEWHERE.contains(&point)
 }
 
-/// A new history, and compaction: see `branches` and `compaction`.
-const ELSEWHERE: [FailPoint; 4] = [
+/// A new history, and compaction: see `branches` and `compaction`; and what only a restore passes.
+const ELSEWHERE: [FailPoint; 11] = [
     FailPoint::BranchMade,
     FailPoint::Merged,
     FailPoint::Compacted,
     FailPoint::Replaced,
+    FailPoint::LoadSchema,
+    FailPoint::LoadPrepared,
+    FailPoint::LoadSent,
+    FailPoint::LoadCommitted,
+    FailPoint::LoadIndexed,
+    FailPoint::LoadObjects,
+    FailPoint::LoadGtids,
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
