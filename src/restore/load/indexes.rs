@@ -70,6 +70,18 @@ impl Job<'_> {
     }
 }
 
+/// What is done with each table.
+#[derive(Debug, Clone, Copy)]
+enum Task {
+    /// Its indexes are dropped.
+    Prepare,
+    /// They are built.
+    Build {
+        /// Raw bytes of all tables of which indexes are built.
+        total: u64,
+    },
+}
+
 /// All that this part of a load works with.
 pub(super) struct Indexes<'a> {
     target: &'a ServerUrl,
@@ -138,11 +150,7 @@ impl<'a> Indexes<'a> {
             let large = job.bytes >= self.options.defer_indexes_from;
             !job.entry.files.is_empty() && (large || own_documents)
         });
-        self.each(wanted.collect(), async |session, job| {
-            self.prepare_table(session, job).await
-        })
-        .await
-        .map(drop)
+        self.each(wanted.collect(), Task::Prepare).await.map(drop)
     }
 
     /// Builds what is missing, and returns how many indexes that were.
@@ -154,14 +162,7 @@ impl<'a> Indexes<'a> {
         let mut waiting: Vec<&Job<'_>> = waiting.collect();
         waiting.sort_by_key(|job| std::cmp::Reverse(job.bytes));
         let total = waiting.iter().map(|job| job.bytes).sum::<u64>().max(1);
-        let built = self
-            .each(waiting, async |session, job| {
-                let share = self.share(job.bytes, total);
-                session::for_indexes(session, share, self.options.threads).await?;
-                self.build_table(session, job).await
-            })
-            .await?;
-        Ok(built.into_iter().sum())
+        self.each(waiting, Task::Build { total }).await
     }
 
     /// How many of the threads a table gets: by its part of all that is built.
@@ -173,29 +174,34 @@ impl<'a> Indexes<'a> {
             .clamp(1, self.options.threads.max(1))
     }
 
-    /// Does something with each table, several at once, in their order.
-    async fn each<'j, R>(
-        &self,
-        jobs: Vec<&'j Job<'j>>,
-        work: impl AsyncFn(&mut Session, &'j Job<'j>) -> Result<R, LoadError>,
-    ) -> Result<Vec<R>, LoadError> {
+    /// Does something with each table, several at once, in their order; returns how many indexes
+    /// were built.
+    async fn each(&self, jobs: Vec<&Job<'_>>, task: Task) -> Result<u64, LoadError> {
         let threads = self.options.threads.clamp(1, 64).min(jobs.len());
         let queue = Mutex::new(VecDeque::from(jobs));
+        let built = try_join_all((0..threads).map(|_| self.work(&queue, task))).await?;
+        Ok(built.into_iter().sum())
+    }
+
+    async fn work(&self, queue: &Mutex<VecDeque<&Job<'_>>>, task: Task) -> Result<u64, LoadError> {
         let take = || {
             let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
             queue.pop_front()
         };
-        let workers = (0..threads).map(async |_| {
-            let mut done = Vec::new();
-            let mut session = session::open(self.target).await?;
-            while let Some(job) = take() {
-                done.push(work(&mut session, job).await?);
+        let mut built = 0;
+        let mut session = session::open(self.target).await?;
+        while let Some(job) = take() {
+            match task {
+                Task::Prepare => self.prepare_table(&mut session, job).await?,
+                Task::Build { total } => {
+                    let share = self.share(job.bytes, total);
+                    session::for_indexes(&mut session, share, self.options.threads).await?;
+                    built += self.build_table(&mut session, job).await?;
+                }
             }
-            session.close().await;
-            Ok::<_, LoadError>(done)
-        });
-        let done = try_join_all(workers).await?;
-        Ok(done.into_iter().flatten().collect())
+        }
+        session.close().await;
+        Ok(built)
     }
 
     async fn prepare_table(&self, session: &mut Session, job: &Job<'_>) -> Result<(), LoadError> {
