@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::checks::{self, ServerState, Wishes};
 use super::end;
 use super::error::RestoreError;
-use super::journal::{Journal, RunRecord, Stage};
+use super::journal::{Journal, JournalError, RunRecord, Stage};
 use super::load::{self, LoadOptions};
 use super::plan::{PlanError, RestorePlan};
 use super::prepare::Prepared;
@@ -170,6 +170,7 @@ impl Restore {
                     Some(_) => Stage::Wipe,
                     None => Stage::Load,
                 };
+                self.give_up_earlier().await?;
                 let record = self.record();
                 Journal::begin(&mut self.session, record, stage).await?
             }
@@ -202,6 +203,26 @@ impl Restore {
         self.finish(journal, loaded, resumed).await
     }
 
+    /// What an earlier restore that is given up changed is put back, before it is taken for the
+    /// server's own.
+    async fn give_up_earlier(&mut self) -> Result<(), RestoreError> {
+        let earlier = match Journal::open(&mut self.session).await {
+            Ok(Some(earlier)) => earlier,
+            Ok(None) | Err(JournalError::Malformed(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        earlier.go_on(&mut self.session).await?;
+        load::put_back(&mut self.session).await?;
+        earlier.put_back(&mut self.session).await?;
+        self.drop_own_channel().await?;
+        if earlier.had_events() {
+            self.session
+                .execute("SET GLOBAL event_scheduler = ON")
+                .await?;
+        }
+        Ok(())
+    }
+
     fn record(&self) -> RunRecord {
         RunRecord {
             archive: self.repository.identity().archive,
@@ -223,25 +244,29 @@ impl Restore {
     }
 
     async fn load(&mut self, is_begun: bool) -> Result<Loaded, RestoreError> {
-        self.tell_phase("load");
-        let observer = Arc::clone(&self.observer);
+        let (observer, phases) = (Arc::clone(&self.observer), Arc::clone(&self.observer));
         let options = LoadOptions {
             threads: self.options.threads as usize,
             cancel: self.cancel.clone(),
             keep_redo_log: self.options.keep_redo_log,
             fail_points: self.options.fail_points.clone(),
+            journal: true,
             resume: is_begun,
             progress: Arc::new(move |rows, total_rows| {
                 observer(RestoreEvent::Load { rows, total_rows });
             }),
+            phase: Arc::new(move |phase| phases(RestoreEvent::Phase { phase })),
+            ..LoadOptions::default()
         };
         let storage = Arc::clone(self.repository.storage());
         let loaded = load::load(&self.server, storage, &self.manifest, &options).await?;
         self.clock.end("load", loaded.stored_bytes);
-        let of_indexes = loaded.phases.iter().filter(|phase| phase.phase == "index");
         Ok(Loaded {
+            index_seconds: match loaded.indexes {
+                0 => 0.0,
+                _ => loaded.seconds("indexes"),
+            },
             notes: loaded.warnings,
-            index_seconds: of_indexes.map(|phase| phase.seconds).sum(),
         })
     }
 
@@ -431,11 +456,7 @@ fn opening_statements(journal: &Journal) -> Vec<String> {
         "SET GLOBAL super_read_only = OFF".to_owned(),
         "SET GLOBAL read_only = OFF".to_owned(),
     ];
-    if journal
-        .settings
-        .get("event_scheduler")
-        .is_some_and(|was| was == "ON")
-    {
+    if journal.had_events() {
         statements.push("SET GLOBAL event_scheduler = ON".to_owned());
     }
     statements

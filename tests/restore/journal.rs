@@ -250,8 +250,8 @@ async fn a_server_that_dies_meanwhile_is_gone_on_with() -> Result<()> {
     let world = world().await?;
     for point in [
         FailPoint::Begun,
-        FailPoint::Rows,
-        FailPoint::Objects,
+        FailPoint::LoadCommitted,
+        FailPoint::LoadObjects,
         FailPoint::Replaying,
         FailPoint::Checked,
     ] {
@@ -298,7 +298,11 @@ async fn a_server_that_dies_meanwhile_is_gone_on_with() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_network_is_gone_on_with() -> Result<()> {
     let world = world().await?;
-    for point in [FailPoint::Begun, FailPoint::Rows, FailPoint::Replaying] {
+    for point in [
+        FailPoint::Begun,
+        FailPoint::LoadCommitted,
+        FailPoint::Replaying,
+    ] {
         let round = async {
             let server = Server::start().await?;
             let proxy = Arc::new(Proxy::start(&server.address()).await?);

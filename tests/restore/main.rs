@@ -8,6 +8,7 @@ mod failover;
 mod grants;
 mod instants;
 mod journal;
+mod load;
 mod marks;
 mod moments;
 mod parts;
