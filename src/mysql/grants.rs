@@ -91,8 +91,12 @@ impl GlobalPrivileges {
         } else if let Some(at) = find_unquoted(rest, " ON ")
             && rest[at..].starts_with(" ON *.* TO ")
         {
-            self.names.extend(privileges_in(&rest[..at]));
-            self.grants |= rest.ends_with(" WITH GRANT OPTION");
+            let names: Vec<String> = privileges_in(&rest[..at]).collect();
+            // Each dynamic privilege has a grant option of its own; the one for all others stands
+            // with those, whose names have no underscore.
+            let is_static = names.iter().any(|name| !name.contains('_'));
+            self.grants |= is_static && rest.ends_with(" WITH GRANT OPTION");
+            self.names.extend(names);
         } else if rest.starts_with("PROXY ON ``@`` TO ") || rest.starts_with("PROXY ON ''@'' TO ") {
             self.grants_proxy |= rest.ends_with(" WITH GRANT OPTION");
         }
@@ -232,13 +236,15 @@ mod tests {
         ]);
         assert!(grants.has("SELECT") && grants.has("SHOW VIEW") && !grants.has("TRIGGER"));
         assert!(grants.has("BACKUP_ADMIN") && grants.has("XA_RECOVER_ADMIN"));
-        assert!(grants.may_grant() && grants.may_grant_proxy());
+        assert!(!grants.may_grant() && grants.may_grant_proxy());
         for none in ["EVENT", "RELOAD", "EXECUTE", "INSERT", "PROXY"] {
             assert!(!grants.has(none), "{none}");
         }
         let root = parse(&["GRANT ALL PRIVILEGES ON *.* TO `root`@`%`"]);
         assert!(root.has("RELOAD"));
         assert!(!root.may_grant() && !root.may_grant_proxy());
+        let root = parse(&["GRANT SELECT, SUPER ON *.* TO `root`@`%` WITH GRANT OPTION"]);
+        assert!(root.may_grant());
     }
 
     #[test]

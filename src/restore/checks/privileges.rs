@@ -54,10 +54,14 @@ const CORE: [&str; 39] = [
 /// What the account may not do and must, for the restore itself or to hand it on.
 pub(super) fn missing(state: &ServerState, wishes: &Wishes<'_>) -> Vec<Reason> {
     let privileges = &state.privileges;
-    let needed = CORE
+    // Whoever has SUPER and may grant hands on dynamic privileges without having them; their names
+    // have an underscore.
+    let any_dynamic = privileges.has("SUPER");
+    let handed_on = wishes
+        .handed_on
         .iter()
-        .copied()
-        .chain(wishes.handed_on.iter().map(String::as_str));
+        .filter(|name| !(any_dynamic && name.contains('_')));
+    let needed = CORE.iter().copied().chain(handed_on.map(String::as_str));
     let missing: BTreeSet<&str> = needed
         .filter(|name| state.known_privileges.contains(*name) && !privileges.has(name))
         .collect();
