@@ -192,7 +192,7 @@ async fn walk(shell: &Shell, archive: &str, source: &Server, target: &Server) ->
          kept in the archive as restores/<snapshot>.json\n\
          the server is read-only; open it with: SET GLOBAL super_read_only = OFF; \
          SET GLOBAL read_only = OFF; SET GLOBAL event_scheduler = ON;",
-        &format!("{plan}\nload ...\nreplay ...\ncheck ..."),
+        &format!("{plan}\nload ...\nindex ...\nreplay ...\ncheck ..."),
     );
     let items: Vec<String> = target
         .query("SELECT item FROM shop.orders ORDER BY id")

@@ -143,7 +143,9 @@ async fn a_restore_that_dies_at_any_point_is_gone_on_with() -> Result<()> {
     let server = Server::start().await?;
     let wipe = server.address();
     let begin = ["--until", "latest", "--wipe", &wipe];
-    for point in FailPoint::RESTORE {
+    // Only large tables have indexes that wait: those points are passed by the tests of the load.
+    let far = [FailPoint::LoadPrepared, FailPoint::LoadIndexed];
+    for point in FailPoint::RESTORE.iter().filter(|p| !far.contains(p)) {
         let round = async {
             let armed = [("QUILLBACK_FAIL_POINT", point.name())];
             let said = program::restore(&world.archive, &server, &begin, &armed).await?;

@@ -22,5 +22,7 @@ mod stores;
 mod story;
 mod support;
 mod targets;
+mod waiting;
 mod wipe;
 mod xa;
+mod zones;
