@@ -1,6 +1,6 @@
 //! What the archive holds and how its objects are made.
 //!
-//! [`layout`] names every key; [`segment`], [`identity`], [`manifest`], [`script`] and [`rows`]
+//! [`layout`] names every key; [`segment`], [`identity`], [`manifest`], [`marks`], [`script`] and [`rows`]
 //! are the formats, without IO;
 //! [`catalog`] computes from a listing and the segments' indexes what is restorable, [`history`]
 //! adds what a branch has from its parents, [`merge`] makes one segment of several, [`orphans`] tells
@@ -17,6 +17,7 @@ pub mod history;
 pub mod identity;
 pub mod layout;
 pub mod manifest;
+pub mod marks;
 pub mod merge;
 pub mod orphans;
 pub mod progress;

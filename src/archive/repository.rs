@@ -5,6 +5,7 @@
 
 mod branches;
 mod log;
+mod records;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use super::hash::Sha256;
 use super::identity::{ARCHIVE_FORMAT, Branch, Claim, Identity};
 use super::layout::{self, BranchNumber, Epoch, SegmentName};
 use super::manifest::Manifest;
+use super::marks::MarkName;
 use super::segment::{IndexedTransaction, Segment, SegmentError, read_details};
 use super::work::beside;
 use crate::error::{Class, Classified};
@@ -92,6 +94,14 @@ pub enum ArchiveError {
         /// The history.
         branch: BranchNumber,
     },
+    /// There is a mark of this name.
+    #[error("there is a mark {name} already (made {created})")]
+    MarkExists {
+        /// The name.
+        name: MarkName,
+        /// When it was made.
+        created: String,
+    },
     /// A JSON object cannot be read.
     #[error("{key} is malformed")]
     Json {
@@ -108,7 +118,7 @@ impl Classified for ArchiveError {
         match self {
             Self::Storage(error) => error.class(),
             Self::NotAnArchive { .. } | Self::TooNew { .. } => Class::NoArchive,
-            Self::Exists { .. } => Class::Refused,
+            Self::Exists { .. } | Self::MarkExists { .. } => Class::Refused,
             Self::Segment { source, .. } => source.class(),
             Self::NoBranch { .. } => Class::NotCovered,
             Self::Restless { .. } => Class::Transient,

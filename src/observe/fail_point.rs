@@ -80,18 +80,20 @@ RESTORE {
     Dropped = "dropped",
     /// The journal is there and nothing of the snapshot.
     Begun = "begun",
-    /// Schemas and tables are made, and empty.
-    Tables = "tables",
-    /// A file of rows is committed.
-    Rows = "rows",
-    /// All rows are there.
-    AllRows = "all-rows",
-    /// An index that was put off, or a part of a table's, is made.
-    Indexed = "indexed",
-    /// Accounts, routines, views, triggers and events are made; `gtid_purged` is not set.
-    Objects = "objects",
-    /// `gtid_purged` is set and the journal does not know that the load is over.
-    GtidsSet = "gtids-set",
+    /// A load has made the schemas and the tables.
+    LoadSchema = "load-schema",
+    /// A load has dropped the indexes of a table that wait for its rows.
+    LoadPrepared = "load-prepared",
+    /// The rows of a file have been sent and are not committed.
+    LoadSent = "load-sent",
+    /// The rows of a file are committed.
+    LoadCommitted = "load-committed",
+    /// The indexes of a table that waited are built.
+    LoadIndexed = "load-indexed",
+    /// A load has made routines, views, triggers, events and accounts.
+    LoadObjects = "load-objects",
+    /// A load has set `gtid_purged`.
+    LoadGtids = "load-gtids",
     /// The load is over and nothing has been replayed.
     Loaded = "loaded",
     /// Something has been replayed.

@@ -5,7 +5,7 @@
 //! `--resume` goes on, `--wipe` empties it. The table `run` has one row: what identifies the plan,
 //! how far it is, and the settings that the server had before. The table `done` has a row for each
 //! step of the load; a file of rows is marked in the transaction that loads it, so it is loaded
-//! exactly once. How far the replay is the server's own `gtid_executed` tells.
+//! exactly once ([`super::load::steps`]). How far the replay is the server's own `gtid_executed` tells.
 //!
 //! All of it lies in InnoDB beside the data, so a crash of the server takes both back to the same
 //! moment. The exception is a server whose redo log is off, which does not start again after a crash.
@@ -16,7 +16,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::replay::ReplayKind;
+use super::replay::{ReplayKind, TUNED};
 use super::target::Target;
 use crate::archive::layout::{BranchNumber, SnapshotId};
 use crate::gtid::GtidSet;
@@ -25,26 +25,15 @@ use crate::mysql::quote;
 use crate::mysql::session::Session;
 
 /// The schema of the journal.
-pub const SCHEMA: &str = "quillback_restore";
+pub const SCHEMA: &str = super::load::steps::JOURNAL_SCHEMA;
 
-/// The settings that a restore changes for its own time, and puts back.
-const SETTINGS: [&str; 16] = [
+/// The settings that a restore changes for its own time, besides those of the replay, and puts
+/// back.
+const SETTINGS: [&str; 4] = [
     "event_scheduler",
     "local_infile",
     "max_allowed_packet",
-    "sync_binlog",
     "innodb_flush_log_at_trx_commit",
-    "replica_parallel_workers",
-    "slave_parallel_workers",
-    "replica_preserve_commit_order",
-    "slave_preserve_commit_order",
-    "replica_checkpoint_period",
-    "replica_checkpoint_group",
-    "replica_pending_jobs_size_max",
-    "replica_transaction_retries",
-    "binlog_transaction_dependency_tracking",
-    "innodb_ddl_threads",
-    "innodb_ddl_buffer_size",
 ];
 
 /// `ER_BAD_DB_ERROR` and `ER_NO_SUCH_TABLE`.
@@ -135,10 +124,10 @@ pub struct Journal {
     pub run: RunRecord,
     /// How far it is.
     pub stage: Stage,
-    /// Whether the server's redo log was switched off and not on again.
-    pub redo_off: bool,
     /// The settings as they were before the restore.
     pub settings: BTreeMap<String, String>,
+    /// What the load had to tell, once it is over.
+    pub notes: Vec<String>,
 }
 
 impl Journal {
@@ -161,21 +150,23 @@ impl Journal {
             reason,
         };
         let row = session
-            .query_first::<(String, String, bool, String)>(format!(
-                "SELECT record, stage, redo_off, settings FROM {SCHEMA}.run WHERE id = 1"
+            .query_first::<(String, String, String, String)>(format!(
+                "SELECT record, stage, settings, notes FROM {SCHEMA}.run WHERE id = 1"
             ))
             .await;
         let row = match row {
             Err(error) if error.code().is_some_and(|code| NOT_THERE.contains(&code)) => None,
             row => row?,
         };
-        let Some((record, stage, redo_off, settings)) = row else {
+        let Some((record, stage, settings, notes)) = row else {
             return Err(malformed(session, "it has no row".to_owned()).into());
         };
         let run = serde_json::from_str(&record)
             .map_err(|error| malformed(session, format!("its record: {error}")))?;
         let settings = serde_json::from_str(&settings)
             .map_err(|error| malformed(session, format!("its settings: {error}")))?;
+        let notes = serde_json::from_str(&notes)
+            .map_err(|error| malformed(session, format!("its notes: {error}")))?;
         let stage = Stage::ALL
             .into_iter()
             .find(|known| known.name() == stage)
@@ -183,8 +174,8 @@ impl Journal {
         Ok(Some(Self {
             run,
             stage,
-            redo_off,
             settings,
+            notes,
         }))
     }
 
@@ -205,8 +196,8 @@ impl Journal {
         let journal = Self {
             run,
             stage,
-            redo_off: false,
             settings,
+            notes: Vec::new(),
         };
         let json = |text: serde_json::Result<String>| {
             text.map_err(|error| MysqlError::protocol(format!("the journal's row: {error}")))
@@ -218,11 +209,11 @@ impl Journal {
             format!("CREATE DATABASE {SCHEMA} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"),
             format!(
                 "CREATE TABLE {SCHEMA}.run (id TINYINT PRIMARY KEY, record LONGTEXT NOT NULL, \
-                 stage VARCHAR(32) NOT NULL, redo_off BOOLEAN NOT NULL, \
-                 settings LONGTEXT NOT NULL) ENGINE = InnoDB"
+                 stage VARCHAR(32) NOT NULL, \
+                 settings LONGTEXT NOT NULL, notes LONGTEXT NOT NULL) ENGINE = InnoDB"
             ),
             format!(
-                "INSERT INTO {SCHEMA}.run VALUES (1, {}, {}, FALSE, {})",
+                "INSERT INTO {SCHEMA}.run VALUES (1, {}, {}, {}, '[]')",
                 quote::string(&record),
                 quote::string(stage.name()),
                 quote::string(&settings)
@@ -268,6 +259,31 @@ impl Journal {
         Ok(())
     }
 
+    /// Writes that the load is over, and what it had to tell.
+    ///
+    /// # Errors
+    ///
+    /// What the server refuses.
+    pub async fn loaded(
+        &mut self,
+        session: &mut Session,
+        notes: Vec<String>,
+    ) -> Result<(), MysqlError> {
+        quiet(session).await?;
+        let json = serde_json::to_string(&notes)
+            .map_err(|error| MysqlError::protocol(format!("the journal's notes: {error}")))?;
+        session
+            .execute(format!(
+                "UPDATE {SCHEMA}.run SET stage = {}, notes = {}",
+                quote::string(Stage::Replay.name()),
+                quote::string(&json)
+            ))
+            .await?;
+        self.stage = Stage::Replay;
+        self.notes = notes;
+        Ok(())
+    }
+
     /// Puts the server's settings back to what they were, but for the event scheduler, which is
     /// the caller's.
     ///
@@ -292,6 +308,14 @@ impl Journal {
         Ok(())
     }
 
+    /// Whether the event scheduler was on before the restore.
+    #[must_use]
+    pub fn had_events(&self) -> bool {
+        self.settings
+            .get("event_scheduler")
+            .is_some_and(|was| was == "ON")
+    }
+
     /// Removes the journal: the restore is over.
     ///
     /// # Errors
@@ -306,19 +330,6 @@ impl Journal {
     }
 }
 
-/// Writes whether the redo log is off: before it is switched off, and after it is on again.
-///
-/// # Errors
-///
-/// What the server refuses.
-pub async fn mark_redo_off(session: &mut Session, off: bool) -> Result<(), MysqlError> {
-    quiet(session).await?;
-    session
-        .execute(format!("UPDATE {SCHEMA}.run SET redo_off = {off}"))
-        .await?;
-    Ok(())
-}
-
 /// Nothing of the journal goes to the binlog or gets a GTID.
 async fn quiet(session: &mut Session) -> Result<(), MysqlError> {
     session.execute("SET SESSION sql_log_bin = 0").await?;
@@ -326,7 +337,12 @@ async fn quiet(session: &mut Session) -> Result<(), MysqlError> {
 }
 
 async fn read_settings(session: &mut Session) -> Result<BTreeMap<String, String>, MysqlError> {
-    let names = SETTINGS.map(quote::string).join(", ");
+    let names: Vec<String> = SETTINGS
+        .iter()
+        .chain(&TUNED)
+        .map(|name| quote::string(name))
+        .collect();
+    let names = names.join(", ");
     let rows: Vec<(String, String)> = session
         .query(format!(
             "SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})"

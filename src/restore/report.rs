@@ -3,10 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::replay::{Advertise, ReplayKind, ReplayProgress};
 use super::target::Target;
+use super::verify::Verified;
+use super::wait::Waiting;
 use crate::archive::layout::{BranchNumber, SnapshotId};
 use crate::gtid::GtidSet;
 use crate::mysql::server_url::{HostPort, ServerUrl};
@@ -16,8 +20,8 @@ use crate::observe::phase::Phase;
 /// What is asked.
 #[derive(Debug, Clone)]
 pub struct RestoreRequest {
-    /// The state to restore.
-    pub target: Target,
+    /// The state to restore; none only with `resume`, which goes on with whatever was begun.
+    pub target: Option<Target>,
     /// The server to fill.
     pub server: ServerUrl,
     /// The snapshot to start from, if not the best one.
@@ -39,7 +43,7 @@ impl RestoreRequest {
     #[must_use]
     pub fn new(target: Target, server: ServerUrl) -> Self {
         Self {
-            target,
+            target: Some(target),
             server,
             snapshot: None,
             branch: None,
@@ -105,6 +109,8 @@ pub enum RestoreEvent {
         /// Its name.
         phase: &'static str,
     },
+    /// The archive does not hold the target yet.
+    Waiting(Waiting),
     /// How far the load is.
     Load {
         /// Rows loaded.
@@ -122,20 +128,50 @@ pub type Observer = Arc<dyn Fn(RestoreEvent) + Send + Sync>;
 /// What a restore did.
 #[derive(Debug, Clone, Serialize)]
 pub struct RestoreReport {
+    /// The archive.
+    pub archive: String,
     /// What was asked.
     pub target: Target,
     /// `host:port` of the restored server.
     pub server: String,
+    /// Its `server_uuid`.
+    pub server_uuid: Uuid,
+    /// Its version.
+    pub server_version: String,
+    /// When the restore began, by our clock; of one that was gone on with, its first run.
+    #[serde(with = "crate::clock::micros")]
+    pub started: DateTime<Utc>,
+    /// When it ended, by our clock.
+    #[serde(with = "crate::clock::micros")]
+    pub finished: DateTime<Utc>,
+    /// Whether it went on with what an earlier run had begun; the phases are of the last run only.
+    pub resumed: bool,
+    /// Whether the server was emptied first.
+    pub wiped: bool,
+    /// The history.
+    pub branch: BranchNumber,
     /// The snapshot that was loaded.
     pub snapshot: SnapshotId,
     /// Its rows.
     pub rows: u64,
+    /// Its bytes, before compression.
+    pub load_bytes: u64,
     /// Transactions that were replayed.
     pub transactions: u64,
+    /// Bytes of binlog that hold them.
+    pub replay_bytes: u64,
+    /// How the log came to the server.
+    pub replay: ReplayKind,
+    /// Transactions that were left out by name.
+    pub skipped: GtidSet,
     /// `gtid_executed` of the restored server, which is the plan's.
     pub gtid_executed: GtidSet,
     /// Tables on the restored server.
     pub tables: u64,
+    /// How many there had to be; none if the log holds statements that may have changed that.
+    pub expected_tables: Option<u64>,
+    /// What was compared besides.
+    pub verified: Option<Verified>,
     /// Whether the server takes writes.
     pub open: bool,
     /// The statements that let it take writes, unless it does.
@@ -144,4 +180,7 @@ pub struct RestoreReport {
     pub phases: Vec<Phase>,
     /// What a person should know.
     pub notes: Vec<String>,
+    /// Where the archive keeps this report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
 }

@@ -2,10 +2,17 @@
 //!
 //! The programs are found on PATH or by `tests/setup`; without them these tests fail.
 
+mod checks;
 mod damage;
 mod failover;
+mod grants;
+mod instants;
+mod journal;
+mod load;
+mod marks;
 mod moments;
 mod parts;
+mod program;
 mod refusals;
 mod replay;
 mod replay_faults;
@@ -15,4 +22,5 @@ mod stores;
 mod story;
 mod support;
 mod targets;
+mod wipe;
 mod xa;

@@ -61,6 +61,11 @@ impl Archive {
         Ok(Self { repository, folder })
     }
 
+    /// Its URL.
+    pub(crate) fn url(&self) -> String {
+        self.folder.file_url("archive")
+    }
+
     /// The file of an object.
     pub(crate) fn file(&self, key: &str) -> PathBuf {
         self.folder.path().join("archive").join(key)

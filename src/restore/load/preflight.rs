@@ -2,9 +2,10 @@
 
 use crate::archive::manifest::Manifest;
 use crate::mysql::{MysqlError, Session, TargetFacts, quote};
-use crate::restore::journal::SCHEMA;
 
+use super::LoadOptions;
 use super::error::LoadError;
+use super::steps::JOURNAL_SCHEMA;
 
 /// `ER_NO_SUCH_TABLE`, `ER_UNKNOWN_TABLE`: of a version that does not have the table.
 const UNKNOWN_TABLE: [u16; 2] = [1146, 1109];
@@ -14,16 +15,13 @@ pub(super) async fn check(
     session: &mut Session,
     facts: &TargetFacts,
     manifest: &Manifest,
-    resume: bool,
+    options: &LoadOptions,
 ) -> Result<(), LoadError> {
     let server = facts.server.address.to_string();
-    // The journal is there before the load.
-    let is_empty = facts.user_schemas.iter().all(|schema| schema == SCHEMA);
-    if !resume && !is_empty {
-        return Err(LoadError::NotEmpty {
-            server,
-            schemas: facts.user_schemas.clone(),
-        });
+    let mut schemas = facts.user_schemas.clone();
+    schemas.retain(|schema| !(options.journal && schema == JOURNAL_SCHEMA));
+    if !options.resume && !schemas.is_empty() {
+        return Err(LoadError::NotEmpty { server, schemas });
     }
     if let Some(state) = &facts.group_member_state {
         return Err(LoadError::GroupMember {

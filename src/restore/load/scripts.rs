@@ -12,8 +12,15 @@ use super::error::LoadError;
 /// gone at once (1588).
 const EVENT_IS_OVER: [u16; 2] = [1544, 1588];
 
+/// What the server says of an object that is there already: a schema (1007), a table or view (1050),
+/// a function of a library (1125), a routine or library (1304), a trigger (1359), a foreign server (1476), an
+/// event (1537), a tablespace (1813), a resource group (3650), a spatial reference system (3712).
+const EXISTS: [u16; 10] = [1007, 1050, 1125, 1304, 1359, 1476, 1537, 1813, 3650, 3712];
+
 /// Runs scripts over the session that makes the schema.
 pub(super) struct ScriptRunner<'a> {
+    /// Whether an earlier run may have made what is to be made: the target was empty before it.
+    pub(super) again: bool,
     pub(super) session: &'a mut Session,
     pub(super) scripts: &'a [(ScriptKind, Script)],
     pub(super) warnings: &'a mut Vec<String>,
@@ -43,6 +50,9 @@ impl ScriptRunner<'_> {
         let Err(source) = self.execute(kind, &name, statement).await else {
             return Ok(());
         };
+        if self.is_there(&source) {
+            return Ok(());
+        }
         if !source.is_connection_lost() {
             if self.elsewhere(kind, &name, statement, &source).await? {
                 return Ok(());
@@ -61,6 +71,11 @@ impl ScriptRunner<'_> {
                 source
             },
         })
+    }
+
+    /// Whether a statement was refused since an earlier run has done it.
+    pub(super) fn is_there(&self, refused: &MysqlError) -> bool {
+        self.again && refused.code().is_some_and(|code| EXISTS.contains(&code))
     }
 
     /// Tells of what may be missing.

@@ -124,9 +124,10 @@ fn three_segments() -> World {
 }
 
 fn cut(world: &World, target: &Target) -> Result<Cut, TargetError> {
-    let boundary = boundary(&world.history, &world.snapshots, target)?;
-    let inside = boundary.map_or(&[][..], |at| &world.details[at][..]);
-    resolve(&world.history, &world.snapshots, target, boundary, inside)
+    let lookup = lookup(&world.history, &world.snapshots, target)?;
+    let read = |at: &usize| (*at, world.details[*at].clone());
+    let lines: Lines = lookup.members.iter().map(read).collect();
+    resolve(&world.history, &world.snapshots, target, &lookup, &lines)
 }
 
 fn until(micros: i64) -> Target {
