@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::archive::history::Member;
 use crate::archive::layout::BranchNumber;
 use crate::archive::repository::{ArchiveError, Repository};
-use crate::error::{Class, Classified};
+use crate::error::{Class, Classified, with_causes};
 use crate::gtid::{Gtid, GtidSet};
 use crate::mysql::error::MysqlError;
 use crate::mysql::facts::ServerFacts;
@@ -87,7 +87,7 @@ pub enum ReplayError {
     #[error(transparent)]
     Mysql(#[from] MysqlError),
     /// The archive could not be read while it was played.
-    #[error("the archive cannot be replayed: {0}")]
+    #[error("the archive cannot be replayed: {}", with_causes(&**.0))]
     Archive(std::sync::Arc<ArchiveError>),
     /// We cannot be reached by the server.
     #[error("cannot listen on {address} for the server's replication")]

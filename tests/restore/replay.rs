@@ -93,9 +93,9 @@ const MORE: &[&str] = &[
     "GRANT SELECT ON more.* TO ann@'%'",
     "SET PASSWORD FOR ann@'%' = 'ann-secret'",
     "ALTER TABLE computed ADD COLUMN late INT DEFAULT 3, ALGORITHM = INSTANT",
-    "ALTER TABLE kinds PARTITION BY HASH (id) PARTITIONS 3",
-    "INSERT INTO kinds (id) VALUES (7), (8)",
-    "ALTER TABLE kinds TRUNCATE PARTITION p1",
+    "ALTER TABLE spoken PARTITION BY HASH (id) PARTITIONS 3",
+    "INSERT INTO spoken (id) VALUES (997), (998)",
+    "ALTER TABLE spoken TRUNCATE PARTITION p1",
 ];
 
 /// All kinds of transactions, in the archive.

@@ -2,7 +2,7 @@
 //!
 //! Source of the layout: "MySQL Source Code Documentation", class `Query_event`.
 
-use crate::mysql::binlog::{Checksum, EventError, EventKind, RawEvent};
+use crate::mysql::binlog::{Checksum, EventError, RawEvent};
 use crate::mysql::quote;
 use crate::mysql::wire::packet::{Fields, Truncated};
 
@@ -32,6 +32,8 @@ pub(super) struct Statement<'a> {
     pub(super) variables: Vec<(&'static str, String)>,
     /// Whether the account that ran it is part of what it means.
     pub(super) has_invoker: bool,
+    /// The number of a part of its session that is of a later version.
+    pub(super) unknown: Option<u64>,
 }
 
 impl<'a> Statement<'a> {
@@ -57,6 +59,7 @@ impl<'a> Statement<'a> {
             error,
             variables: Vec::new(),
             has_invoker: false,
+            unknown: None,
         };
         statement.set("pseudo_thread_id", thread_id.to_string());
         statement.read_status(status, event.header().timestamp)?;
@@ -147,11 +150,14 @@ impl<'a> Statement<'a> {
                     let on = fields.uint::<1>()?;
                     self.set("default_table_encryption", on.to_string());
                 }
+                21 => {
+                    let on = fields.uint::<1>()?;
+                    self.set("enable_cascade_triggers", on.to_string());
+                }
                 other => {
-                    return Err(EventError::Malformed {
-                        kind: EventKind::QUERY,
-                        reason: format!("its status variable {other} is not known"),
-                    });
+                    // They come in the order of their numbers, so nothing known is behind it.
+                    self.unknown = Some(other);
+                    break;
                 }
             }
         }
@@ -302,10 +308,13 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_variable_is_an_error() {
-        let bytes = event(&[99, 1], b"", b"x", 0);
+    fn an_unknown_variable_is_told() {
+        let bytes = event(&[21, 1, 99, 1], b"", b"x", 0);
         let event = RawEvent::new(&bytes).expect("well formed");
-        assert!(Statement::parse(&event, Checksum::None).is_err());
+        let statement = Statement::parse(&event, Checksum::None).expect("a statement");
+        assert_eq!(statement.unknown, Some(99));
+        let cascade = ("enable_cascade_triggers", "1".to_owned());
+        assert!(statement.variables.contains(&cascade));
     }
 
     proptest! {

@@ -1,7 +1,8 @@
 //! One connection to which the log is said.
 //!
-//! Statements of our own are gathered and sent together; those of the log go alone, as the bytes
-//! that they are, behind what their session needs.
+//! Statements of our own are gathered and sent together, up to the next `BINLOG` statement: behind
+//! that the server forgets to say that more answers follow. Those of the log go alone, as the
+//! bytes that they are, behind what their session needs.
 
 use std::collections::HashMap;
 
@@ -225,6 +226,11 @@ impl<'a> Player<'a> {
                 "it means the account that ran it (CURRENT_USER), which is not ours".to_owned(),
             ));
         }
+        if let Some(unknown) = statement.unknown {
+            return Err(self.not_in_sql(format!(
+                "its session has a part of a later version of MySQL (status variable {unknown})"
+            )));
+        }
         let text = statement.text;
         if !self.rows.is_empty() {
             self.send_rows().await?;
@@ -270,7 +276,11 @@ impl<'a> Player<'a> {
         wanted: &[(&'static str, String)],
     ) -> Result<(), ReplayError> {
         let mut assignments = Vec::new();
+        let knows_cascades = self.job.facts.version.at_least(9, 7, 0);
         for (name, value) in wanted {
+            if *name == "enable_cascade_triggers" && !knows_cascades {
+                continue;
+            }
             if self.variables.get(name) != Some(value) {
                 assignments.push(format!("@@SESSION.{name} = {value}"));
                 self.variables.insert(name, value.clone());
@@ -294,13 +304,13 @@ impl<'a> Player<'a> {
     }
 
     async fn send_rows(&mut self) -> Result<(), ReplayError> {
-        for statement in self.rows.take() {
-            self.gather(&statement).await?;
-        }
         if let Some((_, said)) = &mut self.open {
             *said = true;
         }
-        Ok(())
+        for statement in self.rows.take() {
+            self.gather(&statement).await?;
+        }
+        self.send().await
     }
 
     /// Gathers a statement that belongs to the transaction.
