@@ -20,7 +20,9 @@ use super::hash::Sha256;
 use super::identity::{ARCHIVE_FORMAT, Branch, Claim, Identity};
 use super::layout::{self, BranchNumber, Epoch, SegmentName};
 use super::manifest::Manifest;
-use super::segment::{IndexedTransaction, Segment, SegmentError, read_details};
+use super::segment::{
+    IndexedTransaction, Segment, SegmentError, TransactionLines, read_details,
+};
 use super::work::beside;
 use crate::error::{Class, Classified};
 use crate::gtid::GtidSet;
@@ -357,10 +359,33 @@ impl Repository {
         &self,
         stored: &StoredSegment,
     ) -> Result<Vec<IndexedTransaction>, ArchiveError> {
-        let key = stored.name.key();
+        let frame = self.details(stored).await?;
+        read_details(&stored.index, &frame).map_err(|source| ArchiveError::Segment {
+            key: stored.name.key(),
+            source,
+        })
+    }
+
+    /// The same, to be taken one by one.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError`].
+    pub async fn transaction_lines(
+        &self,
+        stored: &StoredSegment,
+    ) -> Result<TransactionLines, ArchiveError> {
+        let frame = self.details(stored).await?;
+        TransactionLines::open(&stored.index, &frame).map_err(|source| ArchiveError::Segment {
+            key: stored.name.key(),
+            source,
+        })
+    }
+
+    async fn details(&self, stored: &StoredSegment) -> Result<Bytes, StorageError> {
         let start = stored.size.saturating_sub(stored.index.details_bytes);
-        let frame = self.storage.get_range(&key, start..stored.size).await?;
-        read_details(&stored.index, &frame).map_err(|source| ArchiveError::Segment { key, source })
+        let key = stored.name.key();
+        self.storage.get_range(&key, start..stored.size).await
     }
 
     /// Every whole snapshot, oldest first.
