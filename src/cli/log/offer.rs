@@ -1,7 +1,6 @@
 //! The restore that brings back what a transaction took.
 
 use super::super::context::Context;
-use super::super::render;
 use crate::archive::layout::BranchNumber;
 use crate::archive::repository::Repository;
 use crate::archive::segment::IndexedTransaction;

@@ -35,12 +35,14 @@ pub(super) fn footer(history: &History, filter: &Filter, found: u64, is_cut: boo
     let complete = complete_to.map_or_else(String::new, |to| {
         format!(", complete to {}", rfc3339(to))
     });
-    let shown = match is_cut {
-        true => format!("{} shown, there may be more", render::plural(found, "transaction")),
-        false => render::plural(found, "transaction"),
-    };
-    let held = render::count(history.transactions());
-    let mut lines = vec![format!("{shown} of {held} archived{complete}")];
+    let (shown, held) = (
+        render::plural(found, "transaction"),
+        render::count(history.transactions()),
+    );
+    let mut lines = vec![match is_cut {
+        true => format!("{shown} shown, there may be more; {held} archived{complete}"),
+        false => format!("{shown} of {held} archived{complete}"),
+    }];
     if let (Some(until), Some(to)) = (filter.until, complete_to)
         && until > to
     {

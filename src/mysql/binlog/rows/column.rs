@@ -119,10 +119,16 @@ fn column(binlog_kind: u8, metadata: &mut Fields<'_>) -> Result<Column, EventErr
         | kind::BLOB
         | kind::GEOMETRY
         | kind::JSON
-        | kind::VECTOR
-        | kind::TIME2
-        | kind::DATETIME2
-        | kind::TIMESTAMP2 => (binlog_kind, byte()?),
+        | kind::VECTOR => (binlog_kind, byte()?),
+        kind::TIME2 | kind::DATETIME2 | kind::TIMESTAMP2 => match byte()? {
+            digits @ 0..=6 => (binlog_kind, digits),
+            _ => {
+                return Err(malformed(
+                    EventKind::TABLE_MAP,
+                    "a time with more than six digits behind the point",
+                ));
+            }
+        },
         kind::BIT | kind::VARCHAR | kind::VAR_STRING => {
             let low = byte()?;
             (binlog_kind, low | byte()? << 8)
