@@ -80,12 +80,21 @@ pub(super) fn concerns(summary: &Summary, tables: &Tables) -> bool {
                     tables.passes(&name.database, table)
                 })
         }
-        Some(ddl) if ddl.kind == DdlKind::Database => ddl
-            .names
-            .iter()
-            .any(|name| tables.passes_database(&name.database)),
+        Some(ddl) if ddl.kind == DdlKind::Database => ddl.names.iter().any(|name| {
+            // A schema that goes takes its tables with it; one that comes has none.
+            ddl.verb == "DROP DATABASE" && tables.passes_database(&name.database)
+                || of_schemas(tables, &name.database)
+        }),
         _ => mentions(text, schema, tables),
     }
+}
+
+/// Whether all of a schema is asked for: `shop` or `shop.*`.
+fn of_schemas(tables: &Tables, schema: &str) -> bool {
+    tables.include.iter().any(|pattern| {
+        pattern.hits(schema, None)
+            || pattern.to_string().ends_with(".*") && pattern.hits(schema, Some(""))
+    })
 }
 
 /// Whether a statement that is not understood names one of the tables (views, triggers, routines,
@@ -167,6 +176,9 @@ mod tests {
             ("other", "TRUNCATE page", "shop.page", false),
             ("other", "DROP DATABASE shop", "shop.page", true),
             ("other", "DROP DATABASE shop2", "shop.page", false),
+            ("other", "CREATE DATABASE shop", "shop.page", false),
+            ("other", "CREATE DATABASE shop", "shop.*", true),
+            ("other", "ALTER DATABASE shop COLLATE x", "shop", true),
             ("shop", "CREATE VIEW v AS SELECT * FROM page", "shop.page", true),
             ("x", "CREATE VIEW v AS SELECT * FROM `shop`.`page`", "shop.page", true),
             ("x", "CREATE VIEW v AS SELECT * FROM shop.page", "shop.p*", true),

@@ -193,14 +193,12 @@ impl TableMap {
             }
             // The fields of the character sets stand before these.
             let charset = self.charset(number);
-            self.labels[number] = labels
+            // Words that cannot be read are not shown: then the number stands there.
+            let words: Option<Vec<String>> = labels
                 .iter()
-                .map(|label| {
-                    let text = charset.text(label);
-                    text.unwrap_or_else(|| String::from_utf8_lossy(label))
-                        .into_owned()
-                })
+                .map(|label| charset.text(label).map(std::borrow::Cow::into_owned))
                 .collect();
+            self.labels[number] = words.unwrap_or_default();
         }
         Ok(())
     }
