@@ -21,6 +21,7 @@ pub mod merge;
 pub mod orphans;
 pub mod progress;
 pub mod repository;
+pub mod row_checksum;
 pub mod rows;
 pub mod script;
 pub mod search;

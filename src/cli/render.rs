@@ -123,8 +123,13 @@ pub(super) fn ddl_guard(consistency: &Consistency) -> String {
         _ => String::new(),
     };
     if consistency.backup_lock {
+        let let_by = match consistency.ddl_let_by {
+            0 => "",
+            1 => ", and let by once before the rows were read",
+            _ => ", and let by several times before the rows were read",
+        };
         return format!(
-            "DDL was kept away for {:.3} s{waited}",
+            "DDL was kept away for {:.3} s{waited}{let_by}",
             consistency.backup_lock_seconds
         );
     }

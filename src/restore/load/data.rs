@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
 use crate::archive::layout::SnapshotId;
-use crate::archive::manifest::{DataFile, Manifest, RowChecksum, TableEntry};
+use crate::archive::manifest::{DataFile, Manifest, RowChecksum, RowHash, TableEntry};
 use crate::archive::rows::{LineScanner, load_statement};
 use crate::mysql::ServerUrl;
 use crate::mysql::wire::{WireConnection, WireError};
@@ -44,6 +44,7 @@ struct Shared {
     storage: Arc<dyn Storage>,
     id: SnapshotId,
     tables: Vec<TableEntry>,
+    row_hash: RowHash,
     queue: Mutex<VecDeque<Work>>,
     progress: LoadObserver,
     sent_rows: AtomicU64,
@@ -77,6 +78,7 @@ pub(super) async fn load(
         storage: Arc::clone(storage),
         id: manifest.id.clone(),
         tables: manifest.tables.clone(),
+        row_hash: manifest.format.row_hash(),
         queue: Mutex::new(work.into()),
         progress: Arc::clone(&options.progress),
         sent_rows: AtomicU64::new(0),
@@ -168,7 +170,7 @@ async fn load_file(
         file.file.clone(),
         sender,
     ));
-    let mut scanner = LineScanner::default();
+    let mut scanner = LineScanner::new(shared.row_hash);
     // From here on an early return drops the half-sent file and with it the connection.
     let mut infile = connection
         .load_local(&load_statement(table))
