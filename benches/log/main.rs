@@ -114,7 +114,10 @@ async fn run(settings: &Settings) -> Result<()> {
         let found = questions::ask(settings, &server, place, rare).await?;
         all.push((name, found));
     }
-    report.section(&format!("Finding a transaction: {size}"), &questions::table(&all, &reference));
+    report.section(
+        &format!("Finding a transaction: {size}"),
+        &questions::table(&all, &reference),
+    );
     results["questions"] = serde_json::to_value(&all)?;
     results["mysqlbinlog"] = serde_json::to_value(reference)?;
     let places = (settings.json.as_deref(), settings.page.as_deref());

@@ -33,12 +33,14 @@ impl Rare {
         let mut conn = server.conn().await?;
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
-        let create = "CREATE TABLE bench.rare (id INT AUTO_INCREMENT PRIMARY KEY, what VARCHAR(20))";
+        let create =
+            "CREATE TABLE bench.rare (id INT AUTO_INCREMENT PRIMARY KEY, what VARCHAR(20))";
         conn.query_drop(create).await?;
         let task = tokio::spawn(async move {
             let mut done = 1;
             while !told.load(Ordering::Relaxed) {
-                conn.query_drop("INSERT INTO bench.rare (what) VALUES ('a'), ('b')").await?;
+                conn.query_drop("INSERT INTO bench.rare (what) VALUES ('a'), ('b')")
+                    .await?;
                 done += 1;
                 for _ in 0..PAUSE.as_millis() / 50 {
                     if !told.load(Ordering::Relaxed) {
@@ -96,9 +98,7 @@ pub(crate) async fn ask(
     for _ in 0..settings.rounds() {
         for (answer, (_, arguments)) in answers.iter_mut().zip(QUESTIONS) {
             let mut command = place.command(server, &[&["log"], arguments].concat())?;
-            command
-                .stdout(File::create(&out)?)
-                .stderr(Stdio::null());
+            command.stdout(File::create(&out)?).stderr(Stdio::null());
             let usage = tokio::task::spawn_blocking(move || child::run(&mut command)).await??;
             let text = std::fs::read_to_string(&out)?;
             // Of text, the line that begins with a time.
@@ -141,7 +141,14 @@ pub(crate) async fn by_mysqlbinlog(binlog: &Binlog) -> Result<Usage> {
 
 /// The answers as a table.
 pub(crate) fn table(all: &[(String, Vec<Answer>)], reference: &Usage) -> Table {
-    let mut table = Table::new(&["", "found", "wall", "/ mysqlbinlog -v", "CPU s", "peak memory"]);
+    let mut table = Table::new(&[
+        "",
+        "found",
+        "wall",
+        "/ mysqlbinlog -v",
+        "CPU s",
+        "peak memory",
+    ]);
     let mut row = |name: String, found: String, wall: f64, cpu: f64, peak: u64| {
         table.row(vec![
             name,
@@ -167,7 +174,11 @@ pub(crate) fn table(all: &[(String, Vec<Answer>)], reference: &Usage) -> Table {
                 answer.lines.to_string(),
                 median(turns.iter().map(|usage| usage.seconds)),
                 median(turns.iter().map(|usage| usage.user + usage.system)),
-                turns.iter().map(|usage| usage.peak_bytes).max().unwrap_or(0),
+                turns
+                    .iter()
+                    .map(|usage| usage.peak_bytes)
+                    .max()
+                    .unwrap_or(0),
             );
         }
     }

@@ -50,7 +50,11 @@ impl Settings {
 
     /// How much binlog is archived.
     pub(crate) fn binlog_bytes(&self) -> u64 {
-        if self.quick { 200_000_000 } else { 1_000_000_000 }
+        if self.quick {
+            200_000_000
+        } else {
+            1_000_000_000
+        }
     }
 
     /// How often each question is asked.

@@ -20,9 +20,7 @@ use super::hash::Sha256;
 use super::identity::{ARCHIVE_FORMAT, Branch, Claim, Identity};
 use super::layout::{self, BranchNumber, Epoch, SegmentName};
 use super::manifest::{MANIFEST_FORMAT, Manifest};
-use super::segment::{
-    IndexedTransaction, Segment, SegmentError, TransactionLines, read_details,
-};
+use super::segment::{Segment, SegmentError};
 use super::work::beside;
 use crate::error::{Class, Classified};
 use crate::gtid::GtidSet;
@@ -358,44 +356,6 @@ impl Repository {
             Some(digest) => Ok(digest),
             None => Ok(*self.read_segment(stored).await?.sha256()),
         }
-    }
-
-    /// Reads only the lines of a segment's transactions.
-    ///
-    /// # Errors
-    ///
-    /// [`ArchiveError`].
-    pub async fn read_transactions(
-        &self,
-        stored: &StoredSegment,
-    ) -> Result<Vec<IndexedTransaction>, ArchiveError> {
-        let frame = self.details(stored).await?;
-        read_details(&stored.index, &frame).map_err(|source| ArchiveError::Segment {
-            key: stored.name.key(),
-            source,
-        })
-    }
-
-    /// The same, to be taken one by one.
-    ///
-    /// # Errors
-    ///
-    /// [`ArchiveError`].
-    pub async fn transaction_lines(
-        &self,
-        stored: &StoredSegment,
-    ) -> Result<TransactionLines, ArchiveError> {
-        let frame = self.details(stored).await?;
-        TransactionLines::open(&stored.index, &frame).map_err(|source| ArchiveError::Segment {
-            key: stored.name.key(),
-            source,
-        })
-    }
-
-    async fn details(&self, stored: &StoredSegment) -> Result<Bytes, StorageError> {
-        let start = stored.size.saturating_sub(stored.index.details_bytes);
-        let key = stored.name.key();
-        self.storage.get_range(&key, start..stored.size).await
     }
 
     /// Every whole snapshot, oldest first.

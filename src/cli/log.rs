@@ -30,7 +30,9 @@ use show::Page;
 
 /// The options of `log`.
 #[derive(Debug, Args)]
-#[command(after_help = "Several filters must all fit. docs/LOG.md tells what each of them looks at.")]
+#[command(
+    after_help = "Several filters must all fit. docs/LOG.md tells what each of them looks at."
+)]
 pub(super) struct LogArguments {
     /// Only transactions committed at or after this moment (RFC 3339, 2026-11-20T14:30:00Z).
     #[arg(long, value_name = "WHEN")]
@@ -93,8 +95,9 @@ impl LogArguments {
         let moment = |text: &Option<String>, flag: &str| {
             text.as_deref()
                 .map(|text| {
-                    parse_moment(text)
-                        .map_err(|error| UsageError::new(error, format!("{flag} 2026-11-20T14:30:00Z")))
+                    parse_moment(text).map_err(|error| {
+                        UsageError::new(error, format!("{flag} 2026-11-20T14:30:00Z"))
+                    })
                 })
                 .transpose()
         };
@@ -274,8 +277,13 @@ impl Log<'_> {
         for (member, transaction) in places {
             self.found += 1;
             self.offer.take(transaction);
-            self.page
-                .transaction(self.search.history(), member, transaction, is_open, &mut text);
+            self.page.transaction(
+                self.search.history(),
+                member,
+                transaction,
+                is_open,
+                &mut text,
+            );
         }
         render::say_lines(&text)
     }

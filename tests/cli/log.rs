@@ -112,7 +112,9 @@ async fn a_dropped_table_is_found_and_brought_back_by_the_line_that_is_offered()
     let words: Vec<&str> = line.split_whitespace().skip(1).collect();
     let said = shell.run(&words).await?;
     ensure!(said.code == 0, "{said:?}");
-    let titles: Vec<String> = target.query("SELECT title FROM shop.page ORDER BY id").await?;
+    let titles: Vec<String> = target
+        .query("SELECT title FROM shop.page ORDER BY id")
+        .await?;
     assert_eq!(titles, ["one", "two", "three"]);
     let items: Vec<u32> = target.query("SELECT id FROM shop.item").await?;
     assert_eq!(items, [2]);
@@ -139,7 +141,10 @@ async fn times_are_local_too_where_the_zone_is_another() -> Result<()> {
         let text = String::from_utf8(output.stdout)?;
         let head = text.lines().nth(1).with_context(|| text.clone())?;
         let at = head.split("  ").next().unwrap_or_default();
-        ensure!(at.ends_with(if offset.is_empty() { "Z" } else { offset }), "{zone}: {head}");
+        ensure!(
+            at.ends_with(if offset.is_empty() { "Z" } else { offset }),
+            "{zone}: {head}"
+        );
         ensure!(head.chars().count() <= 120, "{head}");
     }
     Ok(())
@@ -162,7 +167,12 @@ async fn what_makes_no_sense_is_refused_and_what_is_not_there_is_told() -> Resul
     stream(&shell, &[]).await?;
     for (arguments, words) in [
         (
-            &["--since", "2026-11-20T15:00:00Z", "--until", "2026-11-20T14:00:00Z"][..],
+            &[
+                "--since",
+                "2026-11-20T15:00:00Z",
+                "--until",
+                "2026-11-20T14:00:00Z",
+            ][..],
             "is after --until",
         ),
         (&["--since", "2026-11-20T15:00:00"][..], "has no offset"),
@@ -185,11 +195,23 @@ async fn what_makes_no_sense_is_refused_and_what_is_not_there_is_told() -> Resul
          searched: <time> to <time>\n\
          no rows of shop.pages changed there; nearest: shop.page",
     );
-    let said = shell.run(&["log", "--since", "2099-01-01T00:00:00Z"]).await?;
+    let said = shell
+        .run(&["log", "--since", "2099-01-01T00:00:00Z"])
+        .await?;
     assert_eq!((said.code, said.out.as_str()), (0, ""));
-    ensure!(said.err.contains("--since <time> is behind that"), "{}", said.err);
-    let said = shell.run(&["log", "--until", "2099-01-01T00:00:00Z"]).await?;
-    ensure!(said.err.contains("nothing is known of the time behind"), "{}", said.err);
+    ensure!(
+        said.err.contains("--since <time> is behind that"),
+        "{}",
+        said.err
+    );
+    let said = shell
+        .run(&["log", "--until", "2099-01-01T00:00:00Z"])
+        .await?;
+    ensure!(
+        said.err.contains("nothing is known of the time behind"),
+        "{}",
+        said.err
+    );
     Ok(())
 }
 
@@ -248,9 +270,11 @@ async fn the_log_goes_on_over_a_failover() -> Result<()> {
     first.kill9().await?;
     let second = trio.wait_failover(first).await?;
     exec_all(second, &["INSERT INTO d.t VALUES (2), (3)"]).await?;
-    until("the stream to find the new primary", Duration::from_secs(60), async || {
-        Ok(stream(&shell, &[]).await.ok())
-    })
+    until(
+        "the stream to find the new primary",
+        Duration::from_secs(60),
+        async || Ok(stream(&shell, &[]).await.ok()),
+    )
     .await?;
     let lines = documents(&shell, &["--table", "d.t", "--kind", "dml"]).await?;
     let told: Vec<(&Value, &Value)> = lines.iter().map(|l| (&l["source"], &l["rows"])).collect();
@@ -261,7 +285,9 @@ async fn the_log_goes_on_over_a_failover() -> Result<()> {
     let mut command = shell.command(&["log", "--table", "d.t"]);
     let output = tokio::task::spawn_blocking(move || command.output()).await??;
     let text = String::from_utf8(output.stdout)?;
-    let turns = text.lines().filter(|line| line.starts_with("-- from the binlog of "));
+    let turns = text
+        .lines()
+        .filter(|line| line.starts_with("-- from the binlog of "));
     assert_eq!(turns.count(), 2, "{text}");
     ensure!(text.contains(&two), "{text}");
     Ok(())

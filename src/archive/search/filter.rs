@@ -104,9 +104,7 @@ impl Filter {
                 .gtids
                 .as_ref()
                 .is_some_and(|set| !set.contains(&transaction.gtid))
-            || self
-                .kind
-                .is_some_and(|kind| !Kinds::of(summary).has(kind));
+            || self.kind.is_some_and(|kind| !Kinds::of(summary).has(kind));
         if is_outside {
             return Verdict::No;
         }
@@ -170,7 +168,9 @@ impl Filter {
             let end = pattern.find(['*', '?']).unwrap_or(pattern.len());
             let start = &pattern[..end];
             // JSON may write such characters in more than one way.
-            if start.is_empty() || start.contains(['"', '\\', '/']) || start.contains(char::is_control)
+            if start.is_empty()
+                || start.contains(['"', '\\', '/'])
+                || start.contains(char::is_control)
             {
                 return Needles::default();
             }

@@ -72,7 +72,14 @@ struct Asked {
 
 fn asked() -> impl Strategy<Value = Asked> {
     let patterns = prop::sample::subsequence(
-        vec!["shop.page", "shop.*", "*.page", "crm", "nobody.here", "a.b?c"],
+        vec![
+            "shop.page",
+            "shop.*",
+            "*.page",
+            "crm",
+            "nobody.here",
+            "a.b?c",
+        ],
         0..3,
     );
     (
@@ -81,7 +88,9 @@ fn asked() -> impl Strategy<Value = Asked> {
         patterns,
         prop::option::of(any::<bool>()),
         prop::option::of(prop::sample::select(vec!["1-5", "7:9", "30"])),
-        prop::option::of(prop::sample::select(vec!["page", "drop", "item", "nothing"])),
+        prop::option::of(prop::sample::select(vec![
+            "page", "drop", "item", "nothing",
+        ])),
         prop::sample::select(vec![0_u64, 0, 1, 40, 200]),
     )
         .prop_map(|(since, until, tables, ddl, gtids, text, min_rows)| Asked {
@@ -189,7 +198,10 @@ async fn archive(segments: &[Vec<Told>], compacted: Option<usize>) -> Writer {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     let mut writer = Writer::new(storage).await;
     for segment in segments {
-        let lines: Vec<_> = segment.iter().map(|told| (at(told.0), summary(told))).collect();
+        let lines: Vec<_> = segment
+            .iter()
+            .map(|told| (at(told.0), summary(told)))
+            .collect();
         writer.segment_of(&lines).await;
     }
     if let Some(first) = compacted
@@ -309,7 +321,10 @@ async fn a_damaged_segment_hides_no_other() {
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     storage.delete(&key).await.expect("deleted");
-    storage.put_if_absent(&key, bytes.into()).await.expect("put");
+    storage
+        .put_if_absent(&key, bytes.into())
+        .await
+        .expect("put");
     let mut search = Search::new(writer.repository.clone(), history, Filter::default(), None);
     let mut gnos = Vec::new();
     while let Some(batch) = search.next().await.expect("the store works") {

@@ -88,7 +88,10 @@ impl Harm {
     fn of(transaction: &IndexedTransaction) -> Self {
         let summary = &transaction.summary;
         let counts = |of: fn(&crate::mysql::binlog::RowCounts) -> u64| -> u64 {
-            let tables = summary.tables.iter().filter_map(|table| table.rows.as_ref());
+            let tables = summary
+                .tables
+                .iter()
+                .filter_map(|table| table.rows.as_ref());
             tables.map(of).fold(0, u64::saturating_add)
         };
         let by_rows = match (counts(|rows| rows.delete), counts(|rows| rows.update)) {
@@ -152,7 +155,9 @@ mod tests {
             ..RowCounts::default()
         };
         Harm::of(&IndexedTransaction {
-            gtid: "3e11fa47-71ca-11e1-9e33-c80aa9429562:1".parse().expect("a GTID"),
+            gtid: "3e11fa47-71ca-11e1-9e33-c80aa9429562:1"
+                .parse()
+                .expect("a GTID"),
             time: chrono::DateTime::UNIX_EPOCH,
             original_time: None,
             server_id: 1,

@@ -28,8 +28,7 @@ pub(super) async fn summaries(
                 let event = RawEvent::new(&bytes)?;
                 if event.kind().is_gtid() {
                     let first = GtidEvent::parse(&event, checksum)?;
-                    if let Some((gtid, done)) =
-                        open.replace((first.gtid, SummaryBuilder::whole()))
+                    if let Some((gtid, done)) = open.replace((first.gtid, SummaryBuilder::whole()))
                     {
                         found.insert(gtid, done.finish());
                     }

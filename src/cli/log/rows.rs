@@ -212,7 +212,8 @@ impl Sheet<'_> {
         };
         if !schema.is_empty() {
             let schema = String::from_utf8_lossy(schema);
-            self.out.push_str(&format!("{mark}USE {};\n", identifier(&schema)));
+            self.out
+                .push_str(&format!("{mark}USE {};\n", identifier(&schema)));
         }
         for line in statement.lines() {
             self.out.push_str(mark);
@@ -221,7 +222,8 @@ impl Sheet<'_> {
         }
         if let Some(bytes) = cut_of {
             let bytes = render::count(bytes as u64);
-            self.out.push_str(&format!("{mark}... ({bytes} bytes; --full)\n"));
+            self.out
+                .push_str(&format!("{mark}... ({bytes} bytes; --full)\n"));
         }
     }
 
@@ -256,7 +258,13 @@ impl Sheet<'_> {
                     };
                     self.out.push_str(&document(&line));
                 }
-                _ => text(table, event.operation, &row, self.limits.value, &mut self.out),
+                _ => text(
+                    table,
+                    event.operation,
+                    &row,
+                    self.limits.value,
+                    &mut self.out,
+                ),
             }
             // One event may hold very many rows.
             if self.out.len() >= PRINT_AT {

@@ -142,9 +142,15 @@ impl Page {
         }
         if let Some((before, _)) = self.source
             && before != branch
-            && let Some(step) = history.lineage.iter().find(|step| step.branch.branch == branch)
+            && let Some(step) = history
+                .lineage
+                .iter()
+                .find(|step| step.branch.branch == branch)
         {
-            out.push_str(&format!("-- branch {branch} begins: {}", step.branch.reason));
+            out.push_str(&format!(
+                "-- branch {branch} begins: {}",
+                step.branch.reason
+            ));
             if !step.branch.lost.is_empty() {
                 out.push_str(&format!("; not in it: {:#}", step.branch.lost));
             }
@@ -162,7 +168,10 @@ impl Page {
     fn body(&self, summary: &Summary) -> Vec<String> {
         let mut lines = Vec::new();
         if let Some(statement) = &summary.statement {
-            let schema = summary.schema.as_ref().map(|schema| format!("USE {schema}; "));
+            let schema = summary
+                .schema
+                .as_ref()
+                .map(|schema| format!("USE {schema}; "));
             lines.extend(self.statement(statement, schema.unwrap_or_default(), summary.incomplete));
         }
         if !self.counts {
@@ -190,8 +199,10 @@ impl Page {
 
     fn statement(&self, statement: &str, schema: String, is_cut: bool) -> Vec<String> {
         if self.verbose {
-            let mut lines: Vec<String> =
-                format!("{schema}{statement}").lines().map(str::to_owned).collect();
+            let mut lines: Vec<String> = format!("{schema}{statement}")
+                .lines()
+                .map(str::to_owned)
+                .collect();
             if is_cut {
                 lines.push("... (the index holds no more of it; --rows shows all)".to_owned());
             }

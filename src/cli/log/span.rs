@@ -32,9 +32,8 @@ pub(super) fn gaps_within<'a>(
 /// What is told at the end.
 pub(super) fn footer(history: &History, filter: &Filter, found: u64, is_cut: bool) -> Vec<String> {
     let complete_to = history.complete_to();
-    let complete = complete_to.map_or_else(String::new, |to| {
-        format!(", complete to {}", rfc3339(to))
-    });
+    let complete =
+        complete_to.map_or_else(String::new, |to| format!(", complete to {}", rfc3339(to)));
     let (shown, held) = (
         render::plural(found, "transaction"),
         render::count(history.transactions()),
@@ -57,7 +56,10 @@ pub(super) fn footer(history: &History, filter: &Filter, found: u64, is_cut: boo
     {
         lines.push(format!("--since {} is behind that", rfc3339(since)));
     }
-    let first = history.members.iter().find_map(|member| member.first_commit);
+    let first = history
+        .members
+        .iter()
+        .find_map(|member| member.first_commit);
     if let (Some(since), Some(first)) = (filter.since, first)
         && since < first
         && found > 0
@@ -85,17 +87,15 @@ fn nothing(
     if let (Some(from), Some(to)) = (from, to)
         && from <= to
     {
-        lines.push(format!(
-            "searched: {} to {}",
-            rfc3339(from),
-            rfc3339(to)
-        ));
+        lines.push(format!("searched: {} to {}", rfc3339(from), rfc3339(to)));
     }
     if filter.tables.include.is_empty() {
         return lines;
     }
     let within = |member: &&Member| {
-        filter.since.is_none_or(|since| member.last_commit >= Some(since))
+        filter
+            .since
+            .is_none_or(|since| member.last_commit >= Some(since))
     };
     let members = history.members.iter().filter(within);
     let known: BTreeSet<&str> = members
@@ -104,7 +104,12 @@ fn nothing(
     if known.iter().any(|name| filter.hits(name)) {
         return lines;
     }
-    let patterns: Vec<String> = filter.tables.include.iter().map(ToString::to_string).collect();
+    let patterns: Vec<String> = filter
+        .tables
+        .include
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     let mut near: Vec<(usize, &str)> = known
         .iter()
         .filter_map(|name| {

@@ -81,9 +81,8 @@ impl<'a> PayloadEvents<'a> {
             .ok_or_else(|| malformed("an inner event is too short"))?;
         if length > self.limit {
             let rest = rest as u64;
-            let skipped =
-                std::io::copy(&mut self.reader.by_ref().take(rest), &mut std::io::sink())
-                    .map_err(broken)?;
+            let skipped = std::io::copy(&mut self.reader.by_ref().take(rest), &mut std::io::sink())
+                .map_err(broken)?;
             if skipped < rest {
                 return Err(EventError::Truncated);
             }

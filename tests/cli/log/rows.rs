@@ -37,7 +37,10 @@ async fn rows_are_shown_whether_compressed_or_not() -> Result<()> {
     let found = documents(&shell, &["--table", "d.t", "--kind", "dml"]).await?;
     assert_eq!(found.len(), 2);
     for (number, line) in found.iter().enumerate() {
-        assert_eq!(line["tables"][0]["rows"], json!({"insert": 2, "update": 1, "delete": 1}));
+        assert_eq!(
+            line["tables"][0]["rows"],
+            json!({"insert": 2, "update": 1, "delete": 1})
+        );
         let gtid = line["gtid"].as_str().context("a GTID")?;
         let said = shell.run(&["log", "--gtid", gtid, "--rows"]).await?;
         let rows: Vec<&str> = said
@@ -48,10 +51,10 @@ async fn rows_are_shown_whether_compressed_or_not() -> Result<()> {
         assert_eq!(
             rows.join("\n"),
             "# INSERT INTO d.t VALUES (1, 'it''s', 4000000000), (-2, NULL, 0)\n\
-             ### INSERT INTO `d`.`t`\n### SET\n### @1=1\n### @2='it\\x27s'\n### @3=4000000000\n\
+             ### INSERT INTO `d`.`t`\n### SET\n### @1=1\n### @2='it\\'s'\n### @3=4000000000\n\
              ### INSERT INTO `d`.`t`\n### SET\n### @1=-2\n### @2=NULL\n### @3=0\n\
              # UPDATE d.t SET name = 'ż' WHERE id = 1\n\
-             ### UPDATE `d`.`t`\n### WHERE\n### @1=1\n### @2='it\\x27s'\n### @3=4000000000\n\
+             ### UPDATE `d`.`t`\n### WHERE\n### @1=1\n### @2='it\\'s'\n### @3=4000000000\n\
              ### SET\n### @1=1\n### @2='ż'\n### @3=4000000000\n\
              # DELETE FROM d.t WHERE id = -2\n\
              ### DELETE FROM `d`.`t`\n### WHERE\n### @1=-2\n### @2=NULL\n### @3=0",
@@ -60,13 +63,22 @@ async fn rows_are_shown_whether_compressed_or_not() -> Result<()> {
         let documents = documents(&shell, &["--gtid", gtid, "--rows"]).await?;
         let rows: Vec<_> = documents.iter().filter(|d| d["kind"] == "row").collect();
         assert_eq!(rows.len(), 4);
-        assert_eq!(rows[2]["before"], json!({"@1": 1, "@2": "it's", "@3": 4_000_000_000_u64}));
+        assert_eq!(
+            rows[2]["before"],
+            json!({"@1": 1, "@2": "it's", "@3": 4_000_000_000_u64})
+        );
         assert_eq!(rows[2]["after"]["@2"], "ż");
     }
     // Not the rows of everything.
-    let said = shell.run(&["log", "--rows", "--max-transactions", "3"]).await?;
+    let said = shell
+        .run(&["log", "--rows", "--max-transactions", "3"])
+        .await?;
     assert_eq!((said.code, said.out.as_str()), (2, ""), "{said:?}");
-    ensure!(said.err.contains("more than 3 transactions fit"), "{}", said.err);
+    ensure!(
+        said.err.contains("more than 3 transactions fit"),
+        "{}",
+        said.err
+    );
     let said = shell.run(&["log", "--rows", "--last", "2"]).await?;
     assert_eq!(said.code, 0, "{said:?}");
     Ok(())
@@ -94,7 +106,8 @@ async fn a_giant_transaction_is_listed_and_shown_with_flat_memory() -> Result<()
     )
     .await?;
     let mut conn = source.conn().await?;
-    conn.query_drop("SET SESSION cte_max_recursion_depth = 100000").await?;
+    conn.query_drop("SET SESSION cte_max_recursion_depth = 100000")
+        .await?;
     conn.query_drop(format!(
         "INSERT INTO big.t (body) WITH RECURSIVE n (i) AS \
          (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS}) \
@@ -108,7 +121,10 @@ async fn a_giant_transaction_is_listed_and_shown_with_flat_memory() -> Result<()
     let found = documents(&shell, &["--table", "big.t", "--kind", "dml"]).await?;
     assert_eq!(found.len(), 1);
     assert_eq!(found[0]["rows"], ROWS as u64);
-    ensure!(found[0]["bytes"].as_u64() > Some((ROWS * ROW) as u64), "{found:?}");
+    ensure!(
+        found[0]["bytes"].as_u64() > Some((ROWS * ROW) as u64),
+        "{found:?}"
+    );
 
     let mut command = shell.command(&["log", "--table", "big.t", "--kind", "dml", "--rows"]);
     let rows = shell.path().join("rows");
@@ -125,9 +141,14 @@ async fn a_giant_transaction_is_listed_and_shown_with_flat_memory() -> Result<()
     }
     ensure!(child.wait()?.success(), "it failed");
     let text = std::fs::read_to_string(&rows)?;
-    let inserted = text.lines().filter(|line| *line == "### INSERT INTO `big`.`t`");
+    let inserted = text
+        .lines()
+        .filter(|line| *line == "### INSERT INTO `big`.`t`");
     assert_eq!(inserted.count(), ROWS);
-    ensure!(text.contains("... (200,000 bytes; --full)"), "a value is not cut");
+    ensure!(
+        text.contains("... (200,000 bytes; --full)"),
+        "a value is not cut"
+    );
     ensure!(peak > 0 && peak <= 256 << 20, "{} MiB", peak >> 20);
     Ok(())
 }

@@ -117,10 +117,11 @@ fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Option<Cow<'static, str>> {
 /// A character of cp1252, with the five that it leaves out as MySQL has them.
 fn latin1(byte: u8) -> char {
     const HIGH: [char; 32] = [
-        '\u{20ac}', '\u{81}', '\u{201a}', '\u{192}', '\u{201e}', '\u{2026}', '\u{2020}', '\u{2021}',
-        '\u{2c6}', '\u{2030}', '\u{160}', '\u{2039}', '\u{152}', '\u{8d}', '\u{17d}', '\u{8f}',
-        '\u{90}', '\u{2018}', '\u{2019}', '\u{201c}', '\u{201d}', '\u{2022}', '\u{2013}', '\u{2014}',
-        '\u{2dc}', '\u{2122}', '\u{161}', '\u{203a}', '\u{153}', '\u{9d}', '\u{17e}', '\u{178}',
+        '\u{20ac}', '\u{81}', '\u{201a}', '\u{192}', '\u{201e}', '\u{2026}', '\u{2020}',
+        '\u{2021}', '\u{2c6}', '\u{2030}', '\u{160}', '\u{2039}', '\u{152}', '\u{8d}', '\u{17d}',
+        '\u{8f}', '\u{90}', '\u{2018}', '\u{2019}', '\u{201c}', '\u{201d}', '\u{2022}', '\u{2013}',
+        '\u{2014}', '\u{2dc}', '\u{2122}', '\u{161}', '\u{203a}', '\u{153}', '\u{9d}', '\u{17e}',
+        '\u{178}',
     ];
     match byte {
         0x80..=0x9f => HIGH[usize::from(byte - 0x80)],
@@ -134,7 +135,8 @@ mod tests {
 
     #[test]
     fn bytes_are_read_in_their_character_set() {
-        let read = |collation, bytes: &[u8]| Charset::of(collation).text(bytes).map(Cow::into_owned);
+        let read =
+            |collation, bytes: &[u8]| Charset::of(collation).text(bytes).map(Cow::into_owned);
         assert_eq!(read(255, "ż".as_bytes()).as_deref(), Some("ż"));
         assert_eq!(read(8, &[0x80, 0xe9]).as_deref(), Some("€é"));
         assert_eq!(read(35, &[0x01, 0x7c]).as_deref(), Some("ż"));

@@ -38,7 +38,9 @@ pub(super) fn text(meta: u16, bytes: &[u8]) -> Option<String> {
     let mut take = |digits: usize, out: &mut String| -> Option<()> {
         let (group, tail) = rest.split_at_checked(BYTES[digits])?;
         rest = tail;
-        let number = group.iter().fold(0_u64, |n, byte| n << 8 | u64::from(*byte));
+        let number = group
+            .iter()
+            .fold(0_u64, |n, byte| n << 8 | u64::from(*byte));
         let before = out.len();
         write!(out, "{number:0digits$}").ok()?;
         (out.len() - before == digits).then_some(())

@@ -220,7 +220,8 @@ impl<'a> Iterator for Rows<'a, '_> {
 }
 
 fn bit(bits: &[u8], at: usize) -> bool {
-    bits.get(at / 8).is_some_and(|byte| byte >> (at % 8) & 1 == 1)
+    bits.get(at / 8)
+        .is_some_and(|byte| byte >> (at % 8) & 1 == 1)
 }
 
 /// How many of the first `width` bits are set.

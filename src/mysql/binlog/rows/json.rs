@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use super::column::kind;
+use super::text::escaped;
 use super::value::low_first;
 use super::{decimal, time};
 use crate::mysql::wire::packet::Fields;
@@ -124,9 +125,9 @@ fn argument(bytes: &[u8], sink: &mut Sink) -> Result<(), Stop> {
 fn literal(text: &str, sink: &mut Sink) -> Result<(), Stop> {
     sink.push("'")?;
     for c in text.chars() {
-        match c {
-            '\'' | '\\' | '\0'..='\x1f' => sink.push(&format!("\\x{:02x}", u32::from(c)))?,
-            c => sink.push(c.encode_utf8(&mut [0; 4]))?,
+        match escaped(c) {
+            Some(escape) => sink.push(&escape)?,
+            None => sink.push(c.encode_utf8(&mut [0; 4]))?,
         }
     }
     sink.push("'")
@@ -181,7 +182,11 @@ fn container(kind: u8, bytes: &[u8], sink: &mut Sink, depth: usize) -> Result<()
     let size = number(&mut fields)?;
     let all = bytes.get(..size).ok_or(Stop::Broken)?;
     let head = 2 * width;
-    let keys_size = if is_object { count.checked_mul(width + 2) } else { Some(0) };
+    let keys_size = if is_object {
+        count.checked_mul(width + 2)
+    } else {
+        Some(0)
+    };
     let keys_size = keys_size.ok_or(Stop::Broken)?;
     let entry = 1 + width;
     let mut keys = Fields::new(all.get(head..head + keys_size).ok_or(Stop::Broken)?);

@@ -94,7 +94,11 @@ impl TableMap {
     }
 
     pub(super) fn is_unsigned(&self, number: usize) -> bool {
-        self.unsigned.get(number).copied().flatten().unwrap_or(false)
+        self.unsigned
+            .get(number)
+            .copied()
+            .flatten()
+            .unwrap_or(false)
     }
 
     pub(super) fn charset(&self, number: usize) -> Charset {

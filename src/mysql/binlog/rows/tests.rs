@@ -57,7 +57,10 @@ fn shown(table: &TableMap, event: &[u8]) -> Vec<String> {
             }
         }
     }
-    assert_eq!(event.count(&table.layout), Ok(event.rows(table).count() as u64));
+    assert_eq!(
+        event.count(&table.layout),
+        Ok(event.rows(table).count() as u64)
+    );
     lines
 }
 
@@ -79,7 +82,7 @@ fn an_update_has_two_images_with_columns_of_their_own() {
     // Before: id. After: name and n, n is NULL.
     let data = [&[0b0][..], &[1, 0, 0, 0], &[0b10], &[3], b"a'b"].concat();
     let event = rows(EventKind::UPDATE_ROWS, 3, &[0b001, 0b110], &data);
-    assert_eq!(shown(&table, &event), ["-id=1", "+name='a\\x27b'", "+n=NULL"]);
+    assert_eq!(shown(&table, &event), ["-id=1", "+name='a\\'b'", "+n=NULL"]);
     let data = [&[0b0][..], &[0xff; 4], &[0b00], &[0], &[0xff; 8]].concat();
     let event = rows(EventKind::UPDATE_ROWS, 3, &[0b001, 0b110], &data.repeat(2));
     let once = ["-id=-1", "+name=''", "+n=18446744073709551615"];
@@ -88,7 +91,10 @@ fn an_update_has_two_images_with_columns_of_their_own() {
 
 #[test]
 fn words_of_enum_and_set_are_shown_where_they_are_told() {
-    let columns = [(kind::STRING, vec![kind::ENUM, 1]), (kind::STRING, vec![kind::SET, 1])];
+    let columns = [
+        (kind::STRING, vec![kind::ENUM, 1]),
+        (kind::STRING, vec![kind::SET, 1]),
+    ];
     let plain = table(&map(&columns, &[]));
     let event = rows(EventKind::WRITE_ROWS, 2, &[0b11], &[0, 2, 0b101]);
     assert_eq!(shown(&plain, &event), ["+@1=2", "+@2=b'00000101'"]);

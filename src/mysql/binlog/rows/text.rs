@@ -39,9 +39,10 @@ impl Value<'_> {
             Self::Enum(_, Some(label)) => whole(quoted(label)),
             Self::Enum(index, None) => whole(index.to_string()),
             Self::Set(_, _, Some(words)) => whole(quoted(words)),
-            Self::Set(set, count, None) => {
-                whole(bits(&set.to_be_bytes()[8 - count.div_ceil(8).min(8)..], *count))
-            }
+            Self::Set(set, count, None) => whole(bits(
+                &set.to_be_bytes()[8 - count.div_ceil(8).min(8)..],
+                *count,
+            )),
             Self::Text(text) => text.show(limit),
             Self::Json(bytes) => {
                 let mut sink = Sink::new(json_limit(bytes, limit));
@@ -134,15 +135,26 @@ fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('\'');
     for c in text.chars() {
-        match c {
-            '\'' | '\\' | '\0'..='\x1f' => {
-                let _ = write!(out, "\\x{:02x}", u32::from(c));
-            }
-            c => out.push(c),
+        match escaped(c) {
+            Some(escape) => out.push_str(&escape),
+            None => out.push(c),
         }
     }
     out.push('\'');
     out
+}
+
+/// How a character stands in a literal, if not as itself.
+pub(super) fn escaped(c: char) -> Option<std::borrow::Cow<'static, str>> {
+    Some(match c {
+        '\'' => "\\'".into(),
+        '\\' => "\\\\".into(),
+        '\t' => "\\t".into(),
+        '\n' => "\\n".into(),
+        '\r' => "\\r".into(),
+        '\0'..='\x1f' => format!("\\x{:02x}", u32::from(c)).into(),
+        _ => return None,
+    })
 }
 
 /// `b'0101'`, the last `count` bits of some bytes.

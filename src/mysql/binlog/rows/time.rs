@@ -142,10 +142,7 @@ pub(super) fn old_datetime(packed: u64) -> String {
 /// A date and time inside JSON: `TIME_to_longlong_packed`, eight bytes, low byte first.
 pub(super) fn packed(kind: u8, number: i64) -> String {
     let (size, sign) = (number.unsigned_abs(), if number < 0 { "-" } else { "" });
-    let (whole, micros) = (
-        size >> 24,
-        i64::try_from(size & 0xff_ffff).unwrap_or(0),
-    );
+    let (whole, micros) = (size >> 24, i64::try_from(size & 0xff_ffff).unwrap_or(0));
     let (days, clock) = (whole >> 17, whole & 0x1_ffff);
     if kind == super::column::kind::TIME {
         return format!(
@@ -189,7 +186,10 @@ mod tests {
         assert_eq!(time2(&[0x7f, 0xff, 0xff, 0x9d], 2), "-00:00:00.99");
         assert_eq!(time2(&[0x80, 0x00, 0x01], 0), "00:00:01");
         assert_eq!(time2(&[0x7f, 0xff, 0xff], 0), "-00:00:01");
-        assert_eq!(timestamp2(&[0, 0, 0, 1, 50], 2), "1970-01-01 00:00:01.50+00:00");
+        assert_eq!(
+            timestamp2(&[0, 0, 0, 1, 50], 2),
+            "1970-01-01 00:00:01.50+00:00"
+        );
         assert_eq!(timestamp2(&[0, 0, 0, 0], 0), "0000-00-00 00:00:00");
     }
 }
