@@ -323,10 +323,14 @@ impl Log<'_> {
             }
         }
         let mut class = None;
-        if !self.page.showed_gaps() {
-            for gap in span::gaps_within(history, &self.filter) {
-                render::talk(&format!("warning: no segment holds {gap}"));
+        for gap in span::gaps_within(history, &self.filter) {
+            if self.page.showed(gap) {
+                continue;
             }
+            if self.context.json && self.filter.is_open() && !self.is_cut {
+                render::say_lines(&show::gap_line(gap));
+            }
+            render::talk(&format!("warning: no segment holds {gap}"));
         }
         for problem in &history.problems {
             render::talk(&format!("warning: {problem}"));

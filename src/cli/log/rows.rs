@@ -86,6 +86,7 @@ impl RowsOf<'_> {
             tables: BTreeMap::new(),
             left_out: 0,
             out: String::new(),
+            unread: false,
         };
         let mut checksum = feed.first_checksum();
         let mut bytes = Vec::new();
@@ -133,16 +134,17 @@ struct Sheet<'a> {
     /// Rows of tables that nobody asked for.
     left_out: u64,
     out: String,
+    /// Whether whoever read it went away.
+    unread: bool,
 }
 
 impl Sheet<'_> {
     /// Prints what there is, if it is enough; whether nobody reads it.
     fn is_unread(&mut self) -> bool {
-        if self.out.len() < PRINT_AT {
-            return false;
+        if self.out.len() >= PRINT_AT {
+            self.unread |= !print(&mut self.out);
         }
-        let lines = std::mem::take(&mut self.out);
-        !render::say_lines(&lines)
+        self.unread
     }
 
     /// Ends a transaction.
@@ -268,14 +270,21 @@ impl Sheet<'_> {
             }
             // One event may hold very many rows.
             if self.out.len() >= PRINT_AT {
-                let lines = std::mem::take(&mut self.out);
-                if !render::say_lines(&lines) {
+                self.unread |= !print(&mut self.out);
+                if self.unread {
                     return Ok(());
                 }
             }
         }
         Ok(())
     }
+}
+
+/// Prints what there is; `false` if nobody reads it.
+fn print(out: &mut String) -> bool {
+    let is_read = render::say_lines(out);
+    out.clear();
+    is_read
 }
 
 /// A row as mysqlbinlog shows it.

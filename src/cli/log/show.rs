@@ -47,13 +47,12 @@ struct GapLine<'a> {
 pub(super) struct Page {
     json: bool,
     verbose: bool,
-    /// Whether tables and their counts are shown; the rows themselves are shown else.
+    /// Whether statements, and tables with their counts, are shown; else they follow with the rows.
     counts: bool,
     /// The source of the last transaction that was shown.
     source: Option<(BranchNumber, Option<uuid::Uuid>)>,
     /// The gaps that were shown.
     gaps: Vec<GtidSet>,
-    shows_gaps: bool,
 }
 
 impl Page {
@@ -64,13 +63,12 @@ impl Page {
             counts,
             source: None,
             gaps: Vec::new(),
-            shows_gaps: false,
         }
     }
 
-    /// Whether gaps stood among the transactions.
-    pub(super) const fn showed_gaps(&self) -> bool {
-        self.shows_gaps
+    /// Whether a gap stood among the transactions.
+    pub(super) fn showed(&self, gap: &AcceptedGap) -> bool {
+        self.gaps.contains(&gap.missing)
     }
 
     /// Adds a transaction, and before it what changed since the last one.
@@ -118,14 +116,13 @@ impl Page {
 
     /// The accepted gaps before a segment: where the log goes on, transactions are missing for ever.
     fn gaps_before(&mut self, history: &History, member: &Member, out: &mut String) {
-        self.shows_gaps = true;
         for gap in &history.gaps {
-            if !gap.missing.is_subset(&member.before) || self.gaps.contains(&gap.missing) {
+            if !gap.missing.is_subset(&member.before) || self.showed(gap) {
                 continue;
             }
             self.gaps.push(gap.missing.clone());
             if self.json {
-                out.push_str(&json(&GapLine { kind: "gap", gap }));
+                out.push_str(&gap_line(gap));
             } else {
                 out.push_str(&format!("-- no segment holds {gap}\n"));
             }
@@ -167,15 +164,15 @@ impl Page {
 
     fn body(&self, summary: &Summary) -> Vec<String> {
         let mut lines = Vec::new();
+        if !self.counts {
+            return lines;
+        }
         if let Some(statement) = &summary.statement {
             let schema = summary
                 .schema
                 .as_ref()
                 .map(|schema| format!("USE {schema}; "));
             lines.extend(self.statement(statement, schema.unwrap_or_default(), summary.incomplete));
-        }
-        if !self.counts {
-            return lines;
         }
         let shown = match self.verbose {
             true => usize::MAX,
@@ -217,6 +214,11 @@ impl Page {
         }
         vec![text]
     }
+}
+
+/// A gap as a document.
+pub(super) fn gap_line(gap: &AcceptedGap) -> String {
+    json(&GapLine { kind: "gap", gap })
 }
 
 /// A document on a line.
