@@ -7,6 +7,7 @@ mod failures;
 mod grants;
 mod journey;
 mod json;
+mod log;
 mod partial;
 mod settings;
 mod signals;

@@ -84,6 +84,7 @@ fn world(log: &Log, complete_to: i64) -> World {
                 transactions: lines.len() as u64,
                 first_commit: lines.first().map(|line| line.time),
                 last_commit: lines.iter().map(|line| line.time).max(),
+                least_commit: None,
                 complete_to: (sequence == log.len() as u64).then(|| at(complete_to)),
                 part: None,
                 tables: Vec::new(),
