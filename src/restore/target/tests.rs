@@ -5,7 +5,7 @@ use chrono::TimeDelta;
 use super::*;
 use crate::archive::catalog::Chain;
 use crate::archive::hash::sha256;
-use crate::archive::layout::{Epoch, SegmentName};
+use crate::archive::layout::{BranchNumber, Epoch, SegmentName};
 use crate::archive::segment::SegmentIndex;
 use crate::mysql::binlog::{Checksum, Summary};
 
