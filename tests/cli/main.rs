@@ -8,6 +8,7 @@ mod grants;
 mod journey;
 mod json;
 mod log;
+mod marks;
 mod partial;
 mod settings;
 mod signals;
