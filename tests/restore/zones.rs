@@ -70,8 +70,8 @@ async fn a_moment_is_the_same_in_every_zone() -> Result<()> {
         let offset = chrono::FixedOffset::east_opt(seconds).context("an offset")?;
         let written = moment.with_timezone(&offset);
         let written = written.to_rfc3339_opts(chrono::SecondsFormat::Micros, false);
-        let arguments = ["--until", &written, "--dry-run", "--json"];
-        let said = program::restore(&archive, &server, &arguments, &[("TZ", zone)]).await?;
+        let arguments = ["--until", written.as_str(), "--dry-run", "--json"];
+        let said = program::restore(&archive, &server, &arguments, &[("TZ", *zone)]).await?;
         said.ended(&[0])?;
         let plan: serde_json::Value = serde_json::from_str(&said.out())?;
         let last = plan["plan"]["cut"]["last_in"]["gtid"]
@@ -86,13 +86,9 @@ async fn a_moment_is_the_same_in_every_zone() -> Result<()> {
     results.dedup();
     ensure!(results.len() == 1, "{results:?}");
     let local = moment.format("%Y-%m-%dT%H:%M:%S").to_string();
-    let said = program::restore(
-        &archive,
-        &server,
-        &["--until", &local],
-        &[("TZ", "Europe/Berlin")],
-    );
-    let said = said.await?;
+    let arguments = ["--until", local.as_str()];
+    let env = [("TZ", "Europe/Berlin")];
+    let said = program::restore(&archive, &server, &arguments, &env).await?;
     said.ended(&[2])?;
     ensure!(said.err().contains("has no offset"), "{}", said.err());
 
