@@ -258,7 +258,12 @@ impl Run<'_> {
             }
         } else {
             let storage = Arc::clone(&self.storage);
-            data::load(target, &mut control, &storage, manifest, options, &steps).await?
+            let files = data::Files {
+                storage: &storage,
+                manifest,
+                scripts: &scripts,
+            };
+            data::load(target, &mut control, &files, options, &steps).await?
         };
         self.done(&mut control, Stage::Rows).await?;
         self.warnings.extend(loaded.warnings);

@@ -4,7 +4,8 @@
 //! server, and the transaction committed, only when it was whole; on any doubt the connection is
 //! dropped, and the server rolls back. The file's step is the transaction's first statement: where
 //! the same file is still being loaded, or rolled back, on behalf of a killed run, it waits for that
-//! one's end. An engine without transactions has its table emptied and loaded from the beginning.
+//! one's end. After a kill the table of an engine without transactions is emptied and loaded from the
+//! beginning.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,8 +14,9 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::archive::layout::SnapshotId;
-use crate::archive::manifest::{DataFile, Manifest, RowChecksum, RowHash, TableEntry};
+use crate::archive::manifest::{DataFile, Manifest, RowChecksum, RowHash, ScriptKind, TableEntry};
 use crate::archive::rows::{LineScanner, load_statement};
+use crate::archive::script::Script;
 use crate::mysql::wire::{WireConnection, WireError};
 use crate::mysql::{MysqlError, ServerUrl, Session, quote};
 use crate::observe::fail_point::{FailPoint, FailPoints};
@@ -22,6 +24,7 @@ use crate::storage::Storage;
 
 use super::error::LoadError;
 use super::queue::{Lane, Queue, Work};
+use super::scripts::{of_tables, remake};
 use super::steps::{Step, Steps};
 use super::{LoadObserver, LoadOptions, error_values, fetch, session};
 
@@ -33,6 +36,8 @@ const NAME: &str = "quillback";
 const TRIES: u32 = 5;
 /// `ER_LOCK_WAIT_TIMEOUT`, `ER_LOCK_DEADLOCK`.
 const GAVE_UP: [u16; 2] = [1205, 1213];
+/// `ER_ILLEGAL_HA`.
+const NO_SUCH_OPTION: u16 = 1031;
 /// `ER_DUP_ENTRY`.
 const DUPLICATE: u16 = 1062;
 
@@ -43,6 +48,14 @@ pub(super) struct Loaded {
     pub(super) raw_bytes: u64,
     pub(super) stored_bytes: u64,
     pub(super) warnings: Vec<String>,
+}
+
+/// What is loaded.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Files<'a> {
+    pub(super) storage: &'a Arc<dyn Storage>,
+    pub(super) manifest: &'a Manifest,
+    pub(super) scripts: &'a [(ScriptKind, Script)],
 }
 
 struct Shared {
@@ -62,11 +75,16 @@ struct Shared {
 pub(super) async fn load(
     target: &ServerUrl,
     control: &mut Session,
-    storage: &Arc<dyn Storage>,
-    manifest: &Manifest,
+    files: &Files<'_>,
     options: &LoadOptions,
     steps: &Steps,
 ) -> Result<Loaded, LoadError> {
+    let Files {
+        storage,
+        manifest,
+        scripts,
+    } = *files;
+    let statements = of_tables(scripts);
     let mut loaded = Loaded::default();
     let mut lanes = Vec::with_capacity(manifest.tables.len());
     let locked = tables_that_insert_alone(control).await?;
@@ -74,8 +92,10 @@ pub(super) async fn load(
     let mut taken_over = vec![false; manifest.tables.len()];
     for (at, table) in manifest.tables.iter().enumerate() {
         let is_done = |file: &DataFile| steps.is_done(&step(&manifest.id, file));
-        if table.engine.is_some() && table.files.iter().any(is_done) {
-            start_over(control, manifest, table, steps).await?;
+        if options.resume && table.engine.is_some() {
+            let name = (table.database.clone(), table.name.clone());
+            let statements = statements.get(&name).map_or(&[][..], Vec::as_slice);
+            start_over(control, manifest, table, statements, steps).await?;
         }
         for file in table.files.iter().filter(|file| is_done(file)) {
             taken_over[at] = true;
@@ -174,19 +194,26 @@ async fn tables_that_insert_alone(
         .await
 }
 
-/// Empties a table of an engine without transactions, of which an earlier run loaded a part.
+/// Empties a table of an engine without transactions, of which an earlier run may have loaded a
+/// part.
 async fn start_over(
     control: &mut Session,
     manifest: &Manifest,
     table: &TableEntry,
+    statements: &[&[u8]],
     steps: &Steps,
 ) -> Result<(), MysqlError> {
     for file in &table.files {
         steps.take_back(control, &step(&manifest.id, file)).await?;
     }
     let name = quote::qualified(&table.database, &table.name);
-    control.execute(format!("TRUNCATE TABLE {name}")).await?;
-    Ok(())
+    match control.execute(format!("TRUNCATE TABLE {name}")).await {
+        // ARCHIVE only adds.
+        Err(error) if error.code() == Some(NO_SUCH_OPTION) && !statements.is_empty() => {
+            remake(control, table, statements).await
+        }
+        other => other.map(drop),
+    }
 }
 
 #[derive(Default)]
@@ -272,7 +299,14 @@ async fn load_file(
         .await
         .map_err(refused)?;
     let step = step(&shared.id, file);
-    if let Some(insert) = shared.steps.insert_statement(&step) {
+    let insert = shared.steps.insert_statement(&step);
+    // A server warns of a transaction with tables of two kinds.
+    let (within, behind) = if table.engine.is_none() {
+        (insert, None)
+    } else {
+        (None, insert)
+    };
+    if let Some(insert) = within {
         match connection.execute(&insert).await {
             Err(error) if error.server_code() == Some(DUPLICATE) => {
                 connection.execute("ROLLBACK").await.map_err(refused)?;
@@ -368,6 +402,9 @@ async fn load_file(
     }
     shared.fail_points.pass(FailPoint::LoadSent);
     connection.execute("COMMIT").await.map_err(refused)?;
+    if let Some(insert) = behind {
+        connection.execute(&insert).await.map_err(refused)?;
+    }
     shared.steps.remember(&step);
     shared.fail_points.pass(FailPoint::LoadCommitted);
     Ok(Some((checksum, warning)))

@@ -11,19 +11,20 @@
 mod choose;
 mod text;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::try_join_all;
 
 use crate::archive::hash::sha256;
 use crate::archive::manifest::{Manifest, ScriptKind, TableEntry};
-use crate::archive::script::{Script, names_of};
+use crate::archive::script::Script;
 use crate::mysql::{MysqlError, ServerUrl, Session, quote};
 use crate::observe::fail_point::FailPoint;
 
 use super::LoadOptions;
 use super::error::LoadError;
+use super::scripts::{of_tables, remake};
 use super::session;
 use super::steps::{Step, Steps};
 use choose::{TableFacts, candidates};
@@ -51,6 +52,10 @@ struct Job<'a> {
 impl Job<'_> {
     fn quoted(&self) -> String {
         quote::qualified(&self.entry.database, &self.entry.name)
+    }
+
+    async fn remake(&self, session: &mut Session) -> Result<(), MysqlError> {
+        remake(session, self.entry, &self.statements).await
     }
 
     fn failed(&self, source: MysqlError) -> LoadError {
@@ -99,18 +104,7 @@ impl<'a> Indexes<'a> {
         options: &'a LoadOptions,
         steps: &'a Steps,
     ) -> Self {
-        let mut statements: BTreeMap<(String, String), Vec<&[u8]>> = BTreeMap::new();
-        let of_tables = scripts
-            .iter()
-            .filter(|(kind, _)| *kind == ScriptKind::Tables);
-        for statement in of_tables.flat_map(|(_, script)| script.statements()) {
-            if let Some((names, statement)) = names_of(statement)
-                && let Ok([database, table]) = <[String; 2]>::try_from(names)
-            {
-                let of_table = statements.entry((database, table)).or_default();
-                of_table.push(statement);
-            }
-        }
+        let statements = of_tables(scripts);
         let jobs = manifest
             .tables
             .iter()
@@ -212,7 +206,7 @@ impl<'a> Indexes<'a> {
                 return Ok(());
             }
             // An earlier run was killed in the middle of this.
-            remake(session, job).await.map_err(failed)?;
+            job.remake(session).await.map_err(failed)?;
         }
         let facts = facts(session, job).await.map_err(failed)?;
         let before = shown(session, job).await.map_err(failed)?;
@@ -237,7 +231,7 @@ impl<'a> Indexes<'a> {
                     "its indexes do not wait"
                 ),
             }
-            remake(session, job).await.map_err(failed)?;
+            job.remake(session).await.map_err(failed)?;
             if shown(session, job).await.map_err(failed)? != before {
                 return Err(LoadError::OtherTable {
                     table: job.entry.display_name(),
@@ -296,19 +290,6 @@ async fn rehearse(
         session.execute(statement).await?;
     }
     shown(session, job).await
-}
-
-/// Makes the empty table anew.
-async fn remake(session: &mut Session, job: &Job<'_>) -> Result<(), MysqlError> {
-    session
-        .execute(format!("DROP TABLE IF EXISTS {}", job.quoted()))
-        .await?;
-    let database = quote::identifier(&job.entry.database);
-    session.execute(format!("USE {database}")).await?;
-    for statement in &job.statements {
-        session.execute(statement).await?;
-    }
-    Ok(())
 }
 
 fn drop_statement(table: &str, keys: &[&Key]) -> String {

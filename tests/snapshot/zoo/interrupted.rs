@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use quillback::observe::fail_point::{FailPoint, FailPoints};
 use quillback::restore::load::steps::JOURNAL_SCHEMA;
 use quillback::restore::load::{LoadOptions, LoadReport, load};
@@ -20,13 +20,13 @@ use crate::support::{
 const KILLS: &[(FailPoint, u32)] = &[
     (FailPoint::LoadSchema, 1),
     (FailPoint::LoadPrepared, 1),
-    (FailPoint::LoadPrepared, 3),
+    (FailPoint::LoadPrepared, 2),
     (FailPoint::LoadSent, 1),
     (FailPoint::LoadSent, 7),
     (FailPoint::LoadCommitted, 1),
     (FailPoint::LoadCommitted, 4),
     (FailPoint::LoadIndexed, 1),
-    (FailPoint::LoadIndexed, 5),
+    (FailPoint::LoadIndexed, 2),
     (FailPoint::LoadObjects, 1),
     (FailPoint::LoadGtids, 1),
 ];
@@ -96,7 +96,9 @@ async fn a_load_that_is_killed_anywhere_ends_as_one_that_was_not() -> Result<()>
     };
     for (n, (point, nth)) in KILLS.iter().enumerate() {
         let died = run(n > 0, dying(*point, *nth)).await;
-        let error = died.expect_err("it dies");
+        let Err(error) = died else {
+            bail!("it does not come to {} for the {nth}. time", point.name());
+        };
         let panicked = error
             .downcast_ref::<tokio::task::JoinError>()
             .is_some_and(tokio::task::JoinError::is_panic);
