@@ -7,7 +7,6 @@
 mod kinds;
 
 use std::fmt;
-use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -21,10 +20,11 @@ use crate::storage::is_valid_key;
 use super::hash::Sha256;
 use super::layout::{self, SnapshotId};
 
+pub use super::row_checksum::{RowChecksum, RowHash};
 pub use kinds::ScriptKind;
 
 /// The version of the manifest's format that this program writes, and the newest that it reads.
-pub const MANIFEST_FORMAT: u32 = 1;
+pub const MANIFEST_FORMAT: u32 = 2;
 
 /// What a snapshot holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,11 +94,20 @@ impl Needs {
 /// A format version that this program reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
-pub struct ManifestFormat(());
+pub struct ManifestFormat(u32);
 
 impl ManifestFormat {
     /// The version that this program writes.
-    pub const CURRENT: Self = Self(());
+    pub const CURRENT: Self = Self(MANIFEST_FORMAT);
+
+    /// What the row checksums of such a manifest are sums of.
+    #[must_use]
+    pub const fn row_hash(self) -> RowHash {
+        match self.0 {
+            1 => RowHash::Sha256,
+            _ => RowHash::Xxh3,
+        }
+    }
 }
 
 impl TryFrom<u32> for ManifestFormat {
@@ -106,15 +115,15 @@ impl TryFrom<u32> for ManifestFormat {
 
     fn try_from(version: u32) -> Result<Self, ManifestError> {
         match version {
-            MANIFEST_FORMAT => Ok(Self(())),
+            1..=MANIFEST_FORMAT => Ok(Self(version)),
             other => Err(ManifestError::UnknownFormat(other)),
         }
     }
 }
 
 impl From<ManifestFormat> for u32 {
-    fn from(_: ManifestFormat) -> Self {
-        MANIFEST_FORMAT
+    fn from(format: ManifestFormat) -> Self {
+        format.0
     }
 }
 
@@ -170,12 +179,23 @@ pub struct Consistency {
     /// The longest that a statement of DDL is known to have waited for the snapshot, in seconds.
     #[serde(default)]
     pub ddl_wait_seconds: f64,
+    /// How often the backup lock was let go for DDL, and taken again, before the views were open.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ddl_let_by: u32,
     /// What kept DDL away or made it seen, in the order of use; empty if it is not known.
     #[serde(default)]
     pub ddl_guards: Vec<DdlGuard>,
 }
 
 impl Eq for Consistency {}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks for a reference"
+)]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
 
 /// The ways to one GTID set over several connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -366,90 +386,9 @@ impl Totals {
     }
 }
 
-/// A checksum over rows that does not depend on their order: the sum modulo 2^128 of the first
-/// 16 bytes, little-endian, of the SHA-256 of each row's line without its newline.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct RowChecksum(u128);
-
-impl RowChecksum {
-    /// Adds a row, given its line without the newline.
-    pub fn add_line(&mut self, line: &[u8]) {
-        self.add_digest(&super::hash::sha256(line));
-    }
-
-    /// Adds a row, given the SHA-256 of its line without the newline.
-    pub fn add_digest(&mut self, digest: &Sha256) {
-        let (first, _) = digest
-            .as_bytes()
-            .split_first_chunk::<16>()
-            .expect("a SHA-256 has 32 bytes");
-        self.0 = self.0.wrapping_add(u128::from_le_bytes(*first));
-    }
-
-    /// Adds the rows of another part of the same table.
-    pub const fn add(&mut self, other: Self) {
-        self.0 = self.0.wrapping_add(other.0);
-    }
-}
-
-impl fmt::Display for RowChecksum {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
-}
-
-impl FromStr for RowChecksum {
-    type Err = ManifestError;
-
-    fn from_str(text: &str) -> Result<Self, ManifestError> {
-        let digits = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
-        digits
-            .then(|| u128::from_str_radix(text, 16).ok())
-            .flatten()
-            .map(Self)
-            .ok_or_else(|| ManifestError::BadChecksum(text.to_owned()))
-    }
-}
-
-impl TryFrom<String> for RowChecksum {
-    type Error = ManifestError;
-
-    fn try_from(text: String) -> Result<Self, ManifestError> {
-        text.parse()
-    }
-}
-
-impl From<RowChecksum> for String {
-    fn from(checksum: RowChecksum) -> Self {
-        checksum.to_string()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_checksum_does_not_depend_on_the_order_but_on_every_row() {
-        let sum = |lines: &[&str]| {
-            let mut checksum = RowChecksum::default();
-            for line in lines {
-                checksum.add_line(line.as_bytes());
-            }
-            checksum
-        };
-        assert_eq!(sum(&["1\ta", "2\tb"]), sum(&["2\tb", "1\ta"]));
-        assert_ne!(sum(&["1\ta"]), sum(&["1\ta", "1\ta"]));
-        assert_ne!(sum(&["1\ta"]), sum(&["1\tb"]));
-        let mut parts = sum(&["1\ta"]);
-        parts.add(sum(&["2\tb"]));
-        assert_eq!(parts, sum(&["1\ta", "2\tb"]));
-        // The SHA-256 of the empty text starts with e3b0c44298fc1c149afbf4c8996fb924.
-        assert_eq!(sum(&[""]).to_string(), "24b96f99c8f4fb9a141cfc9842c4b0e3");
-        assert_eq!(sum(&["x"]).to_string().parse(), Ok(sum(&["x"])));
-        assert!("x".repeat(32).parse::<RowChecksum>().is_err());
-    }
 
     #[test]
     fn keys_stay_within_the_snapshot() {
@@ -471,8 +410,14 @@ mod tests {
 
     #[test]
     fn later_formats_are_refused() {
-        assert!(serde_json::from_str::<ManifestFormat>("1").is_ok());
-        let error = serde_json::from_str::<ManifestFormat>("2").expect_err("unknown");
-        assert!(error.to_string().contains("format 2"), "{error}");
+        for (version, hash) in [(1, RowHash::Sha256), (2, RowHash::Xxh3)] {
+            let format = ManifestFormat::try_from(version).expect("a known format");
+            assert_eq!((format.row_hash(), u32::from(format)), (hash, version));
+        }
+        for version in ["0", "3"] {
+            let error = serde_json::from_str::<ManifestFormat>(version).expect_err("unknown");
+            let said = format!("format {version}");
+            assert!(error.to_string().contains(&said), "{error}");
+        }
     }
 }

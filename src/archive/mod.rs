@@ -4,7 +4,7 @@
 //! are the formats, without IO;
 //! [`catalog`] computes from a listing and the segments' indexes what is restorable, [`history`]
 //! adds what a branch has from its parents, [`merge`] makes one segment of several, [`orphans`] tells
-//! what dead snapshots have left behind, [`progress`] how to go on with one;
+//! what dead snapshots have left behind, [`progress`] how to go on with one, [`search`] which transaction did it;
 //! [`repository`] joins them to a store. `FORMAT.md` beside this file describes every byte for
 //! readers that are not Quillback.
 //!
@@ -22,8 +22,10 @@ pub mod merge;
 pub mod orphans;
 pub mod progress;
 pub mod repository;
+pub mod row_checksum;
 pub mod rows;
 pub mod script;
+pub mod search;
 pub mod segment;
 pub(crate) mod work;
 

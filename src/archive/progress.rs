@@ -17,7 +17,7 @@ use crate::mysql::HostPort;
 use crate::mysql::schema::Filter;
 
 /// The version of these objects that this program writes, and the only one that it goes on from.
-pub const PROGRESS_FORMAT: u32 = 1;
+pub const PROGRESS_FORMAT: u32 = 2;
 
 /// Which view a snapshot reads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

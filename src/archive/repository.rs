@@ -20,9 +20,9 @@ use super::catalog::StoredSegment;
 use super::hash::Sha256;
 use super::identity::{ARCHIVE_FORMAT, Branch, Claim, Identity};
 use super::layout::{self, BranchNumber, Epoch, SegmentName};
-use super::manifest::Manifest;
+use super::manifest::{MANIFEST_FORMAT, Manifest};
 use super::marks::MarkName;
-use super::segment::{IndexedTransaction, Segment, SegmentError, read_details};
+use super::segment::{Segment, SegmentError};
 use super::work::beside;
 use crate::error::{Class, Classified};
 use crate::gtid::GtidSet;
@@ -58,6 +58,14 @@ pub enum ArchiveError {
     TooNew {
         /// The place.
         url: String,
+        /// The format it says.
+        found: u32,
+    },
+    /// A newer Quillback took a snapshot into it.
+    #[error("{key} has manifest format {found}; this version reads up to {MANIFEST_FORMAT}")]
+    NewerManifest {
+        /// The manifest.
+        key: String,
         /// The format it says.
         found: u32,
     },
@@ -117,7 +125,9 @@ impl Classified for ArchiveError {
     fn class(&self) -> Class {
         match self {
             Self::Storage(error) => error.class(),
-            Self::NotAnArchive { .. } | Self::TooNew { .. } => Class::NoArchive,
+            Self::NotAnArchive { .. } | Self::TooNew { .. } | Self::NewerManifest { .. } => {
+                Class::NoArchive
+            }
             Self::Exists { .. } | Self::MarkExists { .. } => Class::Refused,
             Self::Segment { source, .. } => source.class(),
             Self::NoBranch { .. } => Class::NotCovered,
@@ -358,21 +368,6 @@ impl Repository {
         }
     }
 
-    /// Reads only the lines of a segment's transactions.
-    ///
-    /// # Errors
-    ///
-    /// [`ArchiveError`].
-    pub async fn read_transactions(
-        &self,
-        stored: &StoredSegment,
-    ) -> Result<Vec<IndexedTransaction>, ArchiveError> {
-        let key = stored.name.key();
-        let start = stored.size.saturating_sub(stored.index.details_bytes);
-        let frame = self.storage.get_range(&key, start..stored.size).await?;
-        read_details(&stored.index, &frame).map_err(|source| ArchiveError::Segment { key, source })
-    }
-
     /// Every whole snapshot, oldest first.
     ///
     /// # Errors
@@ -431,10 +426,22 @@ async fn get_json<T: DeserializeOwned>(
     storage: &dyn Storage,
     key: &str,
 ) -> Result<T, ArchiveError> {
+    /// What every version of a manifest has.
+    #[derive(serde::Deserialize)]
+    struct Format {
+        format: u32,
+    }
     let bytes = storage.get(key).await?;
-    serde_json::from_slice(&bytes).map_err(|source| ArchiveError::Json {
-        key: key.to_owned(),
-        source,
+    serde_json::from_slice(&bytes).map_err(|source| {
+        let key = key.to_owned();
+        match serde_json::from_slice(&bytes) {
+            Ok(Format { format: found })
+                if found > MANIFEST_FORMAT && layout::parse_snapshot_manifest(&key).is_some() =>
+            {
+                ArchiveError::NewerManifest { key, found }
+            }
+            _ => ArchiveError::Json { key, source },
+        }
     })
 }
 
@@ -450,4 +457,35 @@ async fn put_json<T: Serialize + Sync>(
     bytes.push(b'\n');
     storage.put_if_absent(key, Bytes::from(bytes)).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::layout::SnapshotId;
+    use crate::storage::MemoryStorage;
+
+    #[tokio::test]
+    async fn a_snapshot_of_a_newer_version_is_told_from_a_damaged_one() {
+        for (text, newer) in [
+            ("{\"format\": 99, \"new\": 1}", true),
+            ("{\"format\": ", false),
+        ] {
+            let store: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+            let now = DateTime::UNIX_EPOCH;
+            let repository = Repository::init(Arc::clone(&store), now).await;
+            let repository = repository.expect("an empty store");
+            let key = layout::snapshot_manifest(&SnapshotId::new(now, 1));
+            let put = store.put_if_absent(&key, Bytes::from_static(text.as_bytes()));
+            put.await.expect("it is not there");
+            let error = repository.snapshots().await.expect_err("it cannot be read");
+            match newer {
+                true => assert!(matches!(
+                    error,
+                    ArchiveError::NewerManifest { found: 99, .. }
+                )),
+                false => assert!(matches!(error, ArchiveError::Json { .. })),
+            }
+        }
+    }
 }

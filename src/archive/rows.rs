@@ -11,8 +11,8 @@ use memchr::memchr3_iter;
 use crate::mysql::quote;
 use crate::mysql::schema::Column;
 
-use super::hash::Sha256Writer;
-use super::manifest::{LoadColumn, RowChecksum, TableEntry};
+use super::manifest::{LoadColumn, RowChecksum, RowHash, TableEntry};
+use super::row_checksum::RowHasher;
 
 /// The columns of a table that its files hold: all but those that the server computes.
 #[must_use]
@@ -224,11 +224,21 @@ fn escape(bytes: &[u8], out: &mut Vec<u8>) {
 #[derive(Debug, Default)]
 pub struct LineScanner {
     rows: u64,
+    hash: RowHash,
     checksum: RowChecksum,
-    partial: Option<Sha256Writer>,
+    partial: Option<RowHasher>,
 }
 
 impl LineScanner {
+    /// A scanner that hashes rows in this way.
+    #[must_use]
+    pub fn new(hash: RowHash) -> Self {
+        Self {
+            hash,
+            ..Self::default()
+        }
+    }
+
     /// Takes the next piece.
     pub fn update(&mut self, mut piece: &[u8]) {
         if let Some(mut partial) = self.partial.take() {
@@ -239,17 +249,17 @@ impl LineScanner {
             };
             partial.update(&piece[..at]);
             self.rows += 1;
-            self.checksum.add_digest(&partial.finish());
+            self.checksum.add_row(partial.finish());
             piece = &piece[at + 1..];
         }
         let mut from = 0;
         for at in memchr::memchr_iter(b'\n', piece) {
             self.rows += 1;
-            self.checksum.add_line(&piece[from..at]);
+            self.checksum.add_row(self.hash.of(&piece[from..at]));
             from = at + 1;
         }
         if from < piece.len() {
-            let mut partial = Sha256Writer::default();
+            let mut partial = self.hash.hasher();
             partial.update(&piece[from..]);
             self.partial = Some(partial);
         }
@@ -421,7 +431,7 @@ mod tests {
             }
             let mut checksum = RowChecksum::default();
             for line in &lines {
-                checksum.add_line(line.as_bytes());
+                checksum.add_row(RowHash::default().of(line.as_bytes()));
             }
             prop_assert_eq!(scanner.finish(), Some((lines.len() as u64, checksum)));
         }

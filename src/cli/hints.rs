@@ -66,6 +66,17 @@ fn of_stream(error: &StreamError) -> Option<String> {
         StreamError::Archive(error) => return of_archive(error),
         StreamError::Mysql(error) => return of_mysql(error, Purpose::Stream),
         StreamError::Wire(error) => return of_wire(error, Purpose::Stream),
+        StreamError::MissingPrivileges {
+            missing,
+            roles_asleep,
+            ..
+        } => {
+            let missing: Vec<(String, &str)> = missing
+                .iter()
+                .map(|need| (need.on.to_string(), need.privilege))
+                .collect();
+            return Some(of_missing(&missing, roles_asleep, "", Purpose::Stream));
+        }
         StreamError::Fenced { .. } => {
             "nothing, if the other streamer is meant to run; else stop it, then start this one"
         }
@@ -186,6 +197,10 @@ fn of_snapshot(error: &SnapshotError) -> Option<String> {
         SnapshotError::Mysql(error) => return of_mysql(error, Purpose::Snapshot),
         SnapshotError::Wire(error) => return of_wire(error, Purpose::Snapshot),
         SnapshotError::Storage(error) => return of_storage(error),
+        SnapshotError::Choose(error) if error.hides_replicas() => {
+            "GRANT REPLICATION SLAVE ON *.* to that account, by which its replicas are found, or --server \
+             with the replica; else --allow-primary if the primary can bear it"
+        }
         SnapshotError::Choose(ChooseError::Behind { .. }) => {
             "again once a secondary has caught up, or a longer --max-lag"
         }
@@ -201,8 +216,17 @@ fn of_snapshot(error: &SnapshotError) -> Option<String> {
             "ALTER TABLE ... ENGINE = InnoDB, --exclude with those tables, or --allow-non-innodb, which \
              takes their rows as they are at some moment"
         }
+        SnapshotError::NothingLeft { .. } => {
+            "fewer or narrower --exclude patterns; a snapshot without a row would restore nothing"
+        }
         SnapshotError::NothingMatches { .. } => {
             "patterns as db or db.table with * and ?, in the case in which the server prints the names"
+        }
+        SnapshotError::PreparedXa { .. } => {
+            "XA RECOVER on the source, which lists them, and XA COMMIT or XA ROLLBACK of what is forgotten"
+        }
+        SnapshotError::Cancelled => {
+            "the same with --resume, which goes on with it if its state can be seen again"
         }
         SnapshotError::NeverQuiet { .. } => "--lock auto, which takes a short lock if it must",
         SnapshotError::Ddl { .. } | SnapshotError::SchemaChanged { .. } => {
@@ -226,28 +250,40 @@ fn of_snapshot(error: &SnapshotError) -> Option<String> {
 }
 
 fn of_missing_privileges(missing: &[MissingPrivilege], roles_asleep: &[String]) -> String {
-    let all = "quillback grants --for snapshot prints all that is needed, with the reasons";
-    if !roles_asleep.is_empty() {
-        return format!("SET DEFAULT ROLE ALL TO that account; {all}");
-    }
-    let mut scopes: Vec<String> = missing.iter().map(MissingPrivilege::scope).collect();
-    scopes.dedup();
-    let grants: Vec<String> = scopes
-        .iter()
-        .map(|scope| {
-            let names: Vec<&str> = missing
-                .iter()
-                .filter(|missing| missing.scope() == *scope)
-                .map(|missing| missing.privilege.as_str())
-                .collect();
-            format!("GRANT {} ON {scope}", names.join(", "))
-        })
-        .collect();
     let exclude = match missing.iter().any(|missing| missing.schema.is_some()) {
         true => ", or --exclude with those schemas",
         false => "",
     };
-    format!("{} to that account{exclude}; {all}", grants.join(" and "))
+    let missing: Vec<(String, &str)> = missing
+        .iter()
+        .map(|missing| (missing.scope(), missing.privilege.as_str()))
+        .collect();
+    of_missing(&missing, roles_asleep, exclude, Purpose::Snapshot)
+}
+
+/// What to grant, each privilege with its scope; `instead` is what else would do.
+fn of_missing(
+    missing: &[(String, &str)],
+    roles_asleep: &[String],
+    instead: &str,
+    purpose: Purpose,
+) -> String {
+    let all =
+        format!("quillback grants --for {purpose} prints all that is needed, with the reasons");
+    if !roles_asleep.is_empty() {
+        return format!("SET DEFAULT ROLE ALL TO that account; {all}");
+    }
+    let mut scopes: Vec<&String> = missing.iter().map(|(scope, _)| scope).collect();
+    scopes.dedup();
+    let grants: Vec<String> = scopes
+        .iter()
+        .map(|wanted| {
+            let of_scope = missing.iter().filter(|(scope, _)| scope == *wanted);
+            let names: Vec<&str> = of_scope.map(|(_, name)| *name).collect();
+            format!("GRANT {} ON {wanted}", names.join(", "))
+        })
+        .collect();
+    format!("{} to that account{instead}; {all}", grants.join(" and "))
 }
 
 fn of_mark(error: &MarkError) -> Option<String> {
@@ -283,7 +319,9 @@ fn of_archive(error: &ArchiveError) -> Option<String> {
         ArchiveError::Exists { .. } => {
             Some("this archive as it is, or another place for a new one".to_owned())
         }
-        ArchiveError::TooNew { .. } => Some("a newer quillback".to_owned()),
+        ArchiveError::TooNew { .. } | ArchiveError::NewerManifest { .. } => {
+            Some("a newer quillback".to_owned())
+        }
         ArchiveError::LostBranch { .. } => Some(
             "that object from a copy of the archive or an older version in the bucket: without it nobody \
              knows which transactions belong to which history"
@@ -335,6 +373,19 @@ mod tests {
 
     fn hint_for(error: impl Into<anyhow::Error>) -> String {
         hint(&error.into()).expect("a hint")
+    }
+
+    #[test]
+    fn replicas_that_cannot_be_seen_are_not_waited_for() {
+        let choose = |reason: &str| {
+            hint_for(SnapshotError::Choose(ChooseError::OnlyPrimary {
+                primary: crate::mysql::HostPort::new("db1", 3306),
+                reasons: vec![reason.to_owned()],
+            }))
+        };
+        assert!(choose("db1:3306 has no secondary").starts_with("again once"));
+        let hidden = "replicas of db1:3306 are not known: server error 1227";
+        assert!(choose(hidden).starts_with("GRANT REPLICATION SLAVE ON *.*"));
     }
 
     #[test]

@@ -26,6 +26,15 @@ pub(super) fn say(text: &str) {
     write(&mut std::io::stdout().lock(), &format!("{text}\n"));
 }
 
+/// Prints lines on stdout; `false` if whoever read them went away.
+pub(super) fn say_lines(lines: &str) -> bool {
+    let mut stdout = std::io::stdout().lock();
+    let written = std::io::Write::write_all(&mut stdout, lines.as_bytes());
+    written
+        .and_then(|()| std::io::Write::flush(&mut stdout))
+        .is_ok()
+}
+
 /// Prints text for people on stderr.
 pub(super) fn talk(text: &str) {
     write(&mut std::io::stderr().lock(), &format!("{text}\n"));
@@ -114,8 +123,13 @@ pub(super) fn ddl_guard(consistency: &Consistency) -> String {
         _ => String::new(),
     };
     if consistency.backup_lock {
+        let let_by = match consistency.ddl_let_by {
+            0 => "",
+            1 => ", and let by once before the rows were read",
+            _ => ", and let by several times before the rows were read",
+        };
         return format!(
-            "DDL was kept away for {:.3} s{waited}",
+            "DDL was kept away for {:.3} s{waited}{let_by}",
             consistency.backup_lock_seconds
         );
     }

@@ -2,8 +2,9 @@
 //!
 //! [`mod@needs`] is the one table of privileges, with the reason for each and what is lost without it;
 //! [`statements`] makes SQL of it. [`GlobalPrivileges`] is what a session has, with its active
-//! roles. Only `ON *.*` counts there, less what was taken back for a schema: with less, the server
-//! leaves objects out of its lists without saying so, and a snapshot would be short in silence.
+//! roles. Of what a snapshot needs only `ON *.*` counts there, less what was taken back for a schema:
+//! with less, the server leaves objects out of its lists without saying so, and a snapshot would be
+//! short in silence.
 
 pub mod needs;
 pub mod statements;
@@ -22,6 +23,8 @@ pub struct GlobalPrivileges {
     /// The account that the server took the session for, such as `quillback@%`.
     account: String,
     names: BTreeSet<String>,
+    /// What there is on schemas, and on tables in them.
+    objects: BTreeMap<(String, Option<String>), BTreeSet<String>>,
     /// What was taken back, by schema (partial revokes).
     revoked: BTreeMap<String, BTreeSet<String>>,
     /// Roles that the account has and that are not active.
@@ -88,17 +91,26 @@ impl GlobalPrivileges {
         if rest.starts_with('`') {
             let end = find_unquoted(rest, " TO ").unwrap_or(rest.len());
             self.asleep.extend(names_in(&rest[..end]));
-        } else if let Some(at) = find_unquoted(rest, " ON ")
-            && rest[at..].starts_with(" ON *.* TO ")
-        {
-            let names: Vec<String> = privileges_in(&rest[..at]).collect();
-            // Each dynamic privilege has a grant option of its own; the one for all others stands
-            // with those, whose names have no underscore.
-            let is_static = names.iter().any(|name| !name.contains('_'));
-            self.grants |= is_static && rest.ends_with(" WITH GRANT OPTION");
-            self.names.extend(names);
         } else if rest.starts_with("PROXY ON ``@`` TO ") || rest.starts_with("PROXY ON ''@'' TO ") {
             self.grants_proxy |= rest.ends_with(" WITH GRANT OPTION");
+        } else if let Some(at) = find_unquoted(rest, " ON ") {
+            let object = &rest[at + " ON ".len()..];
+            if object.starts_with("*.* TO ") {
+                let names: Vec<String> = privileges_in(&rest[..at]).collect();
+                // Each dynamic privilege has a grant option of its own; the one for all others
+                // stands with those, whose names have no underscore.
+                let is_static = names.iter().any(|name| !name.contains('_'));
+                self.grants |= is_static && rest.ends_with(" WITH GRANT OPTION");
+                self.names.extend(names);
+            } else if object.starts_with('`')
+                && let Some(end) = find_unquoted(object, " TO ")
+            {
+                let mut names = names_in(&object[..end]).into_iter();
+                // A schema is a pattern, in which a plain underscore is escaped.
+                let schema = names.next().unwrap_or_default().replace('\\', "");
+                let held = self.objects.entry((schema, names.next())).or_default();
+                held.extend(privileges_in(&rest[..at]));
+            }
         }
     }
 
@@ -114,10 +126,31 @@ impl GlobalPrivileges {
         self.names.contains(name) || self.names.contains("ALL PRIVILEGES")
     }
 
-    /// Whether what a need asks for on all schemas is there, by itself or by a broader privilege.
+    /// Whether a privilege is there on a table, given as `schema.table`.
+    #[must_use]
+    pub fn has_on(&self, name: &str, table: &str) -> bool {
+        let (schema, table) = table.split_once('.').unwrap_or((table, ""));
+        let is_taken_back = self
+            .revoked
+            .get(schema)
+            .is_some_and(|revoked| revoked.contains(name));
+        let on = |object: Option<&str>| {
+            let held = self
+                .objects
+                .get(&(schema.to_owned(), object.map(ToOwned::to_owned)));
+            held.is_some_and(|held| held.contains(name) || held.contains("ALL PRIVILEGES"))
+        };
+        (self.has(name) && !is_taken_back) || on(None) || on(Some(table))
+    }
+
+    /// Whether what a need asks for is there, by itself or by a broader privilege.
     #[must_use]
     pub fn meets(&self, need: &Need) -> bool {
-        self.has(need.privilege) || need.broader.iter().any(|name| self.has(name))
+        let mut names = std::iter::once(&need.privilege).chain(need.broader);
+        names.any(|name| match need.on {
+            Scope::Table(table) => self.has_on(name, table),
+            Scope::Everything | Scope::EveryAccount => self.has(name),
+        })
     }
 
     /// Whether it may hand on what it has on all schemas.
@@ -245,6 +278,39 @@ mod tests {
         assert!(!root.may_grant() && !root.may_grant_proxy());
         let root = parse(&["GRANT SELECT, SUPER ON *.* TO `root`@`%` WITH GRANT OPTION"]);
         assert!(root.may_grant());
+    }
+
+    #[test]
+    fn what_is_granted_on_a_table_is_known() {
+        let table = "performance_schema.replication_group_members";
+        for (line, has) in [
+            ("SELECT ON *.*", true),
+            ("SELECT ON `performance_schema`.*", true),
+            ("SELECT ON `performance\\_schema`.*", true),
+            (
+                "SELECT, INSERT ON `performance_schema`.`replication_group_members`",
+                true,
+            ),
+            ("ALL PRIVILEGES ON `performance_schema`.*", true),
+            ("INSERT ON `performance_schema`.*", false),
+            ("SELECT ON `performance_schema`.`replication_group`", false),
+            (
+                "SELECT (`MEMBER_ID`) ON `performance_schema`.`replication_group_members`",
+                false,
+            ),
+            ("SELECT ON `mysql`.*", false),
+        ] {
+            let grants = parse(&[&format!("GRANT {line} TO `b`@`%`")]);
+            assert_eq!(grants.has_on("SELECT", table), has, "{line}");
+        }
+        let taken_back = [
+            "GRANT SELECT ON *.* TO `b`@`%`",
+            "REVOKE SELECT ON `performance_schema`.* FROM `b`@`%`",
+        ];
+        assert!(!parse(&taken_back).has_on("SELECT", table));
+        let given_again = format!("GRANT SELECT ON `{}` TO `b`@`%`", table.replace('.', "`.`"));
+        let again = parse(&[taken_back[0], taken_back[1], &given_again]);
+        assert!(again.has_on("SELECT", table));
     }
 
     #[test]

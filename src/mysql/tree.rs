@@ -18,6 +18,9 @@ use super::replicas::{Channel, channels, registered_dumps};
 use super::server_url::{HostPort, ServerUrl};
 use super::session::Session;
 
+/// How a note begins that says that a server's replicas could not be asked for.
+pub(super) const UNKNOWN_REPLICAS: &str = "replicas of";
+
 /// Replication trees larger than this are cut, with a note.
 const MEMBERS_MAX: usize = 64;
 
@@ -153,7 +156,7 @@ async fn visit(url: &ServerUrl) -> Result<Visit, MysqlError> {
         Ok(dumps) => (dumps, None),
         Err(error) if error.class() == Class::Authentication => {
             let note = format!(
-                "replicas of {} are not known: {}",
+                "{UNKNOWN_REPLICAS} {} are not known: {}",
                 url.address(),
                 with_causes(&error)
             );

@@ -1,5 +1,7 @@
 //! From a request to a plan: asks archive and server, changes nothing.
 
+mod asked;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -27,6 +29,8 @@ use crate::mysql::grants::GlobalPrivileges;
 use crate::mysql::server_url::ServerUrl;
 use crate::mysql::session::Session;
 use crate::observe::phase::PhaseClock;
+
+use asked::Asked;
 
 /// How many lists of transactions are read at once.
 const READERS: usize = 8;
@@ -193,92 +197,6 @@ async fn rates(repository: &Repository) -> Rates {
         }
     };
     Rates::measured(&earlier)
-}
-
-/// What is looked for, in the end.
-struct Asked<'a> {
-    /// What the archive is asked for.
-    target: Target,
-    /// What the plan says of it.
-    shown: Target,
-    snapshot: Option<&'a SnapshotId>,
-    branch: Option<BranchNumber>,
-    skip: crate::gtid::GtidSet,
-}
-
-impl<'a> Asked<'a> {
-    /// What was begun is gone on with, whatever "latest" means by now; what is asked besides must be
-    /// the same.
-    fn new(request: &'a RestoreRequest, begun: Option<&'a Journal>) -> Result<Self, RestoreError> {
-        let refused = |what: String, remedy: &str| {
-            RestoreError::from(PlanError::Server {
-                server: request.server.address().to_string(),
-                reasons: vec![Reason {
-                    what,
-                    remedy: remedy.to_owned(),
-                    class: Class::Refused,
-                }],
-            })
-        };
-        let Some(journal) = begun else {
-            let Some(target) = request.target.clone() else {
-                return Err(refused(
-                    "there is nothing to go on with: no restore was begun on it, or it came to its \
-                     end"
-                        .to_owned(),
-                    "a target (--until, --until-mark, --until-gtid or --before-gtid)",
-                ));
-            };
-            return Ok(Self {
-                shown: target.clone(),
-                target,
-                snapshot: request.snapshot.as_ref(),
-                branch: request.branch,
-                skip: request.skip.clone(),
-            });
-        };
-        let run = &journal.run;
-        let mut differs = Vec::new();
-        if request
-            .target
-            .as_ref()
-            .is_some_and(|asked| *asked != run.target)
-        {
-            differs.push(format!("for {}", run.target));
-        }
-        if request
-            .snapshot
-            .as_ref()
-            .is_some_and(|id| *id != run.snapshot)
-        {
-            differs.push(format!("from snapshot {}", run.snapshot));
-        }
-        if request.branch.is_some_and(|branch| branch != run.branch) {
-            differs.push(format!("on branch {}", run.branch));
-        }
-        if !request.skip.is_empty() && request.skip != run.skip {
-            differs.push(format!("without {:#}", run.skip));
-        }
-        if !differs.is_empty() {
-            return Err(refused(
-                format!(
-                    "what was begun on it is another restore: {}",
-                    differs.join(", ")
-                ),
-                "--resume without a target, which goes on with what was begun; or --wipe to begin \
-                 anew",
-            ));
-        }
-        Ok(Self {
-            target: Target::UntilGtid {
-                set: run.cut.clone(),
-            },
-            shown: run.target.clone(),
-            snapshot: Some(&run.snapshot),
-            branch: Some(run.branch),
-            skip: run.skip.clone(),
-        })
-    }
 }
 
 /// What an archive holds, as far as a restore asks.

@@ -1,8 +1,10 @@
 //! What follows from leaving a transaction out.
 //!
 //! A later transaction that changes a row which the one left out had made finds no row, or another
-//! one, and stops the replay, or goes on from other values. The lists of the log tell the tables;
-//! those that touched the same ones are told, so that somebody can look before the replay does.
+//! one, and stops the replay, or goes on from other values. The lists of the log tell the tables
+//! ([`consequences`]), the row images which of those transactions touched the very rows ([`rows`]).
+
+mod rows;
 
 use super::error::RestoreError;
 use super::plan::Way;
@@ -10,9 +12,14 @@ use super::prepare::read_lines;
 use crate::archive::history::History;
 use crate::archive::repository::Repository;
 use crate::archive::segment::IndexedTransaction;
+use crate::gtid::{Gtid, GtidSet};
+
+use rows::SameRows;
 
 /// So many later transactions are named.
 const NAMED: usize = 5;
+/// Rows are looked into as long as that means to read no more binlog than this.
+const LOOKED_INTO_BYTES: u64 = 1 << 30;
 
 /// One note for each transaction that is left out.
 pub(super) async fn consequences(
@@ -29,39 +36,49 @@ pub(super) async fn consequences(
     let Some(first) = first else {
         return Ok(Vec::new());
     };
-    let mut left_out: Vec<Consequence> = Vec::new();
+    let mut left_out: Vec<LeftOut> = Vec::new();
     // One segment at a time, for there may be very many behind the first one.
     for at in (first..history.members.len()).filter(is_wanted) {
-        for line in read_lines(repository, history, &[at])
-            .await?
-            .into_values()
-            .flatten()
-        {
+        let lines = read_lines(repository, history, &[at]).await?;
+        for line in lines.into_values().flatten() {
             if way.skipped.contains(&line.gtid) {
-                left_out.push(Consequence::new(line));
+                left_out.push(LeftOut::new(line));
             } else if way.set.contains(&line.gtid) {
-                for consequence in &mut left_out {
-                    consequence.add(&line);
+                for one in &mut left_out {
+                    one.add(&line);
                 }
             }
         }
     }
-    Ok(left_out.iter().map(Consequence::tell).collect())
+    let mut notes = Vec::with_capacity(left_out.len());
+    for one in &left_out {
+        let same = match one.may_be_looked_into() {
+            true => {
+                let own = GtidSet::from(one.line.gtid.clone());
+                Some(rows::same_rows(repository, history, &own, &one.later).await?)
+            }
+            false => None,
+        };
+        notes.push(one.tell(same.as_ref()));
+    }
+    Ok(notes)
 }
 
 /// A transaction that is left out, and who touched its tables later.
-struct Consequence {
+struct LeftOut {
     line: IndexedTransaction,
-    later: u64,
-    named: Vec<String>,
+    later: GtidSet,
+    first: Vec<Gtid>,
+    bytes: u64,
 }
 
-impl Consequence {
-    const fn new(line: IndexedTransaction) -> Self {
+impl LeftOut {
+    fn new(line: IndexedTransaction) -> Self {
         Self {
+            bytes: line.bytes,
             line,
-            later: 0,
-            named: Vec::new(),
+            later: GtidSet::new(),
+            first: Vec::new(),
         }
     }
 
@@ -72,14 +89,20 @@ impl Consequence {
             tables.any(|other| other.name == table.name)
         });
         if touches || own.incomplete || line.summary.incomplete {
-            self.later += 1;
-            if self.named.len() < NAMED {
-                self.named.push(line.gtid.to_string());
+            self.later.insert(&line.gtid);
+            self.bytes = self.bytes.saturating_add(line.bytes);
+            if self.first.len() < NAMED {
+                self.first.push(line.gtid.clone());
             }
         }
     }
 
-    fn tell(&self) -> String {
+    fn may_be_looked_into(&self) -> bool {
+        let is_rows = self.line.summary.statement.is_none();
+        is_rows && !self.later.is_empty() && self.bytes <= LOOKED_INTO_BYTES
+    }
+
+    fn tell(&self, same: Option<&SameRows>) -> String {
         let what = format!("{} ({})", self.line.gtid, self.line.summary.brief());
         if self.line.summary.statement.is_some() {
             return format!(
@@ -87,18 +110,42 @@ impl Consequence {
                  stops the replay"
             );
         }
-        match self.later {
-            0 => format!("{what} is left out, and no later transaction touched its tables"),
-            later => format!(
-                "{what} is left out, and {later} later transactions touched the same tables ({}{}): \
+        let later = self.later.count();
+        if later == 0 {
+            return format!("{what} is left out, and no later transaction touched its tables");
+        }
+        let Some(same) = same else {
+            return format!(
+                "{what} is left out, and {later} later transactions touched the same tables ({}): \
                  one that changes a row which it made or changed may stop the replay",
-                self.named.join(", "),
-                if self.later > NAMED as u64 {
-                    ", ..."
-                } else {
-                    ""
-                }
+                named(&self.first, later)
+            );
+        };
+        let more = match same.incomplete {
+            true => " at least",
+            false => "",
+        };
+        match same.transactions.len() {
+            0 => format!(
+                "{what} is left out; {later} later transactions touched its tables, and none of \
+                 them a row that it had changed, as far as their images tell"
+            ),
+            count => format!(
+                "{what} is left out, and{more} {count} later transactions touched the same rows \
+                 ({}): the replay stops at the first one that does not find its row, or goes on from \
+                 other values",
+                named(&same.transactions, count as u128)
             ),
         }
     }
+}
+
+/// The first few of many.
+fn named(gtids: &[Gtid], count: u128) -> String {
+    let names: Vec<String> = gtids.iter().take(NAMED).map(ToString::to_string).collect();
+    let more = match count > NAMED as u128 {
+        true => ", ...",
+        false => "",
+    };
+    format!("{}{more}", names.join(", "))
 }

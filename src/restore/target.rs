@@ -8,7 +8,9 @@
 //! is in [`ambiguity`], what can be had instead of a target that cannot in [`nearest`].
 
 mod ambiguity;
+mod error;
 pub mod nearest;
+mod states;
 
 use std::collections::BTreeMap;
 
@@ -16,12 +18,16 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::history::History;
-use crate::archive::layout::BranchNumber;
 use crate::archive::marks::{Mark, MarkName};
 use crate::archive::segment::IndexedTransaction;
 use crate::clock::rfc3339;
 use crate::gtid::{Gtid, GtidSet};
 use uuid::Uuid;
+
+pub use error::TargetError;
+pub use states::SnapshotSet;
+
+use states::{add_strangers, check_moment, is_whole, known, newest};
 
 /// What is asked of a restore.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,91 +145,6 @@ pub struct Cut {
     pub remarks: Vec<String>,
     /// What a person should know.
     pub notes: Vec<String>,
-}
-
-/// Why a target has no cut.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TargetError {
-    /// The archive holds nothing to restore.
-    #[error("the archive holds no snapshot yet")]
-    Empty,
-    /// The archive is not complete up to the moment.
-    #[error("asked {}, the archive is complete to {}{}", rfc3339(*asked), rfc3339(*ends), lag(*asked, *ends))]
-    Beyond {
-        /// The moment that was asked for.
-        asked: DateTime<Utc>,
-        /// Where the archive ends.
-        ends: DateTime<Utc>,
-    },
-    /// The archive's first state is younger than the moment.
-    #[error("asked {}, the archive begins at {}", rfc3339(*asked), rfc3339(*begins))]
-    BeforeFirst {
-        /// The moment that was asked for.
-        asked: DateTime<Utc>,
-        /// When the oldest snapshot was finished.
-        begins: DateTime<Utc>,
-    },
-    /// The moment falls into a hole of the log.
-    #[error("asked {}, there the log has a gap: {missing:#} is not archived", rfc3339(*asked))]
-    InGap {
-        /// The moment that was asked for.
-        asked: DateTime<Utc>,
-        /// The transactions that were committed before or after it, nobody knows.
-        missing: GtidSet,
-    },
-    /// There is no log, so moments cannot be told apart.
-    #[error("the archive holds snapshots only, so it restores to {latest:#} and nothing between")]
-    NoLog {
-        /// The newest snapshot's set.
-        latest: GtidSet,
-    },
-    /// The archive does not know these transactions.
-    #[error("the archive does not hold {unknown:#}")]
-    Unknown {
-        /// Those that it lacks.
-        unknown: GtidSet,
-    },
-    /// The transactions are none of this history.
-    #[error("branch {branch} does not have {lost:#}: they were lost when it or its parent began")]
-    Lost {
-        /// The branch.
-        branch: BranchNumber,
-        /// Those that it lacks.
-        lost: GtidSet,
-    },
-    /// A mark is of a time before the oldest snapshot.
-    #[error("no snapshot is as old as mark {mark}")]
-    MarkTooOld {
-        /// The mark.
-        mark: MarkName,
-    },
-    /// The transaction is older than the log.
-    #[error("{gtid} is older than the log, which begins after it")]
-    BeforeLog {
-        /// The transaction.
-        gtid: Gtid,
-    },
-}
-
-fn lag(asked: DateTime<Utc>, ends: DateTime<Utc>) -> String {
-    let seconds = (asked - ends).num_seconds();
-    match seconds {
-        0..60 => format!(" (lag {seconds}s)"),
-        60..3600 => format!(" (lag {}m{:02}s)", seconds / 60, seconds % 60),
-        3600..86_400 => format!(" (lag {}h{:02}m)", seconds / 3600, seconds / 60 % 60),
-        _ => format!(" (lag {}d{:02}h)", seconds / 86_400, seconds / 3600 % 24),
-    }
-}
-
-/// A snapshot, as far as a cut depends on it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SnapshotSet {
-    /// What it holds.
-    pub set: GtidSet,
-    /// When it was begun.
-    pub started: DateTime<Utc>,
-    /// When it was finished.
-    pub finished: DateTime<Utc>,
 }
 
 /// So many segments behind the cut are looked through for earlier commit times.
@@ -500,95 +421,6 @@ fn count_in(target: &Target, inside: &[IndexedTransaction]) -> Result<usize, Tar
                 unknown: GtidSet::from(gtid.clone()),
             })?,
     })
-}
-
-/// Fails if it is not known which transactions were committed up to a moment.
-///
-/// A transaction of the log that is in proves that all before it are older than the moment. With
-/// none, what the log goes on from may be younger: then a snapshot must be older.
-fn check_moment(
-    history: &History,
-    snapshots: &[SnapshotSet],
-    moment: DateTime<Utc>,
-    boundary: Option<usize>,
-    inside: &[IndexedTransaction],
-) -> Result<(), TargetError> {
-    if inside.first().is_some_and(|first| first.time <= moment) {
-        return Ok(());
-    }
-    let passed = &history.members[..boundary.unwrap_or(history.members.len())];
-    if let Some(at) = boundary
-        && let Some(last) = passed.last()
-    {
-        let missing = history.members[at].before.subtract(&last.after());
-        if !missing.is_empty() {
-            return Err(TargetError::InGap {
-                asked: moment,
-                missing,
-            });
-        }
-    }
-    let is_proved = passed.iter().any(|member| member.transactions > 0);
-    let oldest = snapshots.iter().map(|snapshot| snapshot.finished).min();
-    match oldest {
-        Some(begins) if !is_proved && begins > moment => Err(TargetError::BeforeFirst {
-            asked: moment,
-            begins,
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// Snapshots may hold transactions that the log will never hold, such as those made on a secondary
-/// by hand. They can only come with the snapshot, so they belong to every later cut.
-fn add_strangers(
-    history: &History,
-    snapshots: &[SnapshotSet],
-    target: &Target,
-    end: Option<&GtidSet>,
-    cut: &mut Cut,
-) {
-    let Some(end) = end else {
-        return;
-    };
-    let complete_to = history.complete_to();
-    for snapshot in snapshots {
-        let strangers = snapshot.set.subtract(end);
-        if strangers.is_empty() {
-            continue;
-        }
-        let log_caught_up = complete_to.is_some_and(|to| to > snapshot.finished);
-        let usable = snapshot.set.intersect(end).is_subset(&cut.set);
-        if usable && (log_caught_up || *target == Target::Latest) {
-            cut.set.extend_from(&strangers);
-            if log_caught_up {
-                cut.notes.push(format!(
-                    "a snapshot holds transactions that never came through the log: {strangers:#}"
-                ));
-            }
-        }
-    }
-}
-
-/// Whether a set is a server's whole `gtid_executed`: it holds all of some snapshot.
-fn is_whole(snapshots: &[SnapshotSet], set: &GtidSet) -> bool {
-    snapshots
-        .iter()
-        .any(|snapshot| set.is_superset(&snapshot.set))
-}
-
-fn newest(snapshots: &[SnapshotSet]) -> GtidSet {
-    snapshots
-        .last()
-        .map_or_else(GtidSet::new, |snapshot| snapshot.set.clone())
-}
-
-fn known(history: &History, snapshots: &[SnapshotSet]) -> GtidSet {
-    let mut known = history.end().unwrap_or_default();
-    for snapshot in snapshots {
-        known.extend_from(&snapshot.set);
-    }
-    known
 }
 
 #[cfg(test)]

@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::RestoreError;
 use super::plan::RestorePlan;
-use crate::archive::manifest::{Manifest, RowChecksum, TableEntry};
+use crate::archive::manifest::{Manifest, RowChecksum, RowHash, TableEntry};
 use crate::archive::repository::Repository;
-use crate::archive::rows::{Scan, encode_row, select_statement};
+use crate::archive::rows::{LineScanner, Scan, encode_row, select_statement};
 use crate::mysql::ddl::{Ddl, DdlKind};
 use crate::mysql::error::MysqlError;
 use crate::mysql::server_url::ServerUrl;
@@ -70,10 +70,11 @@ pub(super) async fn checksums(
         }
     }
     let queue = Arc::new(Mutex::new(tables));
+    let hash = manifest.format.row_hash();
     let mut readers = JoinSet::new();
     for _ in 0..threads.max(1) {
         let (server, queue) = (server.clone(), Arc::clone(&queue));
-        readers.spawn(async move { compare(&server, &queue).await });
+        readers.spawn(async move { compare(&server, &queue, hash).await });
     }
     let mut different: Vec<String> = Vec::new();
     loop {
@@ -110,6 +111,7 @@ struct Part {
 async fn compare(
     server: &ServerUrl,
     queue: &Mutex<VecDeque<TableEntry>>,
+    hash: RowHash,
 ) -> Result<Part, RestoreError> {
     let mut connection = WireConnection::connect(server, &WireOptions::default()).await?;
     connection.execute(SETTINGS).await?;
@@ -119,7 +121,7 @@ async fn compare(
         let Some(table) = next else {
             return Ok(part);
         };
-        let (rows, checksum) = sum(&mut connection, &table).await?;
+        let (rows, checksum) = sum(&mut connection, &table, hash).await?;
         if (rows, checksum) == (table.rows, table.row_checksum) {
             part.equal += 1;
             part.rows += rows;
@@ -138,6 +140,7 @@ async fn compare(
 async fn sum(
     connection: &mut WireConnection,
     table: &TableEntry,
+    hash: RowHash,
 ) -> Result<(u64, RowChecksum), WireError> {
     let statement = select_statement(&Scan {
         database: &table.database,
@@ -146,17 +149,15 @@ async fn sum(
         ..Scan::default()
     });
     let mut rows = connection.query_rows(&statement).await?;
-    let mut checksum = RowChecksum::default();
-    let mut count = 0;
+    let mut scanner = LineScanner::new(hash);
     let mut line = Vec::new();
     while let Some(row) = rows.next().await? {
         line.clear();
         encode_row(row.fields(), &mut line).map_err(|error| row.malformed(error))?;
-        line.pop();
-        checksum.add_line(&line);
-        count += 1;
+        scanner.update(&line);
     }
-    Ok((count, checksum))
+    // Every line was written to its end.
+    Ok(scanner.finish().unwrap_or_default())
 }
 
 /// What the replay may have changed.

@@ -9,6 +9,9 @@
 //! with a small `lock_wait_timeout` and a bound on the attempts, since while it waits for a long
 //! query it holds up every writer.
 //!
+//! DDL that waits for our own LOCK INSTANCE FOR BACKUP bars both ways: a replica's has its GTID, and
+//! any has the global metadata lock in part. It must be let by first.
+//!
 //! A prepared XA transaction breaks both: its GTID is in the set while its rows are in no view.
 //! It is waited for, within a bound, and looked for inside the proof (see [`xa`]).
 //!
@@ -29,10 +32,11 @@ use crate::archive::manifest::ConsistencyMethod;
 use crate::gtid::GtidSet;
 use crate::mysql::facts::gtid_executed;
 use crate::mysql::wire::{WireConnection, WireError, WireOptions};
-use crate::mysql::{MysqlError, ServerUrl, Session};
+use crate::mysql::{MysqlError, ServerFacts, ServerUrl, Session};
 
 use super::error::SnapshotError;
-use holders::{Holder, long_statements};
+use super::plan::SnapshotPlan;
+use holders::{Holder, long_statements, waiting_for_backup_lock};
 use xa::XaWait;
 
 pub(super) use backup_lock::BackupLock;
@@ -82,77 +86,192 @@ pub(super) struct ConsistentView {
     pub(super) warnings: Vec<String>,
 }
 
-/// Opens `threads` read views; `control` is an ordinary session on the same server.
-pub(super) async fn open(
-    url: &ServerUrl,
-    control: &mut Session,
+/// The way to views of one state; what it has cost adds up over several tries.
+#[derive(Debug)]
+pub(super) struct Opening<'a> {
+    url: &'a ServerUrl,
     threads: usize,
     lock: LockMode,
-) -> Result<ConsistentView, SnapshotError> {
-    let mut readers = try_join_all((0..threads).map(|_| reader(url))).await?;
-    let mut xa = XaWait::begin();
-    let mut attempts = 0;
-    let mut global_lock_seconds = 0.0;
-    let mut opened = open_lock_free(control, &mut readers, lock, &mut xa, &mut attempts).await?;
-    let mut method = ConsistencyMethod::LockFree;
-    if opened.is_none() {
-        if lock == LockMode::None {
-            return Err(SnapshotError::NeverQuiet { attempts });
-        }
-        method = ConsistencyMethod::GlobalReadLock;
-        let mut flush = Flush {
-            url,
-            seconds: 0.0,
-            attempts: 0,
-        };
-        opened = Some(flush.open(control, &mut readers, &mut xa).await?);
-        attempts += flush.attempts;
-        global_lock_seconds = flush.seconds;
-    }
-    execute_all(&mut readers, SAVEPOINT).await?;
-    let mut warnings = Vec::new();
-    if xa.blind {
-        warnings.push(
-            "prepared XA transactions cannot be seen without XA_RECOVER_ADMIN or PROCESS"
-                .to_owned(),
-        );
-    }
-    Ok(ConsistentView {
-        readers,
-        gtid_executed: opened.unwrap_or_default(),
-        method,
-        attempts,
-        global_lock_seconds,
-        warnings,
-    })
+    performance_schema: bool,
+    /// Whether to give up at once where DDL stands in the way that waits for our backup lock.
+    pub(super) gives_way: bool,
+    xa: XaWait,
+    attempts: u32,
+    /// For how long writes were held up, in vain too.
+    seconds: f64,
 }
 
-async fn open_lock_free(
-    control: &mut Session,
-    readers: &mut [WireConnection],
-    lock: LockMode,
-    xa: &mut XaWait,
-    attempts: &mut u32,
-) -> Result<Option<GtidSet>, SnapshotError> {
-    let tries = match lock {
-        LockMode::Auto => TRIES_AUTO,
-        LockMode::None => TRIES_NONE,
-        LockMode::Flush => 0,
-    };
-    while *attempts < tries {
-        *attempts += 1;
-        let pause = match attempt(control, readers, xa).await? {
-            Attempt::Opened(set) => return Ok(Some(set)),
-            Attempt::Busy => PAUSE,
-            Attempt::Prepared => {
-                *attempts -= 1;
-                xa::PAUSE
-            }
-        };
-        execute_all(readers, "ROLLBACK").await?;
-        tokio::time::sleep(pause).await;
+impl<'a> Opening<'a> {
+    pub(super) const fn new(url: &'a ServerUrl, plan: &SnapshotPlan, facts: &ServerFacts) -> Self {
+        Self {
+            url,
+            threads: plan.threads,
+            lock: plan.lock,
+            performance_schema: facts.performance_schema,
+            gives_way: false,
+            xa: XaWait::begin(),
+            attempts: 0,
+            seconds: 0.0,
+        }
     }
-    Ok(None)
+
+    /// Opens the views; `control` is an ordinary session on the same server. `None` if DDL that waits
+    /// for the backup lock is in the way.
+    pub(super) async fn open(
+        &mut self,
+        control: &mut Session,
+    ) -> Result<Option<ConsistentView>, SnapshotError> {
+        let mut readers = try_join_all((0..self.threads).map(|_| reader(self.url))).await?;
+        let mut method = ConsistencyMethod::LockFree;
+        let mut way = self.lock_free(control, &mut readers).await?;
+        if matches!(way, Way::Closed) {
+            if self.lock == LockMode::None {
+                return Err(SnapshotError::NeverQuiet {
+                    attempts: self.attempts,
+                });
+            }
+            method = ConsistencyMethod::GlobalReadLock;
+            way = self.under_lock(control, &mut readers).await?;
+        }
+        let Way::Opened(gtid_executed) = way else {
+            return Ok(None);
+        };
+        execute_all(&mut readers, SAVEPOINT).await?;
+        let mut warnings = Vec::new();
+        if self.xa.blind {
+            warnings.push(
+                "prepared XA transactions cannot be seen without XA_RECOVER_ADMIN or PROCESS"
+                    .to_owned(),
+            );
+        }
+        Ok(Some(ConsistentView {
+            readers,
+            gtid_executed,
+            method,
+            attempts: self.attempts,
+            global_lock_seconds: self.seconds,
+            warnings,
+        }))
+    }
+
+    async fn lock_free(
+        &mut self,
+        control: &mut Session,
+        readers: &mut [WireConnection],
+    ) -> Result<Way, SnapshotError> {
+        let tries = match self.lock {
+            LockMode::Auto => TRIES_AUTO,
+            LockMode::None => TRIES_NONE,
+            LockMode::Flush => 0,
+        };
+        let mut tried = 0;
+        while tried < tries {
+            let pause = match attempt(control, readers, &mut self.xa).await? {
+                Attempt::Opened(set) => {
+                    self.attempts += 1;
+                    return Ok(Way::Opened(set));
+                }
+                Attempt::Busy => {
+                    self.attempts += 1;
+                    tried += 1;
+                    PAUSE
+                }
+                Attempt::Prepared => xa::PAUSE,
+            };
+            execute_all(readers, "ROLLBACK").await?;
+            if tried.is_multiple_of(TRIES_AUTO) && self.is_ddl_in_the_way(control).await? {
+                return Ok(Way::DdlWaits);
+            }
+            tokio::time::sleep(pause).await;
+        }
+        Ok(Way::Closed)
+    }
+
+    async fn under_lock(
+        &mut self,
+        control: &mut Session,
+        readers: &mut [WireConnection],
+    ) -> Result<Way, SnapshotError> {
+        control
+            .execute(format!("SET SESSION lock_wait_timeout = {FLUSH_WAIT}"))
+            .await?;
+        let mut moved = false;
+        let mut holders: Vec<Holder> = Vec::new();
+        let mut tried = 0;
+        while tried < FLUSH_TRIES {
+            // It holds the global lock in part, and waits for us: behind it writers would wait in vain.
+            if self.is_ddl_in_the_way(control).await? {
+                return Ok(Way::DdlWaits);
+            }
+            self.attempts += 1;
+            tried += 1;
+            let busy = long_statements(control, LONG_STATEMENT).await;
+            if !busy.is_empty() {
+                tracing::info!(attempt = self.attempts, "a long statement is in the way");
+                holders = busy;
+                tokio::time::sleep(FLUSH_PAUSE).await;
+                continue;
+            }
+            let since = Instant::now();
+            if let Err(error) = flush(self.url, control).await {
+                self.seconds += since.elapsed().as_secs_f64();
+                if error.code() != Some(LOCK_WAIT_TIMEOUT) {
+                    return Err(error.into());
+                }
+                tracing::info!(attempt = self.attempts, "the global read lock is busy");
+                let now = long_statements(control, 0).await;
+                if !now.is_empty() {
+                    holders = now;
+                }
+                tokio::time::sleep(FLUSH_PAUSE).await;
+                continue;
+            }
+            let opened = locked(control, readers, &mut self.xa).await;
+            control.execute("UNLOCK TABLES").await?;
+            self.seconds += since.elapsed().as_secs_f64();
+            let pause = match opened? {
+                Attempt::Opened(set) => return Ok(Way::Opened(set)),
+                Attempt::Busy => {
+                    moved = true;
+                    PAUSE
+                }
+                Attempt::Prepared => {
+                    self.attempts -= 1;
+                    tried -= 1;
+                    xa::PAUSE
+                }
+            };
+            execute_all(readers, "ROLLBACK").await?;
+            tokio::time::sleep(pause).await;
+        }
+        Err(if moved && holders.is_empty() {
+            SnapshotError::MovedUnderLock
+        } else {
+            SnapshotError::LockBusy {
+                lock: "FLUSH TABLES WITH READ LOCK",
+                attempts: FLUSH_TRIES,
+                seconds: FLUSH_WAIT,
+                holders,
+            }
+        })
+    }
+
+    async fn is_ddl_in_the_way(&self, control: &mut Session) -> Result<bool, MysqlError> {
+        if !self.gives_way {
+            return Ok(false);
+        }
+        let waiting = waiting_for_backup_lock(control, self.performance_schema).await?;
+        Ok(!waiting.is_empty())
+    }
+}
+
+/// Where a way has led.
+enum Way {
+    Opened(GtidSet),
+    /// To nothing, as often as it was tried.
+    Closed,
+    /// To DDL that waits for the backup lock.
+    DdlWaits,
 }
 
 async fn reader(url: &ServerUrl) -> Result<WireConnection, WireError> {
@@ -213,79 +332,6 @@ async fn attempt(
 async fn is_any_owned(control: &mut Session) -> Result<bool, MysqlError> {
     let owned: String = control.query_one("SELECT @@GLOBAL.gtid_owned").await?;
     Ok(!owned.is_empty())
-}
-
-/// Attempts under FLUSH TABLES WITH READ LOCK.
-struct Flush<'a> {
-    url: &'a ServerUrl,
-    /// For how long others were held up, in vain too.
-    seconds: f64,
-    attempts: u32,
-}
-
-impl Flush<'_> {
-    async fn open(
-        &mut self,
-        control: &mut Session,
-        readers: &mut [WireConnection],
-        xa: &mut XaWait,
-    ) -> Result<GtidSet, SnapshotError> {
-        control
-            .execute(format!("SET SESSION lock_wait_timeout = {FLUSH_WAIT}"))
-            .await?;
-        let mut moved = false;
-        let mut holders: Vec<Holder> = Vec::new();
-        while self.attempts < FLUSH_TRIES {
-            self.attempts += 1;
-            let busy = long_statements(control, LONG_STATEMENT).await;
-            if !busy.is_empty() {
-                tracing::info!(attempt = self.attempts, "a long statement is in the way");
-                holders = busy;
-                tokio::time::sleep(FLUSH_PAUSE).await;
-                continue;
-            }
-            let since = Instant::now();
-            if let Err(error) = flush(self.url, control).await {
-                self.seconds += since.elapsed().as_secs_f64();
-                if error.code() != Some(LOCK_WAIT_TIMEOUT) {
-                    return Err(error.into());
-                }
-                tracing::info!(attempt = self.attempts, "the global read lock is busy");
-                let now = long_statements(control, 0).await;
-                if !now.is_empty() {
-                    holders = now;
-                }
-                tokio::time::sleep(FLUSH_PAUSE).await;
-                continue;
-            }
-            let opened = locked(control, readers, xa).await;
-            control.execute("UNLOCK TABLES").await?;
-            self.seconds += since.elapsed().as_secs_f64();
-            let pause = match opened? {
-                Attempt::Opened(set) => return Ok(set),
-                Attempt::Busy => {
-                    moved = true;
-                    PAUSE
-                }
-                Attempt::Prepared => {
-                    self.attempts -= 1;
-                    xa::PAUSE
-                }
-            };
-            execute_all(readers, "ROLLBACK").await?;
-            tokio::time::sleep(pause).await;
-        }
-        Err(if moved && holders.is_empty() {
-            SnapshotError::MovedUnderLock
-        } else {
-            SnapshotError::LockBusy {
-                lock: "FLUSH TABLES WITH READ LOCK",
-                attempts: FLUSH_TRIES,
-                seconds: FLUSH_WAIT,
-                holders,
-            }
-        })
-    }
 }
 
 /// Opens the views while commits are held up.

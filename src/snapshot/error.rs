@@ -73,6 +73,20 @@ pub enum SnapshotError {
         /// The patterns.
         patterns: Vec<String>,
     },
+    /// Everything was left out.
+    #[error(
+        "--exclude {} {} nothing of {of} on {server}",
+        patterns.join(", "),
+        leave(patterns)
+    )]
+    NothingLeft {
+        /// The server.
+        server: String,
+        /// The exclude patterns that did it.
+        patterns: Vec<String>,
+        /// Of what nothing is left.
+        of: String,
+    },
     /// The plan was made for another server.
     #[error("{server} is not the server of the plan (its UUID is {found}, not {planned})")]
     AnotherServer {
@@ -84,7 +98,7 @@ pub enum SnapshotError {
         planned: String,
     },
     /// XA transactions are prepared: their GTIDs count as executed while their rows are not seen.
-    #[error("{count} XA transactions are prepared and were not ended within {seconds} s")]
+    #[error("{} prepared and not ended within {seconds} s", xa_transactions(*count))]
     PreparedXa {
         /// How many.
         count: u64,
@@ -197,6 +211,20 @@ fn list(missing: &[MissingPrivilege]) -> String {
     missing.join("; ")
 }
 
+fn xa_transactions(count: u64) -> String {
+    match count {
+        1 => "an XA transaction is".to_owned(),
+        _ => format!("{count} XA transactions are"),
+    }
+}
+
+const fn leave(patterns: &[String]) -> &'static str {
+    match patterns {
+        [_] => "leaves",
+        _ => "leave",
+    }
+}
+
 fn asleep(roles: &[String]) -> String {
     match roles {
         [] => String::new(),
@@ -239,7 +267,7 @@ impl Classified for SnapshotError {
             Self::Storage(error) => error.class(),
             Self::Choose(error) => error.class(),
             Self::MissingPrivileges { .. } => Class::Authentication,
-            Self::NothingMatches { .. } => Class::Usage,
+            Self::NothingMatches { .. } | Self::NothingLeft { .. } => Class::Usage,
             Self::NoGtids { .. }
             | Self::NotInnodb { .. }
             | Self::AnotherServer { .. }

@@ -1,7 +1,7 @@
 //! A consistent logical dump of a server into the archive, light on the cluster.
 //!
 //! [`plan`] decides from facts what is read from where; [`run`](run::run) carries the plan out:
-//! [`consistency`] brings all connections to one GTID set, [`ddl`] writes the schema and [`changes`]
+//! [`opening`] reads the schema and has [`consistency`] bring all connections to one GTID set, [`ddl`] writes the schema and [`changes`]
 //! proves that it stayed, [`chunks`] cuts
 //! tables for several readers, [`tables`] has their rows streamed by [`read`] and [`mod@write`], and
 //! [`watch`] looks after it all meanwhile.
@@ -16,6 +16,7 @@ mod ddl;
 pub mod error;
 pub mod expect;
 mod history;
+mod opening;
 pub mod options;
 pub mod plan;
 pub mod privileges;

@@ -14,12 +14,12 @@ use crate::archive::layout::SnapshotId;
 use crate::mysql::discover::{discover, login_for};
 use crate::mysql::grants::GlobalPrivileges;
 use crate::mysql::health::HealthSurvey;
-use crate::mysql::schema::{self, Filter, Pattern};
+use crate::mysql::schema::{self, Filter, FilterSurvey};
 use crate::mysql::topology::{Choice, Role, Rule, Topology, TopologyKind};
 use crate::mysql::{HostPort, MysqlError, ServerFacts, ServerUrl, ServerVersion, Session};
 
 use super::chunks::key::TableParts;
-use super::chunks::plan::Sizes;
+use super::chunks::plan::{Sizes, total_bytes};
 use super::chunks::{Partition, PlannedTable, TableKey};
 use super::consistency::LockMode;
 use super::error::SnapshotError;
@@ -43,8 +43,8 @@ pub struct SnapshotFacts {
     pub privileges: GlobalPrivileges,
     /// The tables that the filter lets pass.
     pub tables: Vec<TableFacts>,
-    /// Patterns of the filter that match nothing.
-    pub unmatched: Vec<Pattern>,
+    /// What the filter's patterns do there.
+    pub survey: FilterSurvey,
 }
 
 /// A table's name and size.
@@ -170,7 +170,7 @@ pub async fn load_facts(
     privileges::judge(&privileges, &server.address, &server.version, options)?;
     let tables = schema::load_tables(&mut session, &options.filter).await?;
     let parts = TableParts::load(&mut session).await?;
-    let unmatched = schema::unmatched(&mut session, &options.filter).await?;
+    let survey = schema::survey(&mut session, &options.filter).await?;
     session.close().await;
     let tables = tables
         .into_iter()
@@ -183,7 +183,7 @@ pub async fn load_facts(
         server,
         privileges,
         tables,
-        unmatched,
+        survey,
     };
     let source = SnapshotSource {
         url,
@@ -253,6 +253,7 @@ impl SnapshotPlan {
         let file_bytes = options.file_bytes.max(1 << 20);
         let sizes = Sizes {
             threads,
+            total_bytes: total_bytes(&facts.tables),
             file_bytes,
             chunk_rows: options.chunk_rows,
         };
@@ -385,7 +386,7 @@ mod tests {
                     .map(String::as_str),
             ),
             tables: vec![table("small", 1), table("big", 9), table("middle", 5)],
-            unmatched: Vec::new(),
+            survey: FilterSurvey::default(),
         }
     }
 
@@ -466,13 +467,18 @@ mod tests {
             include: vec![pattern("shop"), pattern("x.*")],
             exclude: vec![pattern("*.tmp")],
         };
-        mixed.unmatched = filter.exclude.clone();
+        mixed.survey.unmatched = filter.exclude.clone();
         let plan = compute(&mixed, &filter).expect("only an exclude is idle");
         assert!(has(&plan, "--exclude *.tmp"), "{:?}", plan.warnings);
-        mixed.unmatched = vec![filter.include[1].clone()];
+        mixed.survey.unmatched = vec![filter.include[1].clone()];
         let error = compute(&mixed, &filter).expect_err("an include is idle");
         assert_eq!(error.class(), Class::Usage);
         assert!(error.to_string().contains("x.*"), "{error}");
+        mixed.survey.unmatched.clear();
+        mixed.survey.leave_nothing = filter.exclude.clone();
+        let said = compute(&mixed, &filter).map_err(|error| error.to_string());
+        let expected = "--exclude *.tmp leaves nothing of what --include shop --include x.* takes";
+        assert_eq!(said, Err(format!("{expected} on db2:3306")));
     }
 
     #[test]

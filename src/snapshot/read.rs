@@ -63,7 +63,17 @@ pub(super) async fn read_chunk(
     let mut writer = LineWriter::default();
     let mut fields = FieldPieces::default();
     let mut rows = connection.query_rows(&select_statement(scan)).await?;
-    while let Some(piece) = rows.next_piece().await? {
+    loop {
+        while let Some(row) = rows.next_here()? {
+            encode_row(row.fields(), &mut outlet.lines).map_err(|error| row.malformed(error))?;
+            count += 1;
+            if !outlet.pass_full().await {
+                return Ok(Outcome::NotWanted);
+            }
+        }
+        let Some(piece) = rows.next_piece().await? else {
+            break;
+        };
         match piece {
             RowPiece::Whole(row) => {
                 encode_row(row.fields(), &mut outlet.lines)

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use futures_util::future::{try_join, try_join_all};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -20,20 +21,20 @@ use crate::mysql::{HostPort, ServerFacts, ServerUrl, Session};
 use crate::observe::phase::{Phase, PhaseClock};
 use crate::storage::{Storage, StorageError};
 
-use super::consistency::{self, ConsistentView};
-use super::ddl;
+use super::consistency::ConsistentView;
+use super::ddl::{self, KindScript};
 use super::error::SnapshotError;
 use super::history;
+use super::opening::{Beginning, Opened};
 use super::options::SnapshotSource;
 use super::plan::SnapshotPlan;
 pub use super::progress::SnapshotProgress;
 use super::progress::Stage;
 use super::resume::{self, Journal, ResumePlan, ResumeReport, Seen, TakenOver};
-use super::selection::refuse_other_engines;
 use super::tables::read_tables;
 use super::warnings;
-use super::watch::Watch;
 use super::watch::ddl_log::Scope;
+use super::watch::{Asking, Watch};
 use super::write::put_script;
 
 /// What a snapshot did.
@@ -99,7 +100,7 @@ async fn take(
             planned: plan.server_uuid.to_string(),
         });
     }
-    let mut watch = Watch::begin(plan, url, &facts).await?;
+    let (mut watch, asking) = Watch::begin(plan, url, &facts).await?;
     let scope = OnceLock::new();
     let reading = Reading {
         plan,
@@ -107,6 +108,7 @@ async fn take(
         facts: &facts,
         started,
         scope: &scope,
+        asking,
         storage: &storage,
         progress: &progress,
         phases: &mut phases,
@@ -149,6 +151,7 @@ async fn take(
         backup_lock: watched.guards.contains(&DdlGuard::BackupLock),
         backup_lock_seconds: watched.backup_lock_seconds,
         ddl_wait_seconds: watched.ddl_wait_seconds,
+        ddl_let_by: watched.let_by,
         ddl_guards: watched.guards,
     };
     let (mut schema_files, accounts) = read.scripts;
@@ -209,6 +212,7 @@ struct Reading<'a> {
     started: DateTime<Utc>,
     /// Set once the views are open.
     scope: &'a OnceLock<Scope>,
+    asking: Asking,
     storage: &'a Arc<dyn Storage>,
     progress: &'a Arc<SnapshotProgress>,
     phases: &'a mut PhaseClock,
@@ -217,23 +221,14 @@ struct Reading<'a> {
 impl Reading<'_> {
     async fn run(self, mut control: Session) -> Result<Read, SnapshotError> {
         let plan = self.plan;
-        let mut reader = Session::connect(self.url).await?;
-        let mut schema = schema::load(&mut reader, &plan.filter).await?;
-        if !plan.allow_non_innodb {
-            refuse_other_engines(schema.tables.iter().map(|table| {
-                (
-                    table.database.as_str(),
-                    table.name.as_str(),
-                    table.engine.as_str(),
-                )
-            }))?;
-        }
-        self.phases.end("schema", 0);
-
-        self.progress.enter(Stage::View);
-        let view = consistency::open(self.url, &mut control, plan.threads, plan.lock).await?;
-        schema::refresh_auto_increments(&mut reader, &mut schema).await?;
-        reader.close().await;
+        let beginning = Beginning {
+            plan,
+            url: self.url,
+            facts: self.facts,
+            asking: &self.asking,
+            progress: self.progress,
+        };
+        let Opened { schema, view } = beginning.open(&mut control, self.phases).await?;
         let (taken, resume) = self.take_over(&mut control, &schema, &view).await?;
         control.close().await;
         tracing::info!(gtid_executed = %view.gtid_executed, method = %view.method, "the view is open");
@@ -379,14 +374,15 @@ async fn put_scripts(
     schema: &Schema,
     storage: &dyn Storage,
 ) -> Result<(Vec<ScriptFile>, ScriptFile), SnapshotError> {
-    let mut files = Vec::new();
-    for script in ddl::scripts(schema) {
+    let (scripts, accounts) = (ddl::scripts(schema), ddl::accounts(schema));
+    let put =
+        async |script: &KindScript, key: String| put_script(storage, &plan.id, &key, script).await;
+    // There are fewer than twenty, and each waits for the store.
+    let files = try_join_all(scripts.iter().map(|script| {
         let key = layout::snapshot_schema(&plan.id, script.kind.file_name());
-        files.push(put_script(storage, &plan.id, &key, &script).await?);
-    }
-    let key = layout::snapshot_accounts(&plan.id);
-    let accounts = put_script(storage, &plan.id, &key, &ddl::accounts(schema)).await?;
-    Ok((files, accounts))
+        put(script, key)
+    }));
+    try_join(files, put(&accounts, layout::snapshot_accounts(&plan.id))).await
 }
 
 /// Stores what is known only once the rows are, and puts it in its place among the others.
@@ -398,25 +394,20 @@ async fn put_by_hand(
     storage: &dyn Storage,
 ) -> Result<(), SnapshotError> {
     for script in ddl::by_hand(tables, gtid_executed) {
-        let name = script.kind.file_name();
-        let put = put_script(storage, id, &layout::snapshot_schema(id, name), &script).await;
-        let file = match put {
-            // A run that died at its very end, and that this one went on with, left it there.
+        let key = layout::snapshot_schema(id, script.kind.file_name());
+        let put = put_script(storage, id, &key, &script).await;
+        files.push(match put {
+            // A run that died at its very end, and that this one has gone on with, left it there. Nothing
+            // names it, and whoever restores by hand runs every script that is there.
             Err(SnapshotError::Storage(StorageError::AlreadyExists { .. })) => {
-                let key = layout::snapshot_schema(id, &format!("{name}-{:08x}", random()));
+                storage.delete(&key).await?;
                 put_script(storage, id, &key, &script).await?
             }
             put => put?,
-        };
-        files.push(file);
+        });
     }
     files.sort_by_key(|file| file.kind.file_name());
     Ok(())
-}
-
-fn random() -> u32 {
-    use rand::RngExt as _;
-    rand::rng().random()
 }
 
 fn totals(schema: &[ScriptFile], accounts: &ScriptFile, tables: &[TableEntry]) -> Totals {

@@ -1,13 +1,14 @@
 //! What of a server is taken: patterns that match nothing, and tables that no read view covers.
 
-use crate::mysql::schema::{Pattern, has_rows, is_innodb};
+use crate::mysql::schema::{Filter, Pattern, has_rows, is_innodb};
 
 use super::error::SnapshotError;
 use super::options::SnapshotOptions;
 use super::plan::{SnapshotFacts, TableFacts};
 
-/// An include pattern that matches nothing is refused, for what was meant would be missing; an
-/// exclude pattern may be there for what comes and goes.
+/// An include pattern that matches nothing is refused, for what was meant would be missing, and so
+/// are exclude patterns that leave nothing: nobody wants a snapshot of nothing. One that matches
+/// nothing may be there for what comes and goes.
 pub(super) fn warnings_of_filter(
     facts: &SnapshotFacts,
     options: &SnapshotOptions,
@@ -15,7 +16,7 @@ pub(super) fn warnings_of_filter(
     let unmatched = |patterns: &[Pattern]| -> Vec<String> {
         let patterns = patterns.iter();
         patterns
-            .filter(|pattern| facts.unmatched.contains(pattern))
+            .filter(|pattern| facts.survey.unmatched.contains(pattern))
             .map(ToString::to_string)
             .collect()
     };
@@ -24,6 +25,21 @@ pub(super) fn warnings_of_filter(
         return Err(SnapshotError::NothingMatches {
             server: facts.server.address.to_string(),
             patterns: missing,
+        });
+    }
+    let leave_nothing = &facts.survey.leave_nothing;
+    if !leave_nothing.is_empty() {
+        let include = Filter {
+            include: options.filter.include.clone(),
+            exclude: Vec::new(),
+        };
+        return Err(SnapshotError::NothingLeft {
+            server: facts.server.address.to_string(),
+            patterns: leave_nothing.iter().map(ToString::to_string).collect(),
+            of: match include.is_everything() {
+                true => "what there is".to_owned(),
+                false => format!("what {include} takes"),
+            },
         });
     }
     Ok(unmatched(&options.filter.exclude)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::archive::manifest::{DataFile, LoadColumn, RowChecksum, TableEntry};
@@ -28,6 +28,12 @@ use super::write::{Buffers, Counted, TableSink};
 
 /// Pieces between a reader and its writer.
 const PIECES: usize = 8;
+/// What the files that are being stored may hold in memory together, in bytes, before they are under
+/// way. A reader waits for its share before it reads: one that waited with its rows in hand would
+/// keep the buffers from those that go on.
+const STORING: usize = 96 << 20;
+/// The unit in which it is shared out.
+const STORING_UNIT: usize = 64 << 10;
 
 /// Whatever the server's own settings are: all rows come, every date that a column holds is a date
 /// in a condition too, ranges are used as ranges, and nothing is read from elsewhere than InnoDB.
@@ -112,6 +118,7 @@ pub(super) async fn read_tables(
     let queue = Arc::new(Queue::new(parts));
     let tables = Arc::new(tables);
     let buffers = Buffers::new();
+    let storing = Arc::new(Semaphore::new(STORING / STORING_UNIT));
     // A dropped JoinSet aborts its tasks: the first error ends them all.
     let mut readers = JoinSet::new();
     for connection in std::mem::take(&mut view.readers) {
@@ -120,6 +127,7 @@ pub(super) async fn read_tables(
             queue: Arc::clone(&queue),
             tables: Arc::clone(&tables),
             buffers: Arc::clone(&buffers),
+            storing: Arc::clone(&storing),
             journal: Arc::clone(journal),
         };
         readers.spawn(reader.read());
@@ -158,9 +166,10 @@ impl Work {
     }
 
     fn scan<'a>(&'a self, range: &'a Range) -> Scan<'a> {
-        // Partitions lie beside each other: merging them into one order would only cost.
+        // Partitions lie beside each other: merging several into one order would only cost.
         let planned = self.planned.as_ref();
-        let key = planned.filter(|planned| planned.partitions.is_empty());
+        let key =
+            planned.filter(|planned| planned.partitions.is_empty() || range.partitions.len() == 1);
         let key = key.and_then(|planned| planned.key.as_ref());
         Scan {
             database: &self.table.database,
@@ -168,12 +177,22 @@ impl Work {
             columns: &self.columns,
             partitions: &range.partitions,
             order: key.map(|key| {
-                let columns = key.columns.iter();
+                let columns = key.columns.iter().skip(range.fixed());
                 let columns = columns.map(|column| (column.name.as_str(), column.descending));
                 (key.index.as_str(), columns.collect())
             }),
             condition: key.and_then(|key| range.condition(key)),
         }
+    }
+
+    /// About how large a part is; one that nothing is known of may have any size.
+    fn part_bytes(&self) -> usize {
+        let Some(planned) = &self.planned else {
+            return usize::MAX;
+        };
+        // The server's estimate, which is old where a table was just filled.
+        let bytes = planned.estimated_bytes.max(self.table.data_bytes);
+        usize::try_from(bytes / planned.chunks.max(1)).unwrap_or(usize::MAX)
     }
 
     fn failed(&self, source: WireError) -> SnapshotError {
@@ -186,8 +205,9 @@ impl Work {
 
 /// The parts that a table has before anything is cut by its key.
 fn ranges(planned: Option<&PlannedTable>) -> Vec<Range> {
+    let cuts = planned.is_some_and(|planned| planned.chunk_rows.is_some());
     match planned.map(|planned| &planned.partitions[..]) {
-        Some(groups) if groups.len() > 1 => groups
+        Some(groups) if groups.len() > 1 || (groups.len() == 1 && cuts) => groups
             .iter()
             .map(|group| Range {
                 partitions: group.clone(),
@@ -218,6 +238,7 @@ struct Reader {
     queue: Arc<Queue>,
     tables: Arc<Vec<Work>>,
     buffers: Arc<Buffers>,
+    storing: Arc<Semaphore>,
     journal: Arc<Journal>,
 }
 
@@ -280,9 +301,11 @@ impl Reader {
         writers: &mut JoinSet<Result<Done, SnapshotError>>,
     ) -> Result<(), SnapshotError> {
         let number = part.table;
+        let share = self.share(number).await;
         let (sender, receiver) = mpsc::channel(PIECES);
         let (tables, journal) = (Arc::clone(&self.tables), Arc::clone(&self.journal));
         writers.spawn(async move {
+            let _share = share;
             let work = &tables[number];
             let reading = work.sink.progress.reading(&work.name);
             let (files, counted) = work.sink.write(receiver).await?;
@@ -314,6 +337,20 @@ impl Reader {
                 Err(work.failed(source))
             }
         }
+    }
+}
+
+impl Reader {
+    /// Waits for the memory that storing a part may take. Whoever has it ends without waiting for
+    /// another one that waits here.
+    async fn share(&mut self, table: usize) -> OwnedSemaphorePermit {
+        let work = &self.tables[table];
+        let bytes = work.part_bytes().min(work.sink.storage.upload_bytes());
+        let units = bytes.div_ceil(STORING_UNIT).min(STORING / STORING_UNIT);
+        Arc::clone(&self.storing)
+            .acquire_many_owned(u32::try_from(units).expect("all of it is no more"))
+            .await
+            .expect("it is never closed")
     }
 }
 

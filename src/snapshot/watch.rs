@@ -13,11 +13,13 @@
 
 pub(super) mod ddl_log;
 mod health;
+mod let_by;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use super::changes;
@@ -33,11 +35,16 @@ use crate::mysql::schema::Schema;
 use crate::mysql::{ServerFacts, ServerUrl, Session};
 use ddl_log::{DdlLog, LogError, Scope};
 use health::Health;
+use let_by::Asked;
+
+pub(super) use let_by::Asking;
 
 /// How often somebody looks who waits for us.
 const BEAT: Duration = Duration::from_secs(1);
 /// Every so many beats the server's health is looked at too.
 const HEALTH_BEATS: u32 = 5;
+/// How long DDL has free way when it is let by, the first time; longer each time after.
+const LET_BY: Duration = Duration::from_millis(250);
 /// How long a small question may take.
 const QUESTION_LIMIT: Duration = Duration::from_secs(10);
 /// A server that has answered nothing for so long is given up.
@@ -73,12 +80,20 @@ impl Guard {
     }
 }
 
+/// What comes next for a watch to do.
+enum Turn {
+    Beat,
+    Advanced(Result<(), LogError>),
+    Asked(oneshot::Sender<bool>),
+}
+
 /// What was seen, for the manifest.
 #[derive(Debug)]
 pub(super) struct Watched {
     pub(super) guards: Vec<DdlGuard>,
     pub(super) backup_lock_seconds: f64,
     pub(super) ddl_wait_seconds: f64,
+    pub(super) let_by: u32,
     pub(super) warnings: Vec<String>,
 }
 
@@ -93,6 +108,9 @@ pub(super) struct Watch<'a> {
     beats: u32,
     guard: Guard,
     guards: Vec<DdlGuard>,
+    asked: Asked,
+    /// How often DDL was let by since somebody asked for it.
+    let_by: u32,
     lock_seconds: f64,
     /// What was executed when the lock was last known to be held.
     safe: GtidSet,
@@ -115,9 +133,10 @@ impl<'a> Watch<'a> {
         plan: &'a SnapshotPlan,
         url: &'a ServerUrl,
         facts: &'a ServerFacts,
-    ) -> Result<Self, SnapshotError> {
+    ) -> Result<(Self, Asking), SnapshotError> {
         let mut eyes = Session::connect(url).await?;
         eyes.set_timeout(Some(QUESTION_LIMIT));
+        let (asking, asked) = let_by::pair();
         let mut watch = Self {
             plan,
             url,
@@ -127,6 +146,8 @@ impl<'a> Watch<'a> {
             beats: 0,
             guard: Guard::Comparing,
             guards: Vec::new(),
+            asked,
+            let_by: 0,
             lock_seconds: 0.0,
             safe: GtidSet::new(),
             waits: BTreeMap::new(),
@@ -144,7 +165,7 @@ impl<'a> Watch<'a> {
             watch.follow(executed).await;
         }
         watch.eyes = Some(eyes);
-        Ok(watch)
+        Ok((watch, asking))
     }
 
     /// Looks until something is wrong. `scope` is set once the views are open.
@@ -163,17 +184,24 @@ impl<'a> Watch<'a> {
         beat: &mut Interval,
         scope: &OnceLock<Scope>,
     ) -> Result<(), SnapshotError> {
-        let advanced = tokio::select! {
-            _ = beat.tick() => None,
-            advanced = self.guard.advance() => Some(advanced),
+        let turn = tokio::select! {
+            _ = beat.tick() => Turn::Beat,
+            advanced = self.guard.advance() => Turn::Advanced(advanced),
+            reply = self.asked.next() => Turn::Asked(reply),
         };
-        match advanced {
-            Some(Ok(())) => self.judge(scope.get()),
-            Some(Err(error)) => {
+        match turn {
+            Turn::Advanced(Ok(())) => self.judge(scope.get()),
+            Turn::Advanced(Err(error)) => {
                 self.follow_again(&error).await;
                 Ok(())
             }
-            None => match self.look(scope.get()).await {
+            Turn::Asked(reply) => {
+                let is_let_by = self.let_ddl_by().await?;
+                // Who asked is there as long as this runs.
+                let _ = reply.send(is_let_by);
+                Ok(())
+            }
+            Turn::Beat => match self.look(scope.get()).await {
                 Err(SnapshotError::Mysql(error)) if error.is_connection_lost() => {
                     tracing::info!(error = with_causes(&error), "the server did not answer");
                     self.eyes = None;
@@ -253,6 +281,31 @@ impl<'a> Watch<'a> {
         });
         self.longest_wait = self.longest_wait.max(longest);
         longest
+    }
+
+    /// Lets the backup lock go until the DDL that waits for it has had its turn. Nothing of what was
+    /// seen before counts any more: who asks reads the schema again.
+    async fn let_ddl_by(&mut self) -> Result<bool, SnapshotError> {
+        if !matches!(self.guard, Guard::Locked(_)) {
+            return Ok(false);
+        }
+        if let Some(eyes) = &mut self.eyes
+            && let Ok(waiting) = waiting_for_backup_lock(eyes, self.facts.performance_schema).await
+        {
+            self.note_waits(waiting.into_iter());
+        }
+        if let Guard::Locked(lock) = std::mem::replace(&mut self.guard, Guard::Comparing) {
+            self.lock_seconds += lock.release().await;
+        }
+        // Whoever has waited for it has it now. DDL seldom comes alone: each time more is let by.
+        tokio::time::sleep(LET_BY.saturating_mul(1 << self.let_by.min(5))).await;
+        // This waits until those who have it are done.
+        let mut lock = BackupLock::take(self.url).await?;
+        self.safe = lock.executed().await?;
+        self.guard = Guard::Locked(lock);
+        self.waits.clear();
+        self.let_by += 1;
+        Ok(true)
     }
 
     /// Lets the backup lock go; what comes from now on is followed in the binlog.
@@ -438,6 +491,7 @@ impl<'a> Watch<'a> {
             guards: self.guards,
             backup_lock_seconds: self.lock_seconds,
             ddl_wait_seconds: self.longest_wait.as_secs_f64(),
+            let_by: self.let_by,
             warnings: self.warnings,
         }
     }

@@ -24,7 +24,7 @@ use super::progress::SnapshotProgress;
 
 pub(super) use buffers::{Buffers, Lines, PIECE_BYTES};
 pub(super) use compress::Counted;
-use compress::{Block, Settings, Whole, compress, encoder};
+use compress::{Block, Settings, Whole, compress, compressor};
 
 /// The level of scripts, which are small: zstd's own default.
 const SCRIPT_LEVEL: i32 = 3;
@@ -153,9 +153,9 @@ pub(super) async fn put_script(
     script: &KindScript,
 ) -> Result<ScriptFile, SnapshotError> {
     let text = script.script.encode(&script.kind.to_string());
-    let mut encoder = encoder(SCRIPT_LEVEL)?;
-    std::io::Write::write_all(&mut encoder, &text).map_err(SnapshotError::Compress)?;
-    let compressed = encoder.finish().map_err(SnapshotError::Compress)?;
+    let compressed = compressor(SCRIPT_LEVEL)?
+        .compress(&text)
+        .map_err(SnapshotError::Compress)?;
     let file = StoredFile {
         key: RelativeKey::within(id, key)?,
         raw_bytes: text.len() as u64,

@@ -324,6 +324,10 @@ impl Storage for FaultyStorage {
         Ok(())
     }
 
+    fn upload_bytes(&self) -> usize {
+        self.inner.upload_bytes()
+    }
+
     async fn upload(&self, key: &str) -> Result<Box<dyn ObjectWriter>, StorageError> {
         let call = self.inner.upload(key);
         let (inner, _) = self.around(Operation::Upload, key, call).await?;

@@ -60,6 +60,12 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// [`ObjectWriter::commit`], which has the meaning of [`Storage::put_if_absent`].
     async fn upload(&self, key: &str) -> Result<Box<dyn ObjectWriter>, StorageError>;
 
+    /// How many bytes each [`ObjectWriter`] may hold in memory; who has many of them at a time must
+    /// reckon with it.
+    fn upload_bytes(&self) -> usize {
+        0
+    }
+
     /// One page of the objects whose keys start with `prefix` and are greater than
     /// `start_after`, in the order of their keys' bytes.
     async fn list(&self, prefix: &str, start_after: Option<&str>)

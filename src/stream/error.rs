@@ -11,6 +11,7 @@ use crate::error::{Class, Classified};
 use crate::gtid::{Gtid, GtidSet};
 use crate::mysql::binlog::EventError;
 use crate::mysql::error::MysqlError;
+use crate::mysql::grants::Need;
 use crate::mysql::primary::PrimaryError;
 use crate::mysql::wire::WireError;
 
@@ -26,6 +27,22 @@ pub enum StreamError {
     /// The connection that carries the binlog failed.
     #[error(transparent)]
     Wire(#[from] WireError),
+    /// Privileges are missing without which nothing can be followed.
+    #[error(
+        "the account {account} at {server} lacks {}{}",
+        list(missing),
+        asleep(roles_asleep)
+    )]
+    MissingPrivileges {
+        /// The server.
+        server: String,
+        /// The account, as `user@host`.
+        account: String,
+        /// What is missing, in the order of weight.
+        missing: Vec<Need>,
+        /// Roles that the account has and that are not active.
+        roles_asleep: Vec<String>,
+    },
     /// The server sent a broken event: nothing behind it is archived.
     #[error("{server} sent a broken event in {file} before position {position}")]
     Event {
@@ -160,12 +177,29 @@ pub enum StreamError {
     Task(#[from] tokio::task::JoinError),
 }
 
+fn list(missing: &[Need]) -> String {
+    let missing: Vec<String> = missing
+        .iter()
+        .map(|need| format!("{} on {} ({})", need.privilege, need.on, need.why))
+        .collect();
+    missing.join("; ")
+}
+
+fn asleep(roles: &[String]) -> String {
+    match roles {
+        [] => String::new(),
+        [role] => format!("; its role {role} is not active"),
+        roles => format!("; its roles {} are not active", roles.join(", ")),
+    }
+}
+
 impl Classified for StreamError {
     fn class(&self) -> Class {
         match self {
             Self::Archive(error) => error.class(),
             Self::Mysql(error) => error.class(),
             Self::Wire(error) => error.class(),
+            Self::MissingPrivileges { .. } => Class::Authentication,
             Self::Segment(error) => error.class(),
             Self::Event { .. } | Self::Damaged { .. } => Class::Integrity,
             Self::Fenced { .. } | Self::Occupied { .. } => Class::Fenced,

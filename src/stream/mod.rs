@@ -25,6 +25,7 @@ mod monitor;
 mod options;
 mod parting;
 mod pauses;
+mod privileges;
 mod purge;
 mod recover;
 mod report;

@@ -1,6 +1,7 @@
 //! Real servers as sources of a stream.
 
 mod dump;
+mod settings;
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use super::cutter::SourcePosition;
 use super::error::StreamError;
 use super::lookout::{INTERVAL, Lookout};
 use super::options::FollowFrom;
+use super::privileges;
 use super::upstream::{Answer, Dump, DumpWish, History, Mark, Source, SourceInfo, Upstream};
 use crate::gtid::GtidSet;
 use crate::mysql::discover::{discover, login_for};
@@ -24,13 +26,13 @@ use crate::mysql::primary::{FoundPrimary, PrimaryError, find_settled_primary};
 use crate::mysql::purge::{self, PurgeFacts, Survey};
 use crate::mysql::replicas::registered_dumps;
 use crate::mysql::role::{RoleNow, role_now};
-use crate::mysql::semi_sync::SemiSyncStatus;
 use crate::mysql::server_url::ServerUrl;
 use crate::mysql::session::Session;
 use crate::mysql::topology::TopologyKind;
 use crate::mysql::version::ServerVersion;
-use crate::mysql::wire::{BinlogDump, DumpOptions, WireConnection, WireError, WireOptions};
+use crate::mysql::wire::{BinlogDump, DumpOptions, WireConnection, WireOptions};
 use dump::WireDump;
+use settings::{check_settings, semi_sync_warnings};
 
 /// A source that does not answer a small question for so long is gone.
 const QUESTION_LIMIT: Duration = Duration::from_secs(10);
@@ -84,6 +86,7 @@ impl Servers {
         let mut session = Session::connect(&url).await?;
         // The dump goes on meanwhile, but a server that hangs must show.
         session.set_timeout(Some(QUESTION_LIMIT));
+        warnings.extend(privileges::check(&mut session, address).await?);
         let facts = ServerFacts::load(&mut session).await?;
         check_settings(&facts, kind)?;
         if facts.may_lose_sent_transactions() {
@@ -131,42 +134,8 @@ impl Servers {
     }
 }
 
-/// What of a source's settings makes its waiting for us worth less than it seems. One that cannot wait at all
-/// is refused before anything is claimed.
-async fn semi_sync_warnings(
-    session: &mut Session,
-    address: &HostPort,
-) -> Result<Vec<String>, StreamError> {
-    let status = SemiSyncStatus::load(session).await?;
-    if let Some(reason) = SemiSyncStatus::obstacle(status.as_ref().map(|status| status.enabled)) {
-        return Err(WireError::SemiSync {
-            address: address.to_string(),
-            reason: reason.to_owned(),
-        }
-        .into());
-    }
-    Ok(status.map_or_else(Vec::new, |status| status.weaknesses(address)))
-}
-
-fn check_settings(facts: &ServerFacts, kind: TopologyKind) -> Result<(), StreamError> {
-    let reason = if !facts.has_gtids() {
-        format!("gtid_mode is {}, it must be ON", facts.gtid_mode)
-    } else if !facts.log_bin {
-        "log_bin is OFF: it writes no binlog".to_owned()
-    } else if !facts.log_replica_updates && kind != TopologyKind::Single {
-        "log_replica_updates is OFF: its binlog lacks what it applies from others".to_owned()
-    } else {
-        return Ok(());
-    };
-    Err(StreamError::Unsuitable {
-        server: facts.address.to_string(),
-        reason,
-    })
-}
-
-#[async_trait::async_trait]
-impl Upstream for Servers {
-    async fn find(&mut self) -> Result<Box<dyn Source>, StreamError> {
+impl Servers {
+    async fn find_source(&mut self) -> Result<Box<dyn Source>, StreamError> {
         match self.from {
             FollowFrom::Primary => {
                 let found = find_settled_primary(&self.servers).await?;
@@ -200,6 +169,41 @@ impl Upstream for Servers {
         }
     }
 
+    async fn ask_for_dump(&self, replica_uuid: Uuid) -> Result<bool, StreamError> {
+        let answers = join_all(self.servers.iter().map(async |url| {
+            let mut session = Session::connect(url).await?;
+            session.set_timeout(Some(QUESTION_LIMIT));
+            let facts = ServerFacts::load(&mut session).await?;
+            let dumps = registered_dumps(&mut session, &facts.version).await?;
+            session.close().await;
+            Ok::<_, StreamError>(dumps.iter().any(|dump| dump.replica_uuid == replica_uuid))
+        }))
+        .await;
+        let mut failure = None;
+        let mut answered = false;
+        for answer in answers {
+            match answer {
+                Ok(true) => return Ok(true),
+                Ok(false) => answered = true,
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            Some(error) if !answered => Err(error),
+            _ => Ok(false),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Upstream for Servers {
+    async fn find(&mut self) -> Result<Box<dyn Source>, StreamError> {
+        match self.find_source().await {
+            Err(error) => Err(privileges::explain(error, &self.servers).await),
+            found => found,
+        }
+    }
+
     async fn find_holder(
         &mut self,
         missing: &GtidSet,
@@ -230,27 +234,9 @@ impl Upstream for Servers {
     }
 
     async fn is_registered(&mut self, replica_uuid: Uuid) -> Result<bool, StreamError> {
-        let answers = join_all(self.servers.iter().map(async |url| {
-            let mut session = Session::connect(url).await?;
-            session.set_timeout(Some(QUESTION_LIMIT));
-            let facts = ServerFacts::load(&mut session).await?;
-            let dumps = registered_dumps(&mut session, &facts.version).await?;
-            session.close().await;
-            Ok::<_, StreamError>(dumps.iter().any(|dump| dump.replica_uuid == replica_uuid))
-        }))
-        .await;
-        let mut failure = None;
-        let mut answered = false;
-        for answer in answers {
-            match answer {
-                Ok(true) => return Ok(true),
-                Ok(false) => answered = true,
-                Err(error) => failure = Some(error),
-            }
-        }
-        match failure {
-            Some(error) if !answered => Err(error),
-            _ => Ok(false),
+        match self.ask_for_dump(replica_uuid).await {
+            Err(error) => Err(privileges::explain(error, &self.servers).await),
+            found => found,
         }
     }
 }

@@ -111,6 +111,7 @@ async fn a_stream_needs_each_of_its_privileges() -> Result<()> {
     let shell = Shell::new()?;
     let (document, password) = make(&shell, &server, "stream").await?;
     let archive = shell.archive();
+    let folder = std::path::PathBuf::from(archive.trim_start_matches("file://"));
     let shell = shell
         .env("QUILLBACK_ARCHIVE", archive)
         .env(
@@ -121,6 +122,7 @@ async fn a_stream_needs_each_of_its_privileges() -> Result<()> {
     shell.run(&["init"]).await?;
     let said = shell.run(&["stream", "--once"]).await?;
     assert_eq!(said.code, 0, "{}", said.err);
+    let claims = || -> Result<usize> { Ok(std::fs::read_dir(folder.join("epochs"))?.count()) };
     for grant in document["grants"].as_array().context("no grants")? {
         let need = &grant["needs"][0];
         let text = |field: &str| need[field].as_str().unwrap_or_default().to_owned();
@@ -128,22 +130,42 @@ async fn a_stream_needs_each_of_its_privileges() -> Result<()> {
         server
             .exec(&format!("REVOKE {name} ON {on} FROM quillback"))
             .await?;
+        let before = claims()?;
         let said = shell.run(&["stream", "--once"]).await?;
         if need["required"] == true {
-            assert_eq!(said.code, 12, "without {name} on {on}: {said:?}");
-            let (_, table) = on.split_once('.').context("no table")?;
-            assert!(said.err.contains(&name), "{}", said.err);
-            assert!(table == "*" || said.err.contains(table), "{}", said.err);
-            assert!(
-                said.err.contains("quillback grants --for stream"),
-                "{}",
-                said.err
+            let why = text("why");
+            said.is(
+                12,
+                "",
+                &format!(
+                    "error: the account quillback@% at {} lacks {name} on {on} ({why})\n  \
+                     try: GRANT {name} ON {on} to that account; quillback grants --for stream \
+                     prints all that is needed, with the reasons",
+                    server.address()
+                ),
             );
+            assert_eq!(claims()?, before, "a run that is refused claims nothing");
         } else {
             assert_eq!(said.code, 0, "without {name} on {on}: {said:?}");
+            let told = format!("without {name} on {on} {}", text("without"));
+            assert!(said.err.contains(&told), "{}", said.err);
         }
         let statement = grant["statement"].as_str().context("no statement")?;
         server.exec(statement).await?;
+    }
+    // All at once, and not one by one.
+    server
+        .exec("REVOKE ALL PRIVILEGES, GRANT OPTION FROM quillback")
+        .await?;
+    let said = shell.run(&["stream", "--once"]).await?;
+    assert_eq!(said.code, 12, "{said:?}");
+    for named in [
+        "lacks REPLICATION SLAVE on *.* (",
+        "; REPLICATION CLIENT on *.* (",
+        "; SELECT on performance_schema.replication_group_members (",
+        "try: GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* and GRANT SELECT ON performance_schema.",
+    ] {
+        assert!(said.err.contains(named), "{named}: {}", said.err);
     }
     Ok(())
 }

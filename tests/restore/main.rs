@@ -18,6 +18,7 @@ mod replay;
 mod replay_faults;
 mod replay_support;
 mod settings;
+mod skipped;
 mod stores;
 mod story;
 mod support;

@@ -1,6 +1,7 @@
 //! Tables are cut in pieces while they are read: no row may be lost or doubled, whatever the key.
 
 mod nasty;
+mod partitions;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -290,9 +291,11 @@ async fn parts_are_ranges_of_the_index() -> Result<()> {
                 "range" => ranges += 1,
                 // One row, or what fixed columns select.
                 "const" | "ref" => {}
+                // Whether there is such a row: of a small table the whole index is as good.
+                "index" if sql.starts_with("SELECT 1 ") => {}
                 // No row can be there.
                 "" => ensure!(
-                    extra.contains("mpossible") || extra.contains("no matching row"),
+                    extra.contains("mpossible") || extra.contains("o matching row"),
                     "{extra}: {sql}"
                 ),
                 other => anyhow::bail!("seed {seed}: access by {other} for {sql}"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use mysql_async::prelude::Queryable as _;
-use quillback::archive::manifest::DdlGuard;
+use quillback::archive::manifest::{ConsistencyMethod, DdlGuard};
 use quillback::error::{Class, Classified as _};
 use quillback::mysql::ServerUrl;
 use quillback::snapshot::{LockMode, SnapshotError, SnapshotOptions, SnapshotReport};
@@ -242,6 +242,72 @@ async fn lets_go(servers: &[ServerUrl], source: &Server, secondaries: &[&Server]
     );
     assert_eq!(error.class(), Class::Transient);
     assert!(manifests(&*store).await?.is_empty());
+    Ok(())
+}
+
+/// DDL that a replica applies waits for our lock, and no view can be opened meanwhile: it has its
+/// GTID, and holds the global lock in part.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ddl_in_the_way_of_the_views_is_let_by() -> Result<()> {
+    let replicas = Replicas::start(1).await?;
+    let (source, replica) = (replicas.source(), &replicas.replicas()[0]);
+    exec_all(source, &TABLES).await?;
+    let servers = [url(source), url(replica)];
+    for (round, lock, method) in [
+        (1, LockMode::Flush, ConsistencyMethod::GlobalReadLock),
+        (2, LockMode::Auto, ConsistencyMethod::LockFree),
+        (3, LockMode::None, ConsistencyMethod::LockFree),
+    ] {
+        // As long as this is prepared the snapshot waits, holding the backup lock.
+        exec_all(
+            source,
+            &[
+                "XA START 'x'",
+                &format!("INSERT INTO d.a VALUES ({round}00, 0)"),
+                "XA END 'x'",
+                "XA PREPARE 'x'",
+            ],
+        )
+        .await?;
+        replicas.wait_caught_up().await?;
+        let options = SnapshotOptions {
+            allow_primary: false,
+            lock,
+            ..one_thread()
+        };
+        let storage = memory();
+        let doing = async {
+            until("the backup lock to be held", LIMIT, async || {
+                Ok(locked(&[replica]).await.ok().map(|_| ()))
+            })
+            .await?;
+            source
+                .exec(&format!(
+                    "ALTER TABLE d.b ADD COLUMN c{round} INT DEFAULT {round}"
+                ))
+                .await?;
+            // Before any view is open, for the snapshot waits still.
+            replicas.wait_caught_up().await?;
+            source.exec("XA COMMIT 'x'").await
+        };
+        let (taken, done) = tokio::join!(snapshot(&servers, &options, &storage), doing);
+        done?;
+        let report = taken?;
+        let consistency = &report.consistency;
+        assert!(consistency.ddl_let_by >= 1, "{consistency:?}");
+        assert_eq!(consistency.ddl_guards, [DdlGuard::BackupLock]);
+        assert_eq!(consistency.method, method);
+        assert!(report.warnings.is_empty(), "{:?}", report.warnings);
+        let executed = source.gtid_executed().await?;
+        assert_eq!(report.gtid_executed, executed.parse()?, "{lock:?}");
+        // It is in the snapshot, as its GTID says.
+        let manifest = manifest(&*storage, &report).await?;
+        let rows: Vec<u64> = manifest.tables.iter().map(|table| table.rows).collect();
+        assert_eq!(rows, [2 + round, 2]);
+        let columns = manifest.tables[1].columns.iter();
+        let last = columns.last().map(|column| column.name.clone());
+        assert_eq!(last, Some(format!("c{round}")));
+    }
     Ok(())
 }
 

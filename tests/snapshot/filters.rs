@@ -8,7 +8,7 @@ use quillback::mysql::schema::Filter;
 use quillback::snapshot::{SnapshotError, SnapshotOptions};
 use quillback_harness::Server;
 
-use crate::support::{exec_all, load_into, manifest, memory, on_primary, snapshot, url};
+use crate::support::{exec_all, load_into, manifest, manifests, memory, on_primary, snapshot, url};
 
 fn with(include: &[&str], exclude: &[&str]) -> SnapshotOptions {
     let patterns = |texts: &[&str]| {
@@ -125,5 +125,46 @@ async fn what_passes_is_restored_and_the_rest_is_named() -> Result<()> {
         assert_eq!(error.class(), Class::Usage);
         assert!(error.to_string().contains(include), "{error}");
     }
+
+    // And a filter that leaves nothing is no snapshot of nothing.
+    for (include, exclude, said) in [
+        (
+            &[][..],
+            &["*"][..],
+            "--exclude * leaves nothing of what there is",
+        ),
+        (
+            &[],
+            &["shop", "crm.*", "other", "x"],
+            "--exclude shop, crm.*, other leave nothing",
+        ),
+        (
+            &["crm"],
+            &["*.user", "*.mail*"],
+            "nothing of what --include crm takes",
+        ),
+    ] {
+        let error = snapshot(&[url(&source)], &with(include, exclude), &storage)
+            .await
+            .expect_err(said);
+        assert_eq!(error.class(), Class::Usage, "{error}");
+        assert!(error.to_string().contains(said), "{error}");
+    }
+    assert_eq!(manifests(&*storage).await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_without_anything_is_a_snapshot_of_nothing() -> Result<()> {
+    let source = Server::start().await?;
+    let storage = memory();
+    let report = snapshot(&[url(&source)], &on_primary(), &storage).await?;
+    assert_eq!((report.totals.tables, report.totals.rows), (0, 0));
+    // There is nothing that the pattern could have left.
+    let report = snapshot(&[url(&source)], &with(&[], &["*"]), &storage).await?;
+    assert_eq!(
+        report.warnings,
+        ["--exclude * matches nothing on the server"]
+    );
     Ok(())
 }

@@ -8,6 +8,7 @@ mod liar;
 mod local;
 mod minio;
 mod s3;
+mod slow;
 
 use std::sync::Arc;
 

@@ -59,6 +59,10 @@ fn head(plan: &SnapshotPlan) -> Vec<String> {
     ));
     if !plan.filter.is_everything() {
         lines.push(entry("only", &plan.filter.to_string()));
+        lines.push(entry(
+            "",
+            "so it is partial: restored only by its name (restore --snapshot)",
+        ));
     }
     let views = match plan.lock {
         LockMode::Auto => {
@@ -272,9 +276,10 @@ pub(super) fn report(report: &SnapshotReport) -> String {
             tables,
             stored_bytes,
         }) => lines.push(format!(
-            "{} ({}) were there already",
+            "{} ({}) {} there already",
             render::plural(*tables, "table"),
-            render::bytes(*stored_bytes)
+            render::bytes(*stored_bytes),
+            if *tables == 1 { "was" } else { "were" }
         )),
         Some(ResumeReport::Anew(why)) => lines.push(format!("it was started anew: {why}")),
     }

@@ -147,6 +147,65 @@ impl Filter {
     }
 }
 
+/// What the patterns of a filter do to what there is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FilterSurvey {
+    /// Those that match nothing.
+    pub unmatched: Vec<Pattern>,
+    /// Those of the exclude patterns that together leave nothing of what is included; none if
+    /// something is left.
+    pub leave_nothing: Vec<Pattern>,
+}
+
+impl Filter {
+    /// Holds the patterns against the names of schemas (no object given) and of the objects in them.
+    #[must_use]
+    pub fn survey(&self, names: &[(String, Option<String>)]) -> FilterSurvey {
+        let is_hit = |pattern: &Pattern| {
+            let mut names = names.iter();
+            names.any(|(database, object)| pattern.hits(database, object.as_deref()))
+        };
+        let patterns = self.include.iter().chain(&self.exclude);
+        let unmatched = patterns
+            .filter(|pattern| !is_hit(pattern))
+            .cloned()
+            .collect();
+        let mut meant: Vec<(&str, Option<&str>)> = names
+            .iter()
+            .map(|(database, object)| (database.as_str(), object.as_deref()))
+            .filter(|(database, object)| {
+                self.include.is_empty()
+                    || self
+                        .include
+                        .iter()
+                        .any(|pattern| pattern.hits(database, *object))
+            })
+            .collect();
+        // What counts are objects; schemas do where there is nothing else.
+        if meant.iter().any(|(_, object)| object.is_some()) {
+            meant.retain(|(_, object)| object.is_some());
+        }
+        let is_excluded = |(database, object): &(&str, Option<&str>)| {
+            let mut patterns = self.exclude.iter();
+            patterns.any(|pattern| pattern.hits(database, *object))
+        };
+        let leave_nothing = match !meant.is_empty() && meant.iter().all(is_excluded) {
+            true => {
+                let hits = |pattern: &&Pattern| {
+                    let mut meant = meant.iter();
+                    meant.any(|(database, object)| pattern.hits(database, *object))
+                };
+                self.exclude.iter().filter(hits).cloned().collect()
+            }
+            false => Vec::new(),
+        };
+        FilterSurvey {
+            unmatched,
+            leave_nothing,
+        }
+    }
+}
+
 /// Matches with `*` and `?`, without backtracking over more than the last `*`.
 fn matches(pattern: &str, text: &str) -> bool {
     let pattern: Vec<char> = pattern.chars().collect();
@@ -213,6 +272,53 @@ mod tests {
         );
         assert_eq!(everything.to_string(), "");
         assert!(shop.passes_database("crm") && !shop.passes_database("shop_old"));
+    }
+
+    #[test]
+    fn what_patterns_leave_is_known() {
+        let names: Vec<(String, Option<String>)> = [
+            ("shop", None),
+            ("shop", Some("item")),
+            ("shop", Some("page")),
+            ("crm", None),
+            ("crm", Some("user")),
+            ("empty", None),
+        ]
+        .map(|(database, object)| (database.to_owned(), object.map(ToOwned::to_owned)))
+        .into();
+        let texts = |patterns: &[Pattern]| -> Vec<String> {
+            patterns.iter().map(ToString::to_string).collect()
+        };
+        type Case<'a> = (&'a [&'a str], &'a [&'a str], &'a [&'a str], &'a [&'a str]);
+        let cases: [Case<'_>; 10] = [
+            (&[], &["*"], &[], &["*"]),
+            (&[], &["*.*"], &[], &["*.*"]),
+            (&[], &["shop", "x", "crm.*"], &["x"], &["shop", "crm.*"]),
+            (&[], &["shop"], &[], &[]),
+            (&["crm"], &["shop"], &[], &[]),
+            (&["crm"], &["shop", "crm.user"], &[], &["crm.user"]),
+            (&["crm", "shop.itme"], &["*"], &["shop.itme"], &["*"]),
+            // A schema without anything in it is something.
+            (&["empty"], &[], &[], &[]),
+            (&["empty"], &["empty"], &[], &["empty"]),
+            (&["nothing"], &["*"], &["nothing"], &[]),
+        ];
+        for (include, exclude, unmatched, nothing) in cases {
+            let survey = filter(include, exclude).survey(&names);
+            assert_eq!(
+                texts(&survey.unmatched),
+                unmatched,
+                "{include:?} {exclude:?}"
+            );
+            assert_eq!(
+                texts(&survey.leave_nothing),
+                nothing,
+                "{include:?} {exclude:?}"
+            );
+        }
+        let survey = filter(&[], &["*"]).survey(&[]);
+        assert_eq!(texts(&survey.unmatched), ["*"]);
+        assert!(survey.leave_nothing.is_empty(), "there is nothing to leave");
     }
 
     #[test]

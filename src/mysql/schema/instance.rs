@@ -136,8 +136,19 @@ async fn tablespaces(session: &mut Session) -> Result<Vec<InstanceObject>, Mysql
         .collect())
 }
 
-/// Those outside the ranges that the manual reserves, and those within that are not EPSG's, which
-/// is what servers come with.
+/// The ranges that the manual reserves, from and up to these numbers: there stands what servers come
+/// with (MySQL manual, "CREATE SPATIAL REFERENCE SYSTEM Statement").
+const RESERVED: [(u32, u32); 2] = [(1, 32_767), (60_000_000, 69_999_999)];
+
+fn is_reserved(id: u32) -> bool {
+    RESERVED
+        .iter()
+        .any(|(from, to)| (*from..=*to).contains(&id))
+}
+
+/// Those outside the ranges that the manual reserves, and those within that do not look as servers
+/// come with them: EPSG's, under EPSG's own number, which the definition names, and not described but as deprecated.
+/// Somebody who replaced one by another that looks so too goes unnoticed.
 async fn spatial_reference_systems(
     session: &mut Session,
 ) -> Result<Vec<InstanceObject>, MysqlError> {
@@ -154,18 +165,25 @@ async fn spatial_reference_systems(
             "SELECT SRS_ID, SRS_NAME, DEFINITION, ORGANIZATION, ORGANIZATION_COORDSYS_ID, DESCRIPTION \
              FROM information_schema.ST_SPATIAL_REFERENCE_SYSTEMS WHERE SRS_ID <> 0 AND NOT \
              ((SRS_ID < 32768 OR SRS_ID BETWEEN 60000000 AND 69999999) \
-             AND COALESCE(ORGANIZATION, '') = 'EPSG') ORDER BY SRS_ID",
+             AND COALESCE(ORGANIZATION, '') = 'EPSG' AND ORGANIZATION_COORDSYS_ID = SRS_ID \
+             AND COALESCE(DESCRIPTION, 'Deprecated since EPSG') LIKE 'Deprecated since EPSG%' \
+             AND DEFINITION LIKE CONCAT('%,AUTHORITY[\"EPSG\",\"', SRS_ID, '\"]]')) ORDER BY SRS_ID",
         )
         .await?;
     Ok(rows
         .into_iter()
         .map(
             |(id, name, definition, organization, number, description)| {
-                let mut sql = format!(
-                    "CREATE SPATIAL REFERENCE SYSTEM IF NOT EXISTS {id} NAME {} DEFINITION {}",
+                // Another server comes with the one that was replaced here.
+                let mut sql = match is_reserved(id) {
+                    true => format!("CREATE OR REPLACE SPATIAL REFERENCE SYSTEM {id}"),
+                    false => format!("CREATE SPATIAL REFERENCE SYSTEM IF NOT EXISTS {id}"),
+                };
+                sql.push_str(&format!(
+                    " NAME {} DEFINITION {}",
                     quote::escaped(&name),
                     quote::escaped(&definition)
-                );
+                ));
                 if let (Some(organization), Some(number)) = (organization, number) {
                     sql.push_str(&format!(
                         " ORGANIZATION {} IDENTIFIED BY {number}",

@@ -24,7 +24,7 @@ use super::version::ServerVersion;
 use tables::Dropped;
 
 pub use accounts::{Account, SecondPassword, UsedPassword};
-pub use filter::{Filter, Pattern, PatternError};
+pub use filter::{Filter, FilterSurvey, Pattern, PatternError};
 pub use histograms::Histogram;
 pub use information::{Information, PersistedVariable, Plugin, Variable};
 pub use instance::{DATAFILE_LINE, Instance, InstanceObject};
@@ -148,15 +148,15 @@ pub async fn refresh_auto_increments(
     tables::refresh_auto_increments(session, &mut schema.tables).await
 }
 
-/// Of the filter's patterns those that match nothing on the server, neither a schema nor a table,
-/// view, routine or event.
+/// Holds the filter's patterns against what the server has: schemas, tables, views, routines and
+/// events.
 ///
 /// # Errors
 ///
 /// What a question fails with.
-pub async fn unmatched(session: &mut Session, filter: &Filter) -> Result<Vec<Pattern>, MysqlError> {
+pub async fn survey(session: &mut Session, filter: &Filter) -> Result<FilterSurvey, MysqlError> {
     if filter.is_everything() {
-        return Ok(Vec::new());
+        return Ok(FilterSurvey::default());
     }
     let names: Vec<(String, Option<String>)> = session
         .query(format!(
@@ -170,15 +170,7 @@ pub async fn unmatched(session: &mut Session, filter: &Filter) -> Result<Vec<Pat
             not_system("EVENT_SCHEMA"),
         ))
         .await?;
-    let patterns = filter.include.iter().chain(&filter.exclude);
-    Ok(patterns
-        .filter(|pattern| {
-            !names
-                .iter()
-                .any(|(database, name)| pattern.hits(database, name.as_deref()))
-        })
-        .cloned()
-        .collect())
+    Ok(filter.survey(&names))
 }
 
 async fn prepare(session: &mut Session) -> Result<(), MysqlError> {

@@ -69,6 +69,16 @@ impl ChooseError {
         reasons.extend(notes.iter().cloned());
         self
     }
+
+    /// Whether there may be replicas that the account is not allowed to hear of.
+    #[must_use]
+    pub fn hides_replicas(&self) -> bool {
+        let (Self::OnlyPrimary { reasons, .. }
+        | Self::Behind { reasons }
+        | Self::NoMember { reasons }) = self;
+        let mut reasons = reasons.iter();
+        reasons.any(|reason| reason.starts_with(super::super::tree::UNKNOWN_REPLICAS))
+    }
 }
 
 impl Classified for ChooseError {

@@ -301,12 +301,20 @@ impl WireConnection {
         next.map_err(|error| self.out_of_order(&error))
     }
 
-    fn out_of_order(&mut self, error: &OutOfOrder) -> WireError {
-        self.broken = true;
-        WireError::Malformed {
-            address: self.address.clone(),
-            reason: error.to_string(),
+    /// As [`PacketDecoder::next_small`], with the server's address.
+    pub(super) fn buffered_small(
+        &mut self,
+        wanted: impl FnOnce(&[u8]) -> bool,
+    ) -> Result<Option<(&[u8], &str)>, WireError> {
+        let (broken, address) = (&mut self.broken, &self.address);
+        match self.decoder.next_small(wanted) {
+            Ok(payload) => Ok(payload.map(|payload| (payload, address.as_str()))),
+            Err(error) => Err(out_of_order(broken, address, &error)),
         }
+    }
+
+    fn out_of_order(&mut self, error: &OutOfOrder) -> WireError {
+        out_of_order(&mut self.broken, &self.address, error)
     }
 
     /// The next payload of the server, whole.
@@ -476,5 +484,13 @@ impl Aside {
             self.unflushed = false;
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+fn out_of_order(broken: &mut bool, address: &str, error: &OutOfOrder) -> WireError {
+    *broken = true;
+    WireError::Malformed {
+        address: address.to_owned(),
+        reason: error.to_string(),
     }
 }

@@ -32,6 +32,8 @@ pub struct PacketDecoder {
     begun: Option<Begun>,
     sequence: u8,
     event_at: Option<usize>,
+    /// Bytes at the front of the buffer that [`PacketDecoder::next_small`] has handed out.
+    spent: usize,
 }
 
 /// A payload that is read into memory of its own.
@@ -84,6 +86,7 @@ pub struct OutOfOrder {
 impl PacketDecoder {
     /// The room that the socket reads into; it never takes more than belongs there.
     pub fn room(&mut self) -> Limit<&mut BytesMut> {
+        self.drop_spent();
         if let Some(large) = &mut self.large
             && large.missing() > 0
         {
@@ -104,13 +107,13 @@ impl PacketDecoder {
     #[must_use]
     pub fn waiting(&self) -> usize {
         let large = self.large.as_ref().map_or(0, |large| large.payload.len());
-        self.buffer.len() + large
+        self.buffer.len() - self.spent + large
     }
 
     /// Whether bytes are left that have not been handed out: a peer that closes now was cut off.
     #[must_use]
     pub fn is_mid_packet(&self) -> bool {
-        !self.buffer.is_empty() || self.large.is_some() || self.begun.is_some()
+        self.buffer.len() > self.spent || self.large.is_some() || self.begun.is_some()
     }
 
     /// Says that each payload is a binlog event behind so many bytes, whose header tells its
@@ -125,6 +128,7 @@ impl PacketDecoder {
     ///
     /// [`OutOfOrder`] when a frame's sequence number is not the next one.
     pub fn next_payload(&mut self) -> Result<Option<Bytes>, OutOfOrder> {
+        self.drop_spent();
         loop {
             if !self.fill_large() {
                 return Ok(None);
@@ -167,6 +171,7 @@ impl PacketDecoder {
     ///
     /// [`OutOfOrder`] when a frame's sequence number is not the next one.
     pub fn next_piece(&mut self) -> Result<Option<PayloadPiece>, OutOfOrder> {
+        self.drop_spent();
         let first = self.begun.is_none();
         let mut begun = match self.begun {
             Some(begun) if begun.left > 0 => begun,
@@ -204,6 +209,37 @@ impl PacketDecoder {
             first,
             last,
         }))
+    }
+
+    /// The next payload if it is small, all of it is here and `wanted` says so of it; else it is
+    /// left to the other ways. What is handed out is no more than a view of the buffer: this is
+    /// for payloads that come by the million.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfOrder`] when a frame's sequence number is not the next one.
+    pub fn next_small(
+        &mut self,
+        wanted: impl FnOnce(&[u8]) -> bool,
+    ) -> Result<Option<&[u8]>, OutOfOrder> {
+        self.drop_spent();
+        if self.large.is_some() || self.begun.is_some() {
+            return Ok(None);
+        }
+        let end = match self.frame_length()? {
+            Some(length) if length < LARGE => FRAME_HEADER + length,
+            _ => return Ok(None),
+        };
+        if self.buffer.len() < end || !wanted(&self.buffer[FRAME_HEADER..end]) {
+            return Ok(None);
+        }
+        self.sequence = self.sequence.wrapping_add(1);
+        self.spent = end;
+        Ok(Some(&self.buffer[FRAME_HEADER..end]))
+    }
+
+    fn drop_spent(&mut self) {
+        self.buffer.advance(std::mem::take(&mut self.spent));
     }
 
     /// The length of the frame whose header is next, if that is here.

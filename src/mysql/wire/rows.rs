@@ -123,6 +123,22 @@ impl<'c> RawRows<'c> {
         }))
     }
 
+    /// The next row if all of it has been read off the socket already and it is a small one; no
+    /// row says nothing about whether more will come.
+    ///
+    /// # Errors
+    ///
+    /// A connection whose packets are out of order.
+    pub fn next_here(&mut self) -> Result<Option<RawRow<'_>>, WireError> {
+        if self.done {
+            return Ok(None);
+        }
+        // Both ends of the rows are left to `next_piece`.
+        let is_row = |payload: &[u8]| !matches!(payload.first(), Some(0xFE | 0xFF));
+        let row = self.connection.buffered_small(is_row)?;
+        Ok(row.map(|(payload, address)| RawRow { payload, address }))
+    }
+
     /// Whether the present packet says that there are no more rows, rather than being one.
     fn ends_here(&mut self, may_end: bool) -> Result<bool, WireError> {
         match self.current.first() {

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::archive::layout::SnapshotId;
-use crate::archive::manifest::{DataFile, Manifest, RowChecksum, TableEntry};
+use crate::archive::manifest::{DataFile, Manifest, RowChecksum, RowHash, TableEntry};
 use crate::archive::rows::{LineScanner, load_statement};
 use crate::mysql::wire::{WireConnection, WireError};
 use crate::mysql::{MysqlError, ServerUrl, Session, quote};
@@ -49,6 +49,7 @@ struct Shared {
     storage: Arc<dyn Storage>,
     id: SnapshotId,
     tables: Vec<TableEntry>,
+    row_hash: RowHash,
     queue: Mutex<Queue>,
     steps: Steps,
     fail_points: FailPoints,
@@ -95,6 +96,7 @@ pub(super) async fn load(
         storage: Arc::clone(storage),
         id: manifest.id.clone(),
         tables: manifest.tables.clone(),
+        row_hash: manifest.format.row_hash(),
         queue: Mutex::new(queue),
         steps: steps.clone(),
         fail_points: options.fail_points.clone(),
@@ -288,7 +290,7 @@ async fn load_file(
         file.file.clone(),
         sender,
     ));
-    let mut scanner = LineScanner::default();
+    let mut scanner = LineScanner::new(shared.row_hash);
     // From here on an early return drops the half-sent file and with it the connection.
     let mut infile = connection
         .load_local(&load_statement(table), NAME)

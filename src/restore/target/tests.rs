@@ -5,7 +5,7 @@ use chrono::TimeDelta;
 use super::*;
 use crate::archive::catalog::Chain;
 use crate::archive::hash::sha256;
-use crate::archive::layout::{Epoch, SegmentName};
+use crate::archive::layout::{BranchNumber, Epoch, SegmentName};
 use crate::archive::segment::SegmentIndex;
 use crate::mysql::binlog::{Checksum, Summary};
 
@@ -84,6 +84,7 @@ fn world(log: &Log, complete_to: i64) -> World {
                 transactions: lines.len() as u64,
                 first_commit: lines.first().map(|line| line.time),
                 last_commit: lines.iter().map(|line| line.time).max(),
+                least_commit: None,
                 complete_to: (sequence == log.len() as u64).then(|| at(complete_to)),
                 part: None,
                 tables: Vec::new(),

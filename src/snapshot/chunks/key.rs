@@ -115,10 +115,10 @@ fn length(column_type: &str) -> Option<u32> {
     digits.parse().ok()
 }
 
-/// A partition with its size.
+/// A partition with its size; of a table with subpartitions one of these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partition {
-    /// Its name; it stands for its subpartitions too.
+    /// Its name, which is no other one's in the table.
     pub name: String,
     /// The size in bytes.
     pub bytes: u64,
@@ -281,7 +281,8 @@ async fn clustered(session: &mut Session) -> Result<BTreeMap<Name, BTreeSet<Stri
 async fn partitions(session: &mut Session) -> Result<BTreeMap<Name, Vec<Partition>>, MysqlError> {
     let rows: Vec<(String, String, String, Option<u64>)> = session
         .query(format!(
-            "SELECT TABLE_SCHEMA, TABLE_NAME, PARTITION_NAME, DATA_LENGTH \
+            "SELECT TABLE_SCHEMA, TABLE_NAME, COALESCE(SUBPARTITION_NAME, PARTITION_NAME), \
+             DATA_LENGTH \
              FROM information_schema.PARTITIONS WHERE PARTITION_NAME IS NOT NULL AND {} \
              ORDER BY TABLE_SCHEMA, TABLE_NAME, PARTITION_ORDINAL_POSITION, \
              SUBPARTITION_ORDINAL_POSITION",
@@ -292,10 +293,7 @@ async fn partitions(session: &mut Session) -> Result<BTreeMap<Name, Vec<Partitio
     for (database, table, name, bytes) in rows {
         let of_table = partitions.entry((database, table)).or_default();
         let bytes = bytes.unwrap_or_default();
-        match of_table.last_mut() {
-            Some(last) if last.name == name => last.bytes += bytes,
-            _ => of_table.push(Partition { name, bytes }),
-        }
+        of_table.push(Partition { name, bytes });
     }
     Ok(partitions)
 }

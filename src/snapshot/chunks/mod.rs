@@ -4,7 +4,8 @@
 //! the next cut in the read view itself, and [`queue`] hands parts out. The invariant: a cut makes
 //! two ranges whose conditions are each other's complement under the server's own comparison of
 //! the key's columns with the same literals, so wherever a cut falls, every row is on exactly one
-//! side. A cut that would need a conversion that is not known to be exact is not made; the part is
+//! side. (Within a partition this holds because the server is asked whether it looks into that very
+//! partition for either side.) A cut that would need a conversion that is not known to be exact is not made; the part is
 //! then read in one go.
 
 pub mod key;

@@ -11,7 +11,8 @@ use super::key::{Partition, TableKey, TableParts};
 
 /// Smaller parts of a table are not worth a query and a file of their own.
 const SMALLEST: u64 = 16 << 20;
-/// Parts for each reader, so that none waits long for the last one.
+/// Parts of the whole for each reader, so that none waits long for the last one. More of them cost:
+/// a server looks at the condition of a part for each of its rows.
 const PARTS_A_READER: u64 = 2;
 /// A row takes at least so many bytes; the size is older than the number of rows when a table grows.
 const SMALLEST_ROW: u64 = 20;
@@ -35,7 +36,8 @@ pub struct PlannedTable {
     /// Its clustered index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<TableKey>,
-    /// Its partitions in the groups in which they are read; none if it has none.
+    /// Its partitions in the groups in which they are read, of which those of one partition may be cut
+    /// by the key; none if it has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partitions: Vec<Vec<String>>,
     /// The SHA-256 of its CREATE TABLE statement: a table that has another one by now is read in
@@ -47,6 +49,8 @@ pub struct PlannedTable {
 #[derive(Debug, Clone, Copy)]
 pub(in crate::snapshot) struct Sizes {
     pub(in crate::snapshot) threads: usize,
+    /// Bytes of all tables together.
+    pub(in crate::snapshot) total_bytes: u64,
     /// Raw bytes of a file; no part shall have more.
     pub(in crate::snapshot) file_bytes: u64,
     /// Rows of a part, whatever the estimates say.
@@ -70,10 +74,8 @@ impl TableFacts {
 
 impl PlannedTable {
     pub(in crate::snapshot) fn compute(table: &TableFacts, sizes: Sizes) -> Self {
-        let bytes = table
-            .data_bytes
-            .max(table.estimated_rows.saturating_mul(SMALLEST_ROW));
-        let part = part_bytes(bytes, sizes);
+        let bytes = table_bytes(table);
+        let part = part_bytes(bytes.max(sizes.total_bytes), sizes);
         let mut planned = Self {
             database: table.database.clone(),
             name: table.name.clone(),
@@ -90,11 +92,7 @@ impl PlannedTable {
             planned.key = None;
             planned.chunks = u64::from(has_rows(&table.engine));
         } else if !table.partitions.is_empty() {
-            // Rows are where their partition's rule says, but a key's range that leaves partitions
-            // out would miss those that were put elsewhere WITHOUT VALIDATION.
-            let limit = if sizes.chunk_rows.is_some() { 0 } else { part };
-            planned.partitions = groups(&table.partitions, limit);
-            planned.chunks = planned.partitions.len() as u64;
+            planned.partition(table, sizes, (bytes, part));
         } else if table.key.as_ref().is_some_and(TableKey::can_cut) {
             let chunks = bytes.div_ceil(part).max(1);
             let rows = match sizes.chunk_rows {
@@ -106,6 +104,49 @@ impl PlannedTable {
         }
         planned
     }
+
+    /// Partitions are read in groups; one that is too large for a part is a group of its own, and cut
+    /// by its key.
+    fn partition(&mut self, table: &TableFacts, sizes: Sizes, (bytes, part): (u64, u64)) {
+        let limit = if sizes.chunk_rows.is_some() { 0 } else { part };
+        let can_cut = table.key.as_ref().is_some_and(TableKey::can_cut);
+        let size = |names: &[String]| -> u64 {
+            let of_group = table.partitions.iter();
+            let of_group = of_group.filter(|partition| names.contains(&partition.name));
+            of_group.map(|partition| partition.bytes).sum()
+        };
+        self.partitions = groups(&table.partitions, limit);
+        let cut: Vec<u64> = self
+            .partitions
+            .iter()
+            .filter(|group| can_cut && group.len() == 1)
+            .map(|group| size(group).div_ceil(part))
+            .filter(|parts| *parts > 1)
+            .collect();
+        self.chunk_rows = match sizes.chunk_rows {
+            Some(rows) => can_cut.then_some(rows.max(1)),
+            None if cut.is_empty() => None,
+            // As many rows of the table as fill a part.
+            None => Some(
+                table
+                    .estimated_rows
+                    .div_ceil(bytes.div_ceil(part).max(1))
+                    .max(1),
+            ),
+        };
+        self.chunks = (self.partitions.len() - cut.len()) as u64 + cut.iter().sum::<u64>();
+    }
+}
+
+fn table_bytes(table: &TableFacts) -> u64 {
+    let rows = table.estimated_rows.saturating_mul(SMALLEST_ROW);
+    table.data_bytes.max(rows)
+}
+
+/// All bytes that are to be read.
+pub(in crate::snapshot) fn total_bytes(tables: &[TableFacts]) -> u64 {
+    let bytes = tables.iter().map(table_bytes);
+    bytes.fold(0, u64::saturating_add)
 }
 
 fn part_bytes(bytes: u64, sizes: Sizes) -> u64 {
@@ -164,6 +205,7 @@ mod tests {
 
     const SIZES: Sizes = Sizes {
         threads: 4,
+        total_bytes: 0,
         file_bytes: 64 << 20,
         chunk_rows: None,
     };
@@ -182,6 +224,21 @@ mod tests {
         assert_eq!(planned(64_000_000, 64 << 30), (1024, Some(62_500)));
         // Sizes of before the table was filled.
         assert_eq!(planned(10_000_000, 16_384).0, 8);
+    }
+
+    #[test]
+    fn a_small_share_of_the_whole_is_not_cut() {
+        let table = facts(250_000, 48 << 20, Some(KeyKind::Integer));
+        let chunks = |total_bytes| {
+            let sizes = Sizes {
+                total_bytes,
+                ..SIZES
+            };
+            PlannedTable::compute(&table, sizes).chunks
+        };
+        assert_eq!(chunks(total_bytes(&[table.clone()])), 3);
+        assert_eq!(chunks(192 << 20), 2);
+        assert_eq!(chunks(384 << 20), 1);
     }
 
     #[test]
@@ -220,6 +277,14 @@ mod tests {
             planned.partitions,
             [vec!["p0", "p1"], vec!["p2"], vec!["p3"], vec!["p4", "p5"]]
         );
+        // The large one alone is cut.
+        assert_eq!((planned.chunks, planned.chunk_rows), (13, Some(125_000)));
+        table.key = None;
+        let planned = PlannedTable::compute(&table, SIZES);
+        assert_eq!((planned.chunks, planned.chunk_rows), (4, None));
+        table.partitions[3].bytes = 32 << 20;
+        table.key = facts(1, 1, Some(KeyKind::Integer)).key;
+        let planned = PlannedTable::compute(&table, SIZES);
         assert_eq!((planned.chunks, planned.chunk_rows), (4, None));
     }
 }

@@ -5,6 +5,9 @@
 //! or byte strings a cut is simply counted. Other keys are cut at values that they have: the reader
 //! steps over as many rows as a part shall have. Such a value is taken only if the server finds its
 //! row again by the literal, which shows that the literal is understood as the value.
+//!
+//! Of a table with partitions a part that is one partition can be cut too, as long as the server
+//! looks into that partition for both halves.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -35,6 +38,15 @@ pub(in crate::snapshot) struct Cut {
     pub(in crate::snapshot) at: Boundary,
     /// Whether the first half has its size already.
     pub(in crate::snapshot) first_is_done: bool,
+}
+
+/// What the optimizer thinks of a part.
+#[derive(Debug, Default)]
+struct Explained {
+    /// How many rows it has.
+    rows: u64,
+    /// Where they are looked for; none if the table has no partitions or all are left out.
+    partitions: Option<String>,
 }
 
 /// Values of the columns at which the table is cut.
@@ -83,21 +95,54 @@ impl Splitter {
         connection: &mut WireConnection,
         range: &Range,
     ) -> Result<Option<Cut>, WireError> {
-        let rows = self.estimate(connection, range).await?;
-        if rows <= self.chunk_rows.saturating_add(self.chunk_rows / 2) || !self.may_cut() {
+        if range.partitions.len() > 1 {
             return Ok(None);
         }
-        if let Some(at) = self.count(connection, range, rows).await? {
+        let seen = self.explain(connection, range).await?;
+        let enough = self.chunk_rows.saturating_add(self.chunk_rows / 2);
+        if seen.rows <= enough || !self.may_cut() {
+            return Ok(None);
+        }
+        if let Some(at) = self.count(connection, range, seen.rows).await?
+            && self.is_seen(connection, range, &at, &seen).await?
+        {
             return Ok(Some(Cut {
                 at,
                 first_is_done: false,
             }));
         }
-        let stepped = self.step(connection, range).await?;
-        Ok(stepped.map(|at| Cut {
-            at,
-            first_is_done: true,
-        }))
+        match self.step(connection, range).await? {
+            Some(at) if self.is_seen(connection, range, &at, &seen).await? => Ok(Some(Cut {
+                at,
+                first_is_done: true,
+            })),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether the server would look for both halves in the partition that they are of. A row may be
+    /// in another one than its key says (EXCHANGE PARTITION ... WITHOUT VALIDATION): it would be
+    /// missed if the optimizer left the partition out for the half's condition.
+    async fn is_seen(
+        &self,
+        connection: &mut WireConnection,
+        range: &Range,
+        at: &Boundary,
+        whole: &Explained,
+    ) -> Result<bool, WireError> {
+        if range.partitions.is_empty() {
+            return Ok(true);
+        }
+        if whole.partitions.is_none() {
+            return Ok(false);
+        }
+        let (first, second) = range.cut(at);
+        for half in [first, second] {
+            if self.explain(connection, &half).await?.partitions != whole.partitions {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// A place between the part's ends, if the column in which they differ can be counted in.
@@ -114,9 +159,9 @@ impl Splitter {
             return Ok(None);
         }
         let ends = (
-            self.place(connection, range, None, &self.order(false), 0)
+            self.place(connection, range, None, &self.order(range, false), 0)
                 .await?,
-            self.place(connection, range, None, &self.order(true), 0)
+            self.place(connection, range, None, &self.order(range, true), 0)
                 .await?,
         );
         let (Some(first), Some(last)) = ends else {
@@ -156,7 +201,7 @@ impl Splitter {
         connection: &mut WireConnection,
         range: &Range,
     ) -> Result<Option<Boundary>, WireError> {
-        let order = self.order(false);
+        let order = self.order(range, false);
         let reached = self
             .place(connection, range, None, &order, self.chunk_rows)
             .await?;
@@ -207,8 +252,8 @@ impl Splitter {
     }
 
     /// The key's order, or the reverse of it.
-    fn order(&self, reverse: bool) -> String {
-        let columns = self.columns().map(|column| {
+    fn order(&self, range: &Range, reverse: bool) -> String {
+        let columns = self.columns().skip(range.fixed()).map(|column| {
             let descending = if column.descending != reverse {
                 " DESC"
             } else {
@@ -226,8 +271,15 @@ impl Splitter {
     fn rows_by(&self, hint: &str, range: &Range, condition: Option<&str>) -> String {
         let conditions = [range.condition(&self.key), condition.map(ToOwned::to_owned)];
         let conditions: Vec<String> = conditions.into_iter().flatten().collect();
+        let partition = match range.partitions.as_slice() {
+            [] => String::new(),
+            names => {
+                let names: Vec<String> = names.iter().map(|name| quote::identifier(name)).collect();
+                format!(" PARTITION ({})", names.join(", "))
+            }
+        };
         let mut sql = format!(
-            "FROM {} {hint} INDEX ({})",
+            "FROM {}{partition} {hint} INDEX ({})",
             self.table,
             quote::identifier(&self.key.index)
         );
@@ -238,12 +290,12 @@ impl Splitter {
         sql
     }
 
-    /// How many rows the optimizer thinks that the part has.
-    async fn estimate(
+    /// What the optimizer thinks of the part.
+    async fn explain(
         &self,
         connection: &mut WireConnection,
         range: &Range,
-    ) -> Result<u64, WireError> {
+    ) -> Result<Explained, WireError> {
         let column = self
             .columns()
             .next()
@@ -254,21 +306,25 @@ impl Splitter {
             // An index that is forced is not looked into.
             self.rows_by("USE", range, None)
         );
-        let mut rows = connection.query_rows(&sql).await?;
-        let at = rows
-            .columns()
-            .iter()
-            .position(|column| column.name == "rows");
-        let mut estimate = 0;
-        while let Some(row) = rows.next().await? {
-            let field = at.and_then(|at| row.fields().nth(at));
-            let field = field.transpose().map_err(|error| row.malformed(error))?;
-            estimate += field
-                .flatten()
-                .and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok())
-                .unwrap_or(0);
+        let mut answer = connection.query_rows(&sql).await?;
+        let columns = answer.columns().iter();
+        let names: Vec<String> = columns.map(|column| column.name.to_string()).collect();
+        let mut explained = Explained::default();
+        while let Some(row) = answer.next().await? {
+            for (name, field) in names.iter().zip(row.fields()) {
+                let field = field.map_err(|error| row.malformed(error))?;
+                let text = field.map(|field| String::from_utf8_lossy(field).into_owned());
+                match name.as_str() {
+                    "rows" => {
+                        let rows: Option<u64> = text.and_then(|digits| digits.parse().ok());
+                        explained.rows += rows.unwrap_or_default();
+                    }
+                    "partitions" => explained.partitions = text,
+                    _ => {}
+                }
+            }
         }
-        Ok(estimate)
+        Ok(explained)
     }
 
     /// The place of a row of the part: so many rows in, in some order.

@@ -74,8 +74,13 @@ impl BackupLock {
     }
 
     /// Gives the lock back and tells for how many seconds it was held.
-    pub(in crate::snapshot) async fn release(self) -> f64 {
+    pub(in crate::snapshot) async fn release(mut self) -> f64 {
+        // A connection that is closed may hold it for a little longer; one that is broken does not.
+        if let Err(error) = self.session.execute("UNLOCK INSTANCE").await {
+            tracing::debug!(%error, "the backup lock ends with its connection");
+        }
+        let seconds = self.since.elapsed().as_secs_f64();
         self.session.close().await;
-        self.since.elapsed().as_secs_f64()
+        seconds
     }
 }

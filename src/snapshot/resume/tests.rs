@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::archive::manifest::{RelativeKey, RowChecksum};
+use crate::archive::manifest::{RelativeKey, RowChecksum, RowHash};
 use crate::storage::MemoryStorage;
 
 fn id() -> SnapshotId {
@@ -68,7 +68,7 @@ async fn a_table_is_recorded_once_its_last_part_is_stored() {
     journal.expect([(entry(), 1)].into_iter());
     journal.part_cut(0);
     let mut sum = RowChecksum::default();
-    sum.add_line(b"x");
+    sum.add_row(RowHash::default().of(b"x"));
     journal
         .part_done(0, &[file(3, b"b")], 1, sum)
         .await

@@ -1,12 +1,11 @@
 //! Lines into zstd files, with everything that is counted and hashed, on a thread of its own: the
 //! threads that serve connections never wait for a compressor.
 
-use std::io::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use zstd::stream::write::Encoder;
+use zstd::bulk::Compressor;
 
 use crate::archive::hash::{Sha256, Sha256Writer};
 use crate::archive::manifest::RowChecksum;
@@ -56,13 +55,12 @@ pub(in crate::snapshot) struct Counted {
 }
 
 /// A compressor of the given level whose frames say whether they are damaged.
-pub(super) fn encoder(level: i32) -> Result<Encoder<'static, Vec<u8>>, SnapshotError> {
-    let out = Vec::with_capacity(BLOCK_BYTES + BLOCK_BYTES / 2);
-    let mut encoder = Encoder::new(out, level).map_err(SnapshotError::Compress)?;
-    encoder
+pub(super) fn compressor(level: i32) -> Result<Compressor<'static>, SnapshotError> {
+    let mut compressor = Compressor::new(level).map_err(SnapshotError::Compress)?;
+    compressor
         .include_checksum(true)
         .map_err(SnapshotError::Compress)?;
-    Ok(encoder)
+    Ok(compressor)
 }
 
 /// Compresses the pieces of one part of a table. Blocks.
@@ -104,7 +102,7 @@ pub(super) fn compress(
             file.finish(blocks)?;
         } else {
             drop(lines);
-            if file.encoder.get_ref().len() >= BLOCK_BYTES {
+            if file.out.len() >= BLOCK_BYTES {
                 file.pass_on(blocks)?;
             }
             open = Some(file);
@@ -126,8 +124,14 @@ fn counted(settings: &Settings, scanner: LineScanner, read: u64) -> Result<Count
     }
 }
 
+/// A file of frames, one of each piece: a compressor that gets all of a frame at once need not copy
+/// it, nor look for matches across the seam of a ring.
 struct OpenFile {
-    encoder: Encoder<'static, Vec<u8>>,
+    compressor: Compressor<'static>,
+    /// The memory of one frame.
+    frame: Vec<u8>,
+    /// Compressed, and not yet handed over.
+    out: Vec<u8>,
     digest: Sha256Writer,
     rows: u64,
     raw_bytes: u64,
@@ -137,7 +141,9 @@ struct OpenFile {
 impl OpenFile {
     fn new(level: i32) -> Result<Self, SnapshotError> {
         Ok(Self {
-            encoder: encoder(level)?,
+            compressor: compressor(level)?,
+            frame: Vec::new(),
+            out: Vec::new(),
             digest: Sha256Writer::default(),
             rows: 0,
             raw_bytes: 0,
@@ -146,9 +152,15 @@ impl OpenFile {
     }
 
     fn write(&mut self, lines: &[u8], rows: u64) -> Result<(), SnapshotError> {
-        self.encoder
-            .write_all(lines)
+        // It grows to the largest, and is written anew each time.
+        self.frame.clear();
+        self.frame
+            .reserve(zstd::zstd_safe::compress_bound(lines.len()));
+        self.compressor
+            .compress_to_buffer(lines, &mut self.frame)
             .map_err(SnapshotError::Compress)?;
+        self.digest.update(&self.frame);
+        self.out.extend_from_slice(&self.frame);
         self.rows += rows;
         self.raw_bytes += lines.len() as u64;
         Ok(())
@@ -156,9 +168,7 @@ impl OpenFile {
 
     /// Hands over what is compressed.
     fn pass_on(&mut self, blocks: &mpsc::Sender<Block>) -> Result<(), SnapshotError> {
-        let next = Vec::with_capacity(BLOCK_BYTES + BLOCK_BYTES / 2);
-        let compressed = std::mem::replace(self.encoder.get_mut(), next);
-        self.digest.update(&compressed);
+        let compressed = std::mem::take(&mut self.out);
         self.stored_bytes += compressed.len() as u64;
         blocks
             .blocking_send(Block::Bytes(Bytes::from(compressed)))
@@ -166,7 +176,6 @@ impl OpenFile {
     }
 
     fn finish(mut self, blocks: &mpsc::Sender<Block>) -> Result<(), SnapshotError> {
-        self.encoder.do_finish().map_err(SnapshotError::Compress)?;
         self.pass_on(blocks)?;
         let whole = Whole {
             rows: self.rows,

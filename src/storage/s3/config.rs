@@ -115,6 +115,7 @@ impl S3Storage {
             bucket: config.bucket,
             prefix,
             page_size: 1000,
+            room: super::upload::room(),
         };
         // Asked now, for the SDK tells their absence as one more network error later.
         let denied = |source: String| StorageError::Denied {

@@ -13,12 +13,14 @@ mod upload;
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use backon::{ExponentialBuilder, Retryable as _};
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 pub use self::config::{S3Config, S3Credentials};
@@ -38,6 +40,8 @@ pub struct S3Storage {
     /// Empty or ending in `/`.
     prefix: String,
     page_size: i32,
+    /// For the parts under way of all uploads.
+    room: Arc<Semaphore>,
 }
 
 impl S3Storage {
@@ -283,6 +287,10 @@ impl Storage for S3Storage {
     async fn upload(&self, key: &str) -> Result<Box<dyn ObjectWriter>, StorageError> {
         check_key(key)?;
         Ok(Box::new(upload::S3Upload::new(self.clone(), key)))
+    }
+
+    fn upload_bytes(&self) -> usize {
+        upload::PART
     }
 
     async fn list(

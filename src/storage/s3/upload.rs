@@ -5,32 +5,52 @@
 //! the same id as a single write. Dropping an upload stops its requests but cannot tell the
 //! store: parts that were sent stay there as an incomplete upload, invisible, until they are
 //! cleaned up.
+//!
+//! Memory is bounded: an upload holds at most one part that is being filled, and the parts under way
+//! of all uploads of a store share [`UNDER_WAY`].
+
+use std::sync::Arc;
 
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use backon::Retryable as _;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::super::{ObjectWriter, StorageError};
 use super::failure::Failure;
 use super::{S3Storage, WRITE_ID, checksum, new_write_id, repeats};
 
-/// Parts under way at a time.
+/// Parts of one object that are under way at a time.
 const CONCURRENT: usize = 4;
 
 /// The first parts' size in bytes.
-const PART: usize = 8 << 20;
+pub(super) const PART: usize = 8 << 20;
+
+/// Bytes of parts under way, of all uploads together.
+const UNDER_WAY: usize = 48 << 20;
+
+/// The unit in which they are counted.
+const UNIT: usize = 1 << 10;
+
+/// What a part begins with.
+const BEGINNING: usize = 64 << 10;
 
 /// S3 takes 10,000 parts of one object, so that their size doubles after so many: 293 GiB in all.
 const PARTS_OF_A_SIZE: usize = 2500;
+
+/// Room for the parts under way of all uploads of a store.
+pub(super) fn room() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(UNDER_WAY / UNIT))
+}
 
 pub(super) struct S3Upload {
     storage: S3Storage,
     key: String,
     write_id: String,
     /// What makes no whole part yet.
-    pending: BytesMut,
+    pending: Vec<u8>,
     /// The store's name of the upload, once there is a whole part.
     upload_id: Option<String>,
     sending: JoinSet<Result<CompletedPart, Failure>>,
@@ -47,7 +67,7 @@ impl S3Upload {
             storage,
             key: key.to_owned(),
             write_id: new_write_id(),
-            pending: BytesMut::new(),
+            pending: Vec::new(),
             upload_id: None,
             sending: JoinSet::new(),
             sent: Vec::new(),
@@ -56,15 +76,31 @@ impl S3Upload {
         }
     }
 
-    async fn send_full_parts(&mut self) -> Result<(), Failure> {
-        loop {
-            let size = PART << (self.begun / PARTS_OF_A_SIZE).min(3);
-            if self.pending.len() < size {
-                return Ok(());
+    /// The size of the part that is being filled.
+    fn part_size(&self) -> usize {
+        PART << (self.begun / PARTS_OF_A_SIZE).min(3)
+    }
+
+    /// Fills parts, and sends those that are full.
+    async fn fill(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
+        while !bytes.is_empty() {
+            let size = self.part_size();
+            let (now, later) = bytes.split_at(bytes.len().min(size - self.pending.len()));
+            bytes = later;
+            // Grown by hand: to double once too often would hold two parts for one.
+            let needed = self.pending.len() + now.len();
+            if needed > self.pending.capacity() {
+                let wished = (self.pending.capacity() * 2).clamp(BEGINNING.min(size), size);
+                let more = wished.max(needed) - self.pending.len();
+                self.pending.reserve_exact(more);
             }
-            let body = self.pending.split_to(size).freeze();
-            self.send_part(body).await?;
+            self.pending.extend_from_slice(now);
+            if self.pending.len() == size {
+                let body = Bytes::from(std::mem::take(&mut self.pending));
+                self.send_part(body).await?;
+            }
         }
+        Ok(())
     }
 
     async fn send_part(&mut self, body: Bytes) -> Result<(), Failure> {
@@ -75,11 +111,18 @@ impl S3Upload {
         while self.sending.len() >= CONCURRENT {
             self.wait_for_part().await?;
         }
+        // None of them waits for anything but the store, so that there is room again.
+        let units = (body.len() / UNIT).clamp(1, UNDER_WAY / UNIT);
+        let room = Arc::clone(&self.storage.room)
+            .acquire_many_owned(u32::try_from(units).expect("the room is smaller"))
+            .await
+            .expect("the room is never closed");
         self.begun += 1;
         let number = i32::try_from(self.begun)
             .map_err(|_| Failure::transient("the object has too many parts".to_owned()))?;
         let (storage, key) = (self.storage.clone(), self.storage.full_key(&self.key));
         self.sending.spawn(async move {
+            let _room = room;
             let checksum = checksum::sha256(&body);
             let output = (|| async {
                 storage
@@ -143,7 +186,7 @@ impl S3Upload {
     /// Sends what is left and makes the object of the parts.
     async fn complete(&mut self, upload_id: &str) -> Result<(), Failure> {
         if !self.pending.is_empty() {
-            let rest = self.pending.split().freeze();
+            let rest = Bytes::from(std::mem::take(&mut self.pending));
             self.send_part(rest).await?;
         }
         while self.wait_for_part().await? {}
@@ -195,10 +238,9 @@ impl S3Upload {
 #[async_trait::async_trait]
 impl ObjectWriter for S3Upload {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StorageError> {
-        self.pending.extend_from_slice(&bytes);
         // Also when this future is dropped half-way.
         let failed = std::mem::replace(&mut self.failed, true);
-        self.send_full_parts()
+        self.fill(&bytes)
             .await
             .map_err(|failure| self.storage.error(failure, "writing", &self.key))?;
         self.failed = failed;
@@ -211,7 +253,7 @@ impl ObjectWriter for S3Upload {
                 let failure = Failure::transient("an earlier write of it failed".to_owned());
                 return Err(self.storage.error(failure, "writing", &self.key));
             }
-            let body = self.pending.split().freeze();
+            let body = Bytes::from(std::mem::take(&mut self.pending));
             return self.storage.put(&self.key, &self.write_id, body).await;
         };
         let completed = if self.failed {

@@ -181,6 +181,40 @@ impl Kind {
         )
     }
 
+    /// How a table is partitioned whose key begins with such a column; not every type will do for
+    /// every way.
+    fn partitions(self, random: &mut Random, column: &str) -> String {
+        let by_key = "PARTITION BY KEY () PARTITIONS 3".to_owned();
+        let range = match self {
+            Self::Integer("TINYINT" | "BOOL", ..) => Some(["-3", "40"]),
+            Self::Integer(..) => Some(["20", "90"]),
+            Self::Date | Self::Datetime(_) => Some(["'2010-01-01'", "'2024-06-01'"]),
+            Self::Text(..) => Some(["'a'", "'z'"]),
+            Self::Binary(..) => Some(["X'05'", "X'80'"]),
+            _ => None,
+        };
+        let sub = match random.once_in(3) {
+            true => format!(" SUBPARTITION BY KEY ({column}) SUBPARTITIONS 2"),
+            false => String::new(),
+        };
+        let way = match (random.below(4), range, self) {
+            (0 | 1, Some([low, high]), _) => format!(
+                "PARTITION BY RANGE COLUMNS ({column}){sub} \
+                 (PARTITION `p``1` VALUES LESS THAN ({low}), PARTITION p2 VALUES LESS THAN ({high}), \
+                 PARTITION `P 3` VALUES LESS THAN (MAXVALUE))"
+            ),
+            (2, _, Self::Integer("SMALLINT UNSIGNED" | "INT" | "BIGINT", ..)) => {
+                format!("PARTITION BY LINEAR HASH ({column}) PARTITIONS 5")
+            }
+            (3, _, Self::Integer("TINYINT" | "INT" | "BIGINT" | "MEDIUMINT", ..)) => format!(
+                "PARTITION BY LIST ({column} % 3) (PARTITION a VALUES IN (0, -1), \
+                 PARTITION b VALUES IN (1, -2), PARTITION c VALUES IN (2))"
+            ),
+            _ => by_key,
+        };
+        format!(" {way}")
+    }
+
     fn value(self, random: &mut Random) -> String {
         match self {
             Self::Integer(_, least, most) => match random.below(8) {
@@ -367,12 +401,12 @@ impl NastyTable {
             }
         }
         let whole = unique_columns.iter().all(|(_, whole)| *whole);
-        let partitions = match random.below(6) {
-            0 if shape > 3 && whole && !kinds.contains(&Kind::LongText) => {
+        let partitions: String = match random.below(6) {
+            0..=2 if shape > 3 && whole && !kinds.contains(&Kind::LongText) => {
                 is_partitioned = true;
-                " PARTITION BY KEY () PARTITIONS 3"
+                kinds[0].partitions(random, "`k``0 ż`")
             }
-            _ => "",
+            _ => String::new(),
         };
         let (first, first_is_whole) = unique_columns[0];
         // A unique index of prefixes takes no primary key's place.

@@ -15,6 +15,13 @@ const INSTANCE: &[&str] = &[
     "CREATE SPATIAL REFERENCE SYSTEM 4120123 NAME 'Zoo\\'s own' DEFINITION \
      'GEOGCS[\"Zoo\",DATUM[\"Zoo\",SPHEROID[\"Zoo\",6377397.155,299.1528128]],PRIMEM[\"Greenwich\",0],UNIT[\"degree\",0.017453292519943278],AXIS[\"Lon\",EAST],AXIS[\"Lat\",NORTH]]' \
      ORGANIZATION 'zoo' IDENTIFIED BY 4120 DESCRIPTION 'with a back\\\\slash'",
+    // Two that every server comes with, changed: with another description, and with another definition.
+    "CREATE OR REPLACE SPATIAL REFERENCE SYSTEM 4322 NAME 'WGS 72' DEFINITION \
+     'GEOGCS[\"WGS 72\",DATUM[\"Zoo\",SPHEROID[\"Zoo\",6378135,298.26]],PRIMEM[\"Greenwich\",0],UNIT[\"degree\",0.017453292519943278],AXIS[\"Lat\",NORTH],AXIS[\"Lon\",EAST],AUTHORITY[\"EPSG\",\"4322\"]]' \
+     ORGANIZATION 'EPSG' IDENTIFIED BY 4322 DESCRIPTION 'as we see it'",
+    "CREATE OR REPLACE SPATIAL REFERENCE SYSTEM 4120 NAME 'Greek of ours' DEFINITION \
+     'GEOGCS[\"Greek\",DATUM[\"Zoo\",SPHEROID[\"Zoo\",6377397.155,299.1528128]],PRIMEM[\"Greenwich\",0],UNIT[\"degree\",0.017453292519943278],AXIS[\"Lat\",NORTH],AXIS[\"Lon\",EAST]]' \
+     ORGANIZATION 'EPSG' IDENTIFIED BY 4120",
     "CREATE SERVER `far ``away` FOREIGN DATA WRAPPER mysql OPTIONS (HOST '10.0.0.1', DATABASE 'd', USER 'it''s', PASSWORD 'a\\\\b''c', PORT 3307)",
     "CREATE SERVER socket_only FOREIGN DATA WRAPPER `odd wrapper` OPTIONS (SOCKET '/tmp/x', OWNER 'somebody')",
     "CREATE RESOURCE GROUP `off duty` TYPE = USER VCPU = 0 THREAD_PRIORITY = 0 DISABLE",
