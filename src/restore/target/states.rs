@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{Cut, Target, TargetError};
-use crate::archive::history::History;
+use crate::archive::history::{History, complete_to};
 use crate::archive::segment::IndexedTransaction;
 use crate::gtid::GtidSet;
 
@@ -33,8 +33,11 @@ pub(super) fn check_moment(
         return Ok(());
     }
     let passed = &history.members[..boundary.unwrap_or(history.members.len())];
+    // What a segment says of the source's clock holds for what is missing behind it, too.
+    let is_vouched = complete_to(passed).is_some_and(|to| to >= moment);
     if let Some(at) = boundary
         && let Some(last) = passed.last()
+        && !is_vouched
     {
         let missing = history.members[at].before.subtract(&last.after());
         if !missing.is_empty() {

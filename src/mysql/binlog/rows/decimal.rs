@@ -22,8 +22,10 @@ pub(super) fn length(meta: u16) -> Option<usize> {
     Some(bytes(whole) + bytes(scale))
 }
 
-/// The value as text; `None` if the bytes are none.
-pub(super) fn text(meta: u16, bytes: &[u8]) -> Option<String> {
+/// The value as text, of so many digits (the high byte) with so many behind the point (the low
+/// one); `None` if the bytes are none.
+#[must_use]
+pub fn text(meta: u16, bytes: &[u8]) -> Option<String> {
     let (whole, scale) = digits(meta)?;
     if bytes.len() != length(meta)? || bytes.is_empty() {
         return None;

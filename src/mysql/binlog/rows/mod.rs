@@ -19,6 +19,7 @@ mod time;
 mod value;
 
 pub use column::Layout;
+pub use decimal::text as decimal_text;
 pub use image::{Image, Row, Rows, RowsEvent};
 pub use table::TableMap;
 pub use text::Shown;

@@ -5,8 +5,7 @@
 
 use std::collections::HashMap;
 
-use mysql_common::binlog::decimal::Decimal;
-
+use crate::mysql::binlog::rows::decimal_text;
 use crate::mysql::binlog::{EventError, EventKind};
 use crate::mysql::quote;
 use crate::mysql::wire::packet::{Fields, Truncated};
@@ -74,14 +73,10 @@ pub(super) fn user_variable(body: &[u8], collations: &Collations) -> Result<Stri
         2 if is_unsigned => eight()?.to_string(),
         2 => eight()?.cast_signed().to_string(),
         4 => {
-            let digits = value.first().copied().unwrap_or_default();
-            let scale = value.get(1).copied().unwrap_or_default();
-            if digits == 0 || digits > 81 || scale > digits {
-                return Err(bad("its decimal"));
-            }
-            Decimal::read_packed(value, false)
-                .map_err(|_| bad("its decimal"))?
-                .to_string()
+            let (meta, bytes) = value
+                .split_first_chunk::<2>()
+                .ok_or_else(|| bad("its decimal"))?;
+            decimal_text(u16::from_be_bytes(*meta), bytes).ok_or_else(|| bad("its decimal"))?
         }
         other => return Err(bad(&format!("its type {other}"))),
     };
@@ -98,6 +93,7 @@ fn malformed(kind: EventKind, reason: &str) -> EventError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mysql_common::binlog::decimal::Decimal;
     use proptest::prelude::*;
 
     fn collations() -> Collations {
