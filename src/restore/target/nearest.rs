@@ -179,7 +179,7 @@ fn beside_unknown(history: &History, unknown: &GtidSet) -> Candidates {
         found.after.push(Target::BeforeGtid { gtid }.into());
     }
     // A number beyond all others is not archived yet.
-    if found.after.is_empty() {
+    if found.after.is_empty() && !found.before.is_empty() {
         found.before.insert(0, Target::Latest.into());
     }
     found
