@@ -318,9 +318,10 @@ fn text(table: &TableMap, operation: Operation, row: &Row<'_>, limit: usize, out
 fn column(table: &TableMap, number: usize) -> String {
     let name = table.column(number);
     let is_plain = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
-    match table.has_names() && !(name.chars().all(is_plain) && !name.is_empty()) {
-        true => identifier(&name),
-        false => name,
+    let is_plain = !name.is_empty() && name.chars().all(is_plain);
+    match is_plain || !table.has_names() {
+        true => name,
+        false => identifier(&name),
     }
 }
 

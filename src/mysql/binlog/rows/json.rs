@@ -104,9 +104,9 @@ pub(super) fn write_change(bytes: &[u8], column: &str, sink: &mut Sink) -> Resul
 fn argument(bytes: &[u8], sink: &mut Sink) -> Result<(), Stop> {
     let mut inner = Sink::new(sink.limit);
     let ended = write(bytes, &mut inner);
-    match bytes.first() {
-        Some(5..=0x0b) => sink.push(&inner.text)?,
-        Some(0x0c) => {
+    match (bytes.first(), bytes.get(1)) {
+        (Some(5..=0x0b), _) | (Some(0x0f), Some(&kind::NEWDECIMAL)) => sink.push(&inner.text)?,
+        (Some(0x0c), _) => {
             let plain: Option<String> = serde_json::from_str(&inner.text).ok();
             match plain {
                 Some(text) => literal(&text, sink)?,
