@@ -282,7 +282,9 @@ impl Run<'_> {
             self.done(&mut control, Stage::Analyzed).await?;
         }
         phases.end("statistics", 0);
+        // What was changed without it goes to the disk now.
         self.globals.redo_on(&mut control, &steps).await?;
+        phases.end("flush", 0);
 
         if !self.is_done(Stage::Objects) {
             self.objects(&mut control, &scripts, &accounts).await?;

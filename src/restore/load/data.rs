@@ -28,8 +28,6 @@ use super::scripts::{of_tables, remake};
 use super::steps::{Step, Steps};
 use super::{LoadObserver, LoadOptions, error_values, fetch, session};
 
-/// Pieces between a file's download and its connection.
-const PIECES: usize = 8;
 /// The name by which a server asks for a file.
 const NAME: &str = "quillback";
 /// How often a file is tried that the server gave up for the sake of another transaction.
@@ -66,6 +64,7 @@ struct Shared {
     queue: Mutex<Queue>,
     steps: Steps,
     fail_points: FailPoints,
+    room: fetch::Room,
     progress: LoadObserver,
     sent_rows: AtomicU64,
     total_rows: u64,
@@ -119,6 +118,7 @@ pub(super) async fn load(
         row_hash: manifest.format.row_hash(),
         queue: Mutex::new(queue),
         steps: steps.clone(),
+        room: fetch::Room::of_one_in(threads),
         fail_points: options.fail_points.clone(),
         progress: Arc::clone(&options.progress),
         sent_rows: AtomicU64::new(loaded.rows),
@@ -316,12 +316,13 @@ async fn load_file(
             other => other.map_err(refused)?,
         };
     }
-    let (sender, mut pieces) = mpsc::channel(PIECES);
+    let (sender, mut pieces) = mpsc::channel(shared.room.pieces);
     let mut fetching = JoinSet::new();
     fetching.spawn(fetch::content(
         Arc::clone(&shared.storage),
         key.clone(),
         file.file.clone(),
+        shared.room,
         sender,
     ));
     let mut scanner = LineScanner::new(shared.row_hash);

@@ -18,10 +18,31 @@ use crate::storage::Storage;
 
 use super::error::LoadError;
 
-/// How much of an object is asked for at once.
-const RANGE_BYTES: u64 = 4 << 20;
 /// How much comes out at once.
 const PIECE_BYTES: usize = 512 << 10;
+/// What all files that are fetched at once may take of memory, beside the windows of their frames.
+const BUDGET_BYTES: usize = 96 << 20;
+
+/// How much of a file is held at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    /// How much of an object is asked for at once, in bytes.
+    range_bytes: u64,
+    /// Pieces between a file's download and its taker.
+    pub(super) pieces: usize,
+}
+
+impl Room {
+    /// The room that each of so many files has.
+    pub(super) fn of_one_in(files: usize) -> Self {
+        let bytes = BUDGET_BYTES / files.max(1);
+        Self {
+            range_bytes: (bytes as u64 / 2).clamp(1 << 20, 4 << 20),
+            // Two more are under way at the ends of the channel.
+            pieces: (bytes / 2 / PIECE_BYTES).saturating_sub(2).clamp(1, 8),
+        }
+    }
+}
 /// The largest window of a frame, as a power of two: that of the highest level (22), and what zstd
 /// itself takes without being told.
 const WINDOW_LOG_MAX: u32 = 27;
@@ -70,13 +91,14 @@ pub(super) async fn content(
     storage: Arc<dyn Storage>,
     key: String,
     file: StoredFile,
+    room: Room,
     pieces: mpsc::Sender<Bytes>,
 ) -> Result<(), LoadError> {
     let mut digest = Sha256Writer::default();
     let mut decompressor = Decompressor::new(&key, file.raw_bytes)?;
     let mut at = 0;
     while at < file.stored_bytes {
-        let to = file.stored_bytes.min(at + RANGE_BYTES);
+        let to = file.stored_bytes.min(at + room.range_bytes);
         let range = storage.get_range(&key, at..to).await?;
         if range.len() as u64 != to - at {
             return Err(damaged(
@@ -270,7 +292,8 @@ mod tests {
             .flat_map(u32::to_le_bytes)
             .collect();
         let compressed = frames(&text, 1 << 20);
-        assert!(compressed.len() as u64 > 2 * RANGE_BYTES);
+        let room = Room::of_one_in(64);
+        assert!(compressed.len() as u64 > 5 * room.range_bytes);
         let storage: Arc<dyn Storage> = Arc::new(crate::storage::MemoryStorage::new());
         storage
             .put_if_absent("k", Bytes::from(compressed.clone()))
@@ -283,7 +306,7 @@ mod tests {
             sha256: sha256(&compressed),
         };
         let (sender, mut receiver) = mpsc::channel(1);
-        let reading = tokio::spawn(content(storage, "k".to_owned(), file, sender));
+        let reading = tokio::spawn(content(storage, "k".to_owned(), file, room, sender));
         let mut found = Vec::new();
         while let Some(piece) = receiver.recv().await {
             assert!(piece.len() <= PIECE_BYTES);

@@ -40,7 +40,8 @@ impl Lane {
 
     /// How much it wants another thread, if it can use one.
     fn weight(&self) -> Option<u64> {
-        let can = !self.files.is_empty() && !(self.alone && self.active > 0);
+        let has_all = self.alone && self.active > 0;
+        let can = !has_all && !self.files.is_empty();
         can.then(|| self.left / (self.active + 1))
     }
 }
