@@ -236,7 +236,7 @@ mod tests {
             };
             PlannedTable::compute(&table, sizes).chunks
         };
-        assert_eq!(chunks(total_bytes(&[table.clone()])), 3);
+        assert_eq!(chunks(total_bytes(std::slice::from_ref(&table))), 3);
         assert_eq!(chunks(192 << 20), 2);
         assert_eq!(chunks(384 << 20), 1);
     }
