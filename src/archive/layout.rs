@@ -11,6 +11,8 @@ use std::str::FromStr;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::marks::MarkName;
+
 /// The archive's identity and format version.
 pub const IDENTITY: &str = "quillback.json";
 /// The folder of histories.
@@ -19,6 +21,10 @@ pub const BRANCHES: &str = "branches/";
 pub const EPOCHS: &str = "epochs/";
 /// The folder of snapshots.
 pub const SNAPSHOTS: &str = "snapshots/";
+/// The folder of marks.
+pub const MARKS: &str = "marks/";
+/// The folder of what restores have done.
+pub const RESTORES: &str = "restores/";
 
 const SEGMENT_SUFFIX: &str = ".binlog.zst";
 const JSON_SUFFIX: &str = ".json";
@@ -301,6 +307,36 @@ pub fn parse_snapshot_key(key: &str) -> Option<SnapshotId> {
 fn within_snapshot(key: &str) -> Option<(SnapshotId, &str)> {
     let (id, name) = key.strip_prefix(SNAPSHOTS)?.split_once('/')?;
     Some((id.parse().ok()?, name))
+}
+
+/// The key of a mark.
+#[must_use]
+pub fn mark(name: &MarkName) -> String {
+    format!("{MARKS}{name}{JSON_SUFFIX}")
+}
+
+/// The name in a mark's key.
+#[must_use]
+pub fn parse_mark(key: &str) -> Option<MarkName> {
+    let name = key.strip_prefix(MARKS)?.strip_suffix(JSON_SUFFIX)?;
+    name.parse().ok()
+}
+
+/// The key of a restore's report, named like a snapshot.
+#[must_use]
+pub fn restore(finished: DateTime<Utc>, random: u32) -> String {
+    format!(
+        "{RESTORES}{}{JSON_SUFFIX}",
+        SnapshotId::new(finished, random)
+    )
+}
+
+/// Whether the key is of a restore's report.
+#[must_use]
+pub fn is_restore(key: &str) -> bool {
+    key.strip_prefix(RESTORES)
+        .and_then(|name| name.strip_suffix(JSON_SUFFIX))
+        .is_some_and(|name| name.parse::<SnapshotId>().is_ok())
 }
 
 /// Percent-encodes all but ASCII letters, digits, `_` and `-`, so that a server's name is one

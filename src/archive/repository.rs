@@ -5,6 +5,7 @@
 
 mod branches;
 mod log;
+mod records;
 
 use std::sync::Arc;
 
@@ -20,7 +21,8 @@ use super::hash::Sha256;
 use super::identity::{ARCHIVE_FORMAT, Branch, Claim, Identity};
 use super::layout::{self, BranchNumber, Epoch, SegmentName};
 use super::manifest::{MANIFEST_FORMAT, Manifest};
-use super::segment::{IndexedTransaction, Segment, SegmentError, read_details};
+use super::marks::MarkName;
+use super::segment::{Segment, SegmentError};
 use super::work::beside;
 use crate::error::{Class, Classified};
 use crate::gtid::GtidSet;
@@ -100,6 +102,14 @@ pub enum ArchiveError {
         /// The history.
         branch: BranchNumber,
     },
+    /// There is a mark of this name.
+    #[error("there is a mark {name} already (made {created})")]
+    MarkExists {
+        /// The name.
+        name: MarkName,
+        /// When it was made.
+        created: String,
+    },
     /// A JSON object cannot be read.
     #[error("{key} is malformed")]
     Json {
@@ -118,7 +128,7 @@ impl Classified for ArchiveError {
             Self::NotAnArchive { .. } | Self::TooNew { .. } | Self::NewerManifest { .. } => {
                 Class::NoArchive
             }
-            Self::Exists { .. } => Class::Refused,
+            Self::Exists { .. } | Self::MarkExists { .. } => Class::Refused,
             Self::Segment { source, .. } => source.class(),
             Self::NoBranch { .. } => Class::NotCovered,
             Self::Restless { .. } => Class::Transient,
@@ -356,21 +366,6 @@ impl Repository {
             Some(digest) => Ok(digest),
             None => Ok(*self.read_segment(stored).await?.sha256()),
         }
-    }
-
-    /// Reads only the lines of a segment's transactions.
-    ///
-    /// # Errors
-    ///
-    /// [`ArchiveError`].
-    pub async fn read_transactions(
-        &self,
-        stored: &StoredSegment,
-    ) -> Result<Vec<IndexedTransaction>, ArchiveError> {
-        let key = stored.name.key();
-        let start = stored.size.saturating_sub(stored.index.details_bytes);
-        let frame = self.storage.get_range(&key, start..stored.size).await?;
-        read_details(&stored.index, &frame).map_err(|source| ArchiveError::Segment { key, source })
     }
 
     /// Every whole snapshot, oldest first.

@@ -137,9 +137,17 @@ pub fn of_object(names: &[&str], statement: &[u8]) -> Vec<u8> {
 /// The object's name for a person, and the statement itself, if the statement is marked.
 #[must_use]
 pub fn object_of(statement: &[u8]) -> Option<(String, &[u8])> {
-    let (names, statement) = split_line(statement.strip_prefix(OBJECT)?)?;
-    let names: Vec<String> = serde_json::from_slice(names).ok()?;
+    let (names, statement) = names_of(statement)?;
     Some((names.join("."), statement))
+}
+
+/// The object's names (schema and name, or the name alone), and the statement itself, if the
+/// statement is marked.
+#[must_use]
+pub fn names_of(statement: &[u8]) -> Option<(Vec<String>, &[u8])> {
+    let (names, statement) = split_line(statement.strip_prefix(OBJECT)?)?;
+    let names = serde_json::from_slice(names).ok()?;
+    Some((names, statement))
 }
 
 /// What every statement on an account begins with.

@@ -16,7 +16,7 @@ use super::segment::{Draft, IndexedTransaction, Part, Segment};
 use crate::clock::from_micros;
 use crate::gtid::{Gtid, GtidSet};
 use crate::mysql::binlog::testing::{SourceLog, Work};
-use crate::mysql::binlog::{Checksum, GtidEvent, RawEvent, SummaryBuilder};
+use crate::mysql::binlog::{Checksum, GtidEvent, RawEvent, Summary, SummaryBuilder};
 use crate::storage::Storage;
 
 /// Where the test's GTIDs come from.
@@ -187,6 +187,20 @@ impl Writer {
         let mut draft = self.draft();
         for _ in 0..transactions {
             let (events, line) = self.make(1);
+            for event in &events {
+                draft.push_event(event, self.source.server_id);
+            }
+            draft.complete(&line).expect("a line");
+        }
+        self.put(draft, true).await;
+    }
+
+    /// A segment whose lines tell this of their transactions, whatever these are.
+    pub(crate) async fn segment_of(&mut self, told: &[(DateTime<Utc>, Summary)]) {
+        let mut draft = self.draft();
+        for (time, summary) in told {
+            let (events, mut line) = self.make(1);
+            (line.time, line.summary) = (*time, summary.clone());
             for event in &events {
                 draft.push_event(event, self.source.server_id);
             }

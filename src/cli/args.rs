@@ -10,6 +10,7 @@ use super::failure::UsageError;
 use super::grants::GrantsArguments;
 use super::init::InitArguments;
 use super::log::LogArguments;
+use super::mark::MarkArguments;
 use super::restore::RestoreArguments;
 use super::snapshot::SnapshotArguments;
 use super::status::StatusArguments;
@@ -48,6 +49,8 @@ pub(super) enum Command {
     Status(StatusArguments),
     /// List transactions: GTID, time, tables, DDL.
     Log(LogArguments),
+    /// Name a restore point.
+    Mark(MarkArguments),
     /// Restore to a moment or a transaction on an empty server.
     Restore(Box<RestoreArguments>),
 }

@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::filter::LevelFilter;
@@ -15,6 +16,7 @@ use crate::archive::repository::Repository;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Secret;
 use crate::mysql::server_url::ServerUrl;
+use crate::observe::fail_point::{FailPoint, FailPoints};
 use crate::storage::{self, Storage};
 
 /// The settings of a run, from flags, environment and file, in this order.
@@ -170,6 +172,27 @@ fn read_secret(path: &Path) -> anyhow::Result<Secret> {
     let line = text.strip_suffix('\n').unwrap_or(&text);
     let line = line.strip_suffix('\r').unwrap_or(line);
     Ok(Secret::from(line))
+}
+
+/// Where a test makes the process die: the name of a point, and how often it may be passed.
+pub(super) fn fail_points() -> anyhow::Result<FailPoints> {
+    let Ok(wish) = std::env::var("QUILLBACK_FAIL_POINT") else {
+        return Ok(FailPoints::default());
+    };
+    let (name, count) = wish.split_once(':').unwrap_or((&wish, "1"));
+    let (Some(wanted), Ok(count)) = (FailPoint::named(name), count.parse::<u32>()) else {
+        return Err(UsageError::new(
+            format!("QUILLBACK_FAIL_POINT={wish} names no point where a test may end the run"),
+            "to unset it: only Quillback's own tests use it",
+        )
+        .into());
+    };
+    let left = AtomicU32::new(count);
+    Ok(FailPoints::new(move |point| {
+        if point == wanted && left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            std::process::abort();
+        }
+    }))
 }
 
 fn start_logging(common: &Common) {

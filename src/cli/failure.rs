@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::hints;
 use super::render;
+use crate::archive::marks::make::MarkError;
 use crate::archive::repository::ArchiveError;
 use crate::error::{Class, Classified};
 use crate::mysql::error::MysqlError;
@@ -93,6 +94,7 @@ pub(super) fn class_of(error: &anyhow::Error) -> Class {
                 .or_else(|| class::<RestoreError>(cause))
                 .or_else(|| class::<StreamError>(cause))
                 .or_else(|| class::<SnapshotError>(cause))
+                .or_else(|| class::<MarkError>(cause))
                 .or_else(|| class::<ArchiveError>(cause))
                 .or_else(|| class::<StorageError>(cause))
                 .or_else(|| class::<MysqlError>(cause))

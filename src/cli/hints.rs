@@ -1,6 +1,9 @@
 //! What to try next: the one place that knows the "try:" lines.
 
+mod restore;
+
 use super::failure::{Unfinished, UsageError};
+use crate::archive::marks::make::MarkError;
 use crate::archive::repository::ArchiveError;
 use crate::error::{Class, Classified as _};
 use crate::mysql::error::MysqlError;
@@ -9,14 +12,11 @@ use crate::mysql::primary::PrimaryError;
 use crate::mysql::topology::ChooseError;
 use crate::mysql::wire::WireError;
 use crate::restore::RestoreError;
-use crate::restore::load::LoadError;
-use crate::restore::plan::PlanError;
-use crate::restore::replay::ReplayError;
-use crate::restore::target::TargetError;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::privileges::MissingPrivilege;
 use crate::storage::StorageError;
 use crate::stream::StreamError;
+use restore::of_restore;
 
 /// Where the log itself is broken.
 const DAMAGED: &str = "quillback status, which shows every problem; what is broken or gone may still be \
@@ -43,6 +43,9 @@ fn hint_of(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(error) = cause.downcast_ref::<SnapshotError>() {
         return of_snapshot(error);
     }
+    if let Some(error) = cause.downcast_ref::<MarkError>() {
+        return of_mark(error);
+    }
     if let Some(error) = cause.downcast_ref::<ArchiveError>() {
         return of_archive(error);
     }
@@ -56,99 +59,6 @@ fn hint_of(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
         return of_class(error.class());
     }
     None
-}
-
-fn of_restore(error: &RestoreError) -> Option<String> {
-    let hint = match error {
-        RestoreError::Archive(error) => return of_archive(error),
-        RestoreError::Mysql(error) => return of_mysql(error, Purpose::Restore),
-        RestoreError::Target(error) => return of_target(error),
-        RestoreError::Plan(PlanError::NoSnapshot { .. }) => {
-            "a later target, or --until latest; quillback status shows the snapshots".to_owned()
-        }
-        RestoreError::Plan(PlanError::OtherHistory { .. }) => {
-            "without --snapshot, or --branch with the history that the snapshot is of (quillback status)"
-                .to_owned()
-        }
-        RestoreError::Plan(PlanError::Gap { .. }) => {
-            "a target before the gap, or one that a snapshot behind the gap reaches \
-             (quillback status)"
-                .to_owned()
-        }
-        RestoreError::Plan(PlanError::Empty) => "quillback snapshot".to_owned(),
-        RestoreError::Plan(PlanError::OnlyPartial { .. }) => {
-            "quillback snapshot without a filter; or --snapshot with one of them (quillback status \
-             --snapshots), and --until-gtid with its set"
-                .to_owned()
-        }
-        RestoreError::Plan(PlanError::Server { .. }) => {
-            "a new, empty server with its own server_id and gtid_mode=ON".to_owned()
-        }
-        RestoreError::Plan(PlanError::UnknownSnapshot { .. }) => {
-            "quillback status --snapshots, which lists them".to_owned()
-        }
-        RestoreError::Damaged { .. } => DAMAGED.to_owned(),
-        RestoreError::UnknownBranch(_) => {
-            "quillback status, which lists the branches".to_owned()
-        }
-        RestoreError::Unfinished { source, .. } => {
-            let again = "an emptied server (or a new one), and the same command again";
-            return Some(match of_restore(source) {
-                Some(hint) => format!("{hint}; then {again}"),
-                None => again.to_owned(),
-            });
-        }
-        RestoreError::Listen { .. } => {
-            "--serve-listen with an address of this host, and --serve-advertise with the one that \
-             the server reaches"
-                .to_owned()
-        }
-        RestoreError::Replay(ReplayError::Archive(error)) => return of_archive(error),
-        RestoreError::Load(LoadError::NoKeyring { .. }) => {
-            "a server with a keyring component, such as component_keyring_file".to_owned()
-        }
-        RestoreError::Load(LoadError::NoTimeZones { .. }) => {
-            "mysql_tzinfo_to_sql /usr/share/zoneinfo on that server, into its schema mysql".to_owned()
-        }
-        RestoreError::Load(error) if error.class() == Class::Refused => return None,
-        RestoreError::Load(_) | RestoreError::Replay(_) | RestoreError::WrongEnd { .. } => {
-            "again on a new server, or on this one once its schemas are dropped: what is on it now is \
-             unfinished"
-                .to_owned()
-        }
-        _ => return None,
-    };
-    Some(hint)
-}
-
-fn of_target(error: &TargetError) -> Option<String> {
-    match error {
-        TargetError::Beyond { ends, .. } => Some(format!(
-            "--until {}, or --until latest",
-            crate::clock::rfc3339(*ends)
-        )),
-        TargetError::BeforeFirst { begins, .. } => Some(format!(
-            "--until {} or later, or an older archive",
-            crate::clock::rfc3339(*begins)
-        )),
-        TargetError::InGap { .. } => {
-            Some("a moment before or behind the gap (quillback status, quillback log)".to_owned())
-        }
-        TargetError::NoLog { .. } => {
-            Some("--until latest, which is the newest snapshot".to_owned())
-        }
-        TargetError::Empty => Some("quillback snapshot".to_owned()),
-        TargetError::Unknown { .. } => {
-            Some("quillback log, which lists what is archived".to_owned())
-        }
-        TargetError::Lost { .. } => Some(
-            "--branch with the history that still has them (quillback status lists the branches)"
-                .to_owned(),
-        ),
-        TargetError::BeforeLog { .. } => {
-            Some("--until-gtid with a snapshot's set (quillback status --json)".to_owned())
-        }
-    }
 }
 
 fn of_stream(error: &StreamError) -> Option<String> {
@@ -376,8 +286,28 @@ fn of_missing(
     format!("{} to that account{instead}; {all}", grants.join(" and "))
 }
 
+fn of_mark(error: &MarkError) -> Option<String> {
+    match error {
+        MarkError::Archive(error) => of_archive(error),
+        MarkError::Mysql(error) | MarkError::Primary(PrimaryError::Mysql(error)) => {
+            of_mysql(error, Purpose::Stream)
+        }
+        MarkError::Primary(_) => Some(
+            "again once the cluster has a primary; --server with every member, so that it is found"
+                .to_owned(),
+        ),
+        MarkError::OtherHistory { .. } => Some(
+            "--server with the cluster that the archive is of; quillback status shows its branches"
+                .to_owned(),
+        ),
+    }
+}
+
 fn of_archive(error: &ArchiveError) -> Option<String> {
     match error {
+        ArchiveError::MarkExists { .. } => {
+            Some("another name: a mark is never changed (quillback mark --list)".to_owned())
+        }
         ArchiveError::NoBranch { .. } => {
             Some("quillback status, which lists the branches".to_owned())
         }

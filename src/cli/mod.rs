@@ -11,6 +11,7 @@ mod grants;
 mod hints;
 mod init;
 mod log;
+mod mark;
 mod render;
 mod restore;
 mod settings;
@@ -64,6 +65,7 @@ fn run(context: Context, command: Command) -> anyhow::Result<Done> {
             Command::Status(options) => status::run(&context, options).await,
             Command::Restore(options) => restore::run(&context, *options).await,
             Command::Log(options) => log::run(&context, options).await,
+            Command::Mark(options) => mark::run(&context, options).await,
         }
     });
     // Blocking reads that nobody waits for any more must not hold up the end.

@@ -26,6 +26,15 @@ pub(super) fn say(text: &str) {
     write(&mut std::io::stdout().lock(), &format!("{text}\n"));
 }
 
+/// Prints lines on stdout; `false` if whoever read them went away.
+pub(super) fn say_lines(lines: &str) -> bool {
+    let mut stdout = std::io::stdout().lock();
+    let written = std::io::Write::write_all(&mut stdout, lines.as_bytes());
+    written
+        .and_then(|()| std::io::Write::flush(&mut stdout))
+        .is_ok()
+}
+
 /// Prints text for people on stderr.
 pub(super) fn talk(text: &str) {
     write(&mut std::io::stderr().lock(), &format!("{text}\n"));

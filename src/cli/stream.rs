@@ -5,7 +5,6 @@ mod tell;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -17,7 +16,6 @@ use super::render;
 use super::sizes::parse_bytes;
 use super::times::parse_span;
 use crate::gtid::GtidSet;
-use crate::observe::fail_point::{FailPoint, FailPoints};
 use crate::storage;
 use crate::stream::health::Health;
 use crate::stream::{
@@ -159,7 +157,7 @@ impl StreamArguments {
             },
             spool,
             compact_after: self.compact_after.0,
-            fail_points: fail_points()?,
+            fail_points: super::context::fail_points()?,
             ..StreamOptions::default()
         })
     }
@@ -193,27 +191,6 @@ impl StreamArguments {
             required: named || self.semi_sync == Acknowledge::Spool,
         }))
     }
-}
-
-/// Where a test makes the process die: the name of a point, and how often it may be passed.
-fn fail_points() -> anyhow::Result<FailPoints> {
-    let Ok(wish) = std::env::var("QUILLBACK_FAIL_POINT") else {
-        return Ok(FailPoints::default());
-    };
-    let (name, count) = wish.split_once(':').unwrap_or((&wish, "1"));
-    let (Some(wanted), Ok(count)) = (FailPoint::named(name), count.parse::<u32>()) else {
-        return Err(UsageError::new(
-            format!("QUILLBACK_FAIL_POINT={wish} names no point where a test may end the run"),
-            "to unset it: only Quillback's own tests use it",
-        )
-        .into());
-    };
-    let left = AtomicU32::new(count);
-    Ok(FailPoints::new(move |point| {
-        if point == wanted && left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            std::process::abort();
-        }
-    }))
 }
 
 pub(super) async fn run(context: &Context, arguments: StreamArguments) -> anyhow::Result<Done> {

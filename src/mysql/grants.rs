@@ -29,6 +29,10 @@ pub struct GlobalPrivileges {
     revoked: BTreeMap<String, BTreeSet<String>>,
     /// Roles that the account has and that are not active.
     asleep: BTreeSet<String>,
+    /// Whether it may hand on what it has on all schemas.
+    grants: bool,
+    /// Whether it may give others the right to stand for anybody.
+    grants_proxy: bool,
 }
 
 impl GlobalPrivileges {
@@ -87,10 +91,17 @@ impl GlobalPrivileges {
         if rest.starts_with('`') {
             let end = find_unquoted(rest, " TO ").unwrap_or(rest.len());
             self.asleep.extend(names_in(&rest[..end]));
+        } else if rest.starts_with("PROXY ON ``@`` TO ") || rest.starts_with("PROXY ON ''@'' TO ") {
+            self.grants_proxy |= rest.ends_with(" WITH GRANT OPTION");
         } else if let Some(at) = find_unquoted(rest, " ON ") {
             let object = &rest[at + " ON ".len()..];
             if object.starts_with("*.* TO ") {
-                self.names.extend(privileges_in(&rest[..at]));
+                let names: Vec<String> = privileges_in(&rest[..at]).collect();
+                // Each dynamic privilege has a grant option of its own; the one for all others
+                // stands with those, whose names have no underscore.
+                let is_static = names.iter().any(|name| !name.contains('_'));
+                self.grants |= is_static && rest.ends_with(" WITH GRANT OPTION");
+                self.names.extend(names);
             } else if object.starts_with('`')
                 && let Some(end) = find_unquoted(object, " TO ")
             {
@@ -140,6 +151,23 @@ impl GlobalPrivileges {
             Scope::Table(table) => self.has_on(name, table),
             Scope::Everything | Scope::EveryAccount => self.has(name),
         })
+    }
+
+    /// Whether it may hand on what it has on all schemas.
+    #[must_use]
+    pub const fn may_grant(&self) -> bool {
+        self.grants
+    }
+
+    /// Whether it may give others the right to stand for anybody (PROXY).
+    #[must_use]
+    pub const fn may_grant_proxy(&self) -> bool {
+        self.grants_proxy
+    }
+
+    /// The global privileges by their names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
     }
 
     /// The schemas for which a privilege was taken back (`partial_revokes`).
@@ -241,11 +269,15 @@ mod tests {
         ]);
         assert!(grants.has("SELECT") && grants.has("SHOW VIEW") && !grants.has("TRIGGER"));
         assert!(grants.has("BACKUP_ADMIN") && grants.has("XA_RECOVER_ADMIN"));
+        assert!(!grants.may_grant() && grants.may_grant_proxy());
         for none in ["EVENT", "RELOAD", "EXECUTE", "INSERT", "PROXY"] {
             assert!(!grants.has(none), "{none}");
         }
         let root = parse(&["GRANT ALL PRIVILEGES ON *.* TO `root`@`%`"]);
         assert!(root.has("RELOAD"));
+        assert!(!root.may_grant() && !root.may_grant_proxy());
+        let root = parse(&["GRANT SELECT, SUPER ON *.* TO `root`@`%` WITH GRANT OPTION"]);
+        assert!(root.may_grant());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Named places where a run may be made to die, so that tests can kill it at each of them.
 //!
-//! The table [`FailPoint::ALL`] is what such tests walk through. A run passes the points through
+//! The tables [`FailPoint::STREAM`] and [`FailPoint::RESTORE`] are what such tests walk through. A run passes the points through
 //! a [`FailPoints`]; what happens there is the caller's: nothing in production, the end of the
 //! process where a test asks for it.
 
@@ -8,22 +8,26 @@ use std::fmt;
 use std::sync::Arc;
 
 macro_rules! fail_points {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// A place in the course of a stream.
+    ($($(#[$of:meta])* $group:ident {
+        $($(#[$doc:meta])* $variant:ident = $name:literal,)*
+    })*) => {
+        /// A place in the course of a run.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum FailPoint {
-            $($(#[$doc])* $variant,)*
+            $($($(#[$doc])* $variant,)*)*
         }
 
         impl FailPoint {
+            $($(#[$of])* pub const $group: &'static [Self] = &[$(Self::$variant,)*];)*
+
             /// Every point.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            const ALL: &'static [&'static [Self]] = &[$(Self::$group,)*];
 
             /// The point's name, as a test gives it.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
-                    $(Self::$variant => $name,)*
+                    $($(Self::$variant => $name,)*)*
                 }
             }
         }
@@ -31,6 +35,8 @@ macro_rules! fail_points {
 }
 
 fail_points! {
+/// The points of a stream.
+STREAM {
     /// Before a claim is put.
     BeforeClaim = "before-claim",
     /// Behind the claim, before anything is read again.
@@ -66,12 +72,47 @@ fail_points! {
     /// One of the segments that a compacted one stands for has been removed.
     Replaced = "replaced",
 }
+/// The points of a restore, in its order.
+RESTORE {
+    /// The server is about to be emptied and its journal says so.
+    Wiping = "wiping",
+    /// One of the schemas of a server that is being emptied has been dropped.
+    Dropped = "dropped",
+    /// The journal is there and nothing of the snapshot.
+    Begun = "begun",
+    /// A load has made the schemas and the tables.
+    LoadSchema = "load-schema",
+    /// A load has dropped the indexes of a table that wait for its rows.
+    LoadPrepared = "load-prepared",
+    /// The rows of a file have been sent and are not committed.
+    LoadSent = "load-sent",
+    /// The rows of a file are committed.
+    LoadCommitted = "load-committed",
+    /// The indexes of a table that waited are built.
+    LoadIndexed = "load-indexed",
+    /// A load has made routines, views, triggers, events and accounts.
+    LoadObjects = "load-objects",
+    /// A load has set `gtid_purged`.
+    LoadGtids = "load-gtids",
+    /// The load is over and nothing has been replayed.
+    Loaded = "loaded",
+    /// Something has been replayed.
+    Replaying = "replaying",
+    /// All is replayed and nothing is checked.
+    Replayed = "replayed",
+    /// The end was found right and the journal is still there.
+    Checked = "checked",
+    /// The journal is gone; nothing was reported.
+    Finished = "finished",
+}
+}
 
 impl FailPoint {
     /// The point of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|point| point.name() == name)
+        let mut all = Self::ALL.iter().copied().flatten();
+        all.find(|point| point.name() == name).copied()
     }
 }
 
@@ -108,7 +149,7 @@ mod tests {
 
     #[test]
     fn points_have_names_of_their_own() {
-        for point in FailPoint::ALL {
+        for point in FailPoint::ALL.iter().copied().flatten() {
             assert_eq!(FailPoint::named(point.name()), Some(*point));
         }
         assert_eq!(FailPoint::named("nowhere"), None);

@@ -1,7 +1,9 @@
 //! The events of a plan's segments, in order, without those that are not asked for.
 //!
-//! One segment is played while the next one is fetched and verified, so memory holds at most two
-//! compressed segments. A segment may be compacted away meanwhile: then the history is read again
+//! One segment is played while those behind it are fetched and verified, several at a time as long
+//! as all of them together stay below a bound; so memory holds that much compressed data, or one
+//! segment that is larger. Nothing of a segment comes out before each of its bytes has been
+//! checked. A segment may be compacted away meanwhile: then the history is read again
 //! and the feed goes on with the segments that hold what was not played yet. The invariant: what
 //! comes out are whole transactions of the asked set, each once; a transaction of which only parts
 //! were archived never comes out.
@@ -20,6 +22,10 @@ use crate::storage::StorageError;
 
 /// How often in a row the history is read again because a segment is not there.
 const SEARCHES: u32 = 8;
+/// So many segments are fetched at a time.
+const AHEAD_SEGMENTS: usize = 8;
+/// The stored bytes of the segment that is played and of those that are fetched stay below this.
+const AHEAD_BYTES: u64 = 96 << 20;
 
 /// What comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +45,8 @@ pub struct Feed {
     repository: Repository,
     branch: BranchNumber,
     waiting: VecDeque<Member>,
-    fetching: Option<JoinHandle<Result<Fetched, ArchiveError>>>,
+    /// The first ones of `waiting`, on their way.
+    fetching: VecDeque<JoinHandle<Result<Fetched, ArchiveError>>>,
     wanted: GtidSet,
     /// What of it came out whole.
     played: GtidSet,
@@ -78,7 +85,7 @@ struct Playing {
 
 impl Feed {
     /// Plays the transactions of `wanted` out of `members` of the history of `branch`, which are
-    /// in its order.
+    /// in its order. Members that hold none of them are not fetched.
     #[must_use]
     pub fn new(
         repository: Repository,
@@ -89,8 +96,11 @@ impl Feed {
         Self {
             repository,
             branch,
-            waiting: members.into(),
-            fetching: None,
+            waiting: members
+                .into_iter()
+                .filter(|member| holds(member, &wanted))
+                .collect(),
+            fetching: VecDeque::new(),
             wanted,
             played: GtidSet::new(),
             playing: None,
@@ -109,6 +119,12 @@ impl Feed {
         self.waiting
             .front()
             .map_or(Checksum::Crc32, |member| member.stored.index.checksum)
+    }
+
+    /// Whether no transaction has begun to come out and not ended.
+    #[must_use]
+    pub const fn is_between(&self) -> bool {
+        self.open.is_none() && self.again.is_none()
     }
 
     /// Puts the next event into `bytes` and says what it is. Dropping the future loses nothing.
@@ -220,6 +236,7 @@ impl Feed {
             return Err(StorageError::NotFound { key }.into());
         }
         tracing::info!(segment = key, "compacted away; reading the log again");
+        self.forget_fetched();
         self.waiting = history.needed(&rest).into();
         self.again = self.open.take().or(self.again.take());
         self.passing = false;
@@ -230,12 +247,12 @@ impl Feed {
     /// Opens the next segment; `false` after the last.
     async fn open_next(&mut self) -> Result<bool, ArchiveError> {
         let (segment, member) = loop {
-            self.fetch_front();
-            let Some(fetching) = &mut self.fetching else {
+            self.fetch_ahead();
+            let Some(fetching) = self.fetching.front_mut() else {
                 return Ok(false);
             };
             let fetched = fetching.await;
-            self.fetching = None;
+            self.fetching.pop_front();
             match joined(fetched)? {
                 Fetched::Gone(history) => self.go_on(&history)?,
                 Fetched::Segment(segment) => match self.waiting.pop_front() {
@@ -245,7 +262,6 @@ impl Feed {
             }
         };
         self.searches = 0;
-        self.fetch_front();
         let stored = &member.stored;
         let key = stored.name.key();
         let dangling = self.dangling_part(&member);
@@ -286,17 +302,27 @@ impl Feed {
             dangling,
             opens_file,
         });
+        self.fetch_ahead();
         Ok(true)
     }
 
-    /// Starts to fetch the next segment, unless that is under way.
-    fn fetch_front(&mut self) {
-        if self.fetching.is_none()
-            && let Some(next) = self.waiting.front()
-        {
+    /// Starts to fetch the next segments, as many as may be.
+    fn fetch_ahead(&mut self) {
+        let size = |member: &Member| member.stored.index.body_bytes;
+        let mut bytes = self.playing.as_ref().map_or(0, |p| size(&p.member));
+        for (at, next) in self.waiting.iter().take(AHEAD_SEGMENTS).enumerate() {
+            bytes = bytes.saturating_add(size(next));
+            if at < self.fetching.len() {
+                continue;
+            }
+            // One that is too large for the bound comes when nothing else is there.
+            let is_first = at == 0 && self.playing.is_none();
+            if bytes > AHEAD_BYTES && !is_first {
+                break;
+            }
             let (repository, branch) = (self.repository.clone(), self.branch);
             let next = next.stored.clone();
-            self.fetching = Some(tokio::spawn(async move {
+            self.fetching.push_back(tokio::spawn(async move {
                 match repository.read_segment(&next).await {
                     Ok(segment) => Ok(Fetched::Segment(Box::new(segment))),
                     Err(ArchiveError::Storage(StorageError::NotFound { .. })) => {
@@ -306,6 +332,12 @@ impl Feed {
                     Err(error) => Err(error),
                 }
             }));
+        }
+    }
+
+    fn forget_fetched(&mut self) {
+        for fetching in self.fetching.drain(..) {
+            fetching.abort();
         }
     }
 
@@ -338,11 +370,17 @@ impl Feed {
     }
 }
 
+/// Whether a member holds any of `wanted`, or a part of one of them.
+fn holds(member: &Member, wanted: &GtidSet) -> bool {
+    !member.added.is_disjoint(wanted)
+        || member
+            .part()
+            .is_some_and(|part| wanted.contains(&part.gtid))
+}
+
 impl Drop for Feed {
     fn drop(&mut self) {
-        if let Some(fetching) = &self.fetching {
-            fetching.abort();
-        }
+        self.forget_fetched();
     }
 }
 

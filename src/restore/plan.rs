@@ -4,15 +4,23 @@
 //! is archived, a gap, a server that is not empty or cannot take the load. What the plan shows is
 //! what the run does.
 
+mod error;
+
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use super::checks::{self, Content, ServerState, Wishes};
+use super::estimate::{Expected, Rates, Work};
+use super::journal::Stage;
+use super::replay::ReplayKind;
 use super::target::{Cut, Target};
 use crate::archive::history::{History, Member};
 use crate::archive::layout::{BranchNumber, SnapshotId};
 use crate::archive::manifest::Manifest;
-use crate::error::{Class, Classified};
 use crate::gtid::GtidSet;
-use crate::mysql::facts::TargetFacts;
+use crate::mysql::server_url::HostPort;
+
+pub use error::PlanError;
 
 /// A restore, decided.
 #[derive(Debug, Clone, Serialize)]
@@ -31,8 +39,54 @@ pub struct RestorePlan {
     pub replay: PlannedReplay,
     /// The server to restore to.
     pub server: PlannedServer,
+    /// What is removed from it first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wipe: Option<PlannedWipe>,
+    /// What was begun on it and is gone on with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume: Option<PlannedResume>,
+    /// How long it may take.
+    pub expected: Expected,
+    /// What it needs on the server's disk.
+    pub space: PlannedSpace,
+    /// What is good to know and no reason to worry.
+    pub remarks: Vec<String>,
     /// What a person should know.
     pub notes: Vec<String>,
+}
+
+/// What `--wipe` removes from a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlannedWipe {
+    /// Its schemas.
+    pub schemas: Vec<Content>,
+    /// Its accounts, but for the server's own and the one that restores.
+    pub accounts: Vec<String>,
+    /// Its replication channels.
+    pub channels: Vec<String>,
+    /// Its GTIDs, with its binlogs.
+    pub gtid_executed: GtidSet,
+    /// Whether an earlier restore was not finished.
+    pub unfinished: bool,
+}
+
+/// What an earlier run began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlannedResume {
+    /// When it began.
+    #[serde(with = "crate::clock::micros")]
+    pub started: DateTime<Utc>,
+    /// How far it came.
+    pub stage: Stage,
+}
+
+/// What a restore takes on the server's disk, in bytes. What is free there SQL does not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct PlannedSpace {
+    /// Rows as text; in InnoDB they take about as much again with their indexes.
+    pub rows: u64,
+    /// The binlog that the server writes while it replays, and the relay log meanwhile.
+    pub binlog: u64,
 }
 
 /// The snapshot of a plan.
@@ -48,6 +102,11 @@ pub struct PlannedSnapshot {
     pub rows: u64,
     /// Its bytes in the store.
     pub stored_bytes: u64,
+    /// Its bytes before compression.
+    pub raw_bytes: u64,
+    /// A newer one that would do as well and would take longer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rather_than: Option<SnapshotId>,
 }
 
 /// The log of a plan.
@@ -63,6 +122,8 @@ pub struct PlannedReplay {
     pub stored_bytes: u64,
     /// Bytes of binlog in them.
     pub raw_bytes: u64,
+    /// How the log comes to the server.
+    pub kind: ReplayKind,
     /// The history that they are of.
     pub branch: BranchNumber,
     /// What the history has from them.
@@ -81,90 +142,7 @@ pub struct PlannedServer {
     pub version: String,
 }
 
-/// Why there is no plan.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PlanError {
-    /// No snapshot is old enough.
-    #[error("every snapshot holds transactions that are behind the target; the oldest is {oldest}")]
-    NoSnapshot {
-        /// The oldest one.
-        oldest: SnapshotId,
-    },
-    /// The named snapshot is not there.
-    #[error("there is no snapshot {id}")]
-    UnknownSnapshot {
-        /// The name that was given.
-        id: SnapshotId,
-    },
-    /// The archive has no snapshot.
-    #[error("the archive holds no snapshot yet")]
-    Empty,
-    /// Every snapshot was taken with a filter.
-    #[error(
-        "every snapshot was taken with --include or --exclude and lacks a part; the newest is {newest}"
-    )]
-    OnlyPartial {
-        /// The newest one.
-        newest: SnapshotId,
-    },
-    /// Transactions between the snapshot and the target are not archived.
-    #[error(
-        "transactions between snapshot {snapshot} and the target are not archived: {missing:#}{}",
-        of_those(accepted)
-    )]
-    Gap {
-        /// The snapshot that comes nearest.
-        snapshot: SnapshotId,
-        /// What is missing.
-        missing: GtidSet,
-        /// What of it somebody has accepted as lost.
-        accepted: GtidSet,
-    },
-    /// The named snapshot is of another history.
-    #[error(
-        "snapshot {id} is no state of branch {branch}: it holds {beyond:#}, which was lost there"
-    )]
-    OtherHistory {
-        /// The snapshot.
-        id: SnapshotId,
-        /// The history that was asked for.
-        branch: BranchNumber,
-        /// What it holds beyond that.
-        beyond: GtidSet,
-    },
-    /// The server cannot take the restore.
-    #[error("{server} cannot be the target: {}", reasons.join("; "))]
-    Server {
-        /// `host:port`.
-        server: String,
-        /// Every reason.
-        reasons: Vec<String>,
-    },
-}
-
-/// Tells that of what is missing something, or all, was accepted as lost.
-fn of_those(accepted: &GtidSet) -> String {
-    if accepted.is_empty() {
-        return String::new();
-    }
-    format!(" ({accepted:#} was accepted as lost with --accept-gap)")
-}
-
-impl Classified for PlanError {
-    fn class(&self) -> Class {
-        match self {
-            Self::NoSnapshot { .. }
-            | Self::UnknownSnapshot { .. }
-            | Self::OtherHistory { .. }
-            | Self::OnlyPartial { .. }
-            | Self::Empty => Class::NotCovered,
-            Self::Gap { .. } => Class::Gap,
-            Self::Server { .. } => Class::Refused,
-        }
-    }
-}
-
-/// What a plan is made from, besides target and cut.
+/// What a way to a cut is looked for in.
 #[derive(Debug)]
 pub struct Inputs<'a> {
     /// The history.
@@ -175,8 +153,38 @@ pub struct Inputs<'a> {
     pub snapshot: Option<&'a SnapshotId>,
     /// Transactions to leave out.
     pub skip: &'a GtidSet,
-    /// The server's facts.
-    pub server: &'a TargetFacts,
+    /// How fast things go.
+    pub rates: &'a Rates,
+}
+
+/// The way to a cut: a snapshot, and the log behind it.
+#[derive(Debug, Clone)]
+pub struct Way<'a> {
+    /// The snapshot.
+    pub manifest: &'a Manifest,
+    /// The transactions to replay, without those that are left out by name.
+    pub set: GtidSet,
+    /// Those that are left out by name.
+    pub skipped: GtidSet,
+    /// What the history has them from.
+    pub members: Vec<Member>,
+    expected: Expected,
+    rather_than: Option<SnapshotId>,
+}
+
+/// The server of a restore and what may be done to it.
+#[derive(Debug)]
+pub struct Onto<'a> {
+    /// What it is.
+    pub state: &'a ServerState,
+    /// Whether to go on with what is begun.
+    pub resume: bool,
+    /// The server that may be emptied.
+    pub wipe: Option<&'a HostPort>,
+    /// Privileges that accounts of the snapshot have.
+    pub handed_on: &'a std::collections::BTreeSet<String>,
+    /// How the log comes to it.
+    pub replay: ReplayKind,
 }
 
 impl RestorePlan {
@@ -184,64 +192,106 @@ impl RestorePlan {
     ///
     /// # Errors
     ///
-    /// [`PlanError`].
-    pub fn compute(target: Target, cut: Cut, inputs: &Inputs<'_>) -> Result<Self, PlanError> {
-        let (manifest, needed) = choose_snapshot(&cut.set, inputs)?;
-        let mut notes = cut.notes.clone();
-        let skipped = inputs.skip.intersect(&needed);
-        let in_snapshot = inputs.skip.intersect(&manifest.gtid_executed);
-        if !in_snapshot.is_empty() {
-            notes.push(format!(
-                "the snapshot holds {in_snapshot:#} already, so it cannot be left out"
-            ));
+    /// [`PlanError::Server`].
+    pub fn compute(
+        target: Target,
+        cut: Cut,
+        way: Way<'_>,
+        inputs: &Inputs<'_>,
+        onto: &Onto<'_>,
+    ) -> Result<Self, PlanError> {
+        let manifest = way.manifest;
+        let facts = &onto.state.facts.server;
+        let wishes = Wishes {
+            resume: onto.resume,
+            wipe: onto.wipe,
+            handed_on: onto.handed_on,
+        };
+        let reasons = checks::check(manifest, &way.members, onto.state, &wishes);
+        if !reasons.is_empty() {
+            return Err(PlanError::Server {
+                server: facts.address.to_string(),
+                reasons,
+            });
         }
-        if !manifest.filter.is_everything() {
-            notes.push(format!(
-                "snapshot {} was taken with {}: what that leaves out is not restored, and the \
-                 replay fails at a transaction that changes it",
-                manifest.id, manifest.filter
-            ));
-        }
-        let set = needed.subtract(&skipped);
-        let members = inputs.history.needed(&set);
-        check_server(manifest, &members, inputs.server)?;
-        let facts = &inputs.server.server;
+        let resume = onto.state.journal.as_ref().filter(|_| onto.resume);
+        let raw_bytes = way.members.iter().map(|m| m.stored.index.raw_bytes).sum();
+        let mut remarks = cut.remarks.clone();
+        remarks.extend(checks::remarks(manifest, onto.state));
         Ok(Self {
-            result: cut.set.subtract(&skipped),
-            skipped,
+            result: cut.set.subtract(&way.skipped),
+            notes: notes(&cut, &way, inputs),
             snapshot: PlannedSnapshot {
                 id: manifest.id.clone(),
                 set: manifest.gtid_executed.clone(),
                 tables: manifest.tables.len() as u64,
                 rows: manifest.totals.rows,
                 stored_bytes: manifest.totals.stored_bytes,
+                raw_bytes: manifest.totals.raw_bytes,
+                rather_than: way.rather_than,
             },
             replay: PlannedReplay {
-                transactions: u64::try_from(set.count()).unwrap_or(u64::MAX),
-                set,
-                segments: members.iter().map(|m| m.stored.name.key()).collect(),
-                stored_bytes: members.iter().map(|m| m.stored.size).sum(),
-                raw_bytes: members.iter().map(|m| m.stored.index.raw_bytes).sum(),
+                transactions: u64::try_from(way.set.count()).unwrap_or(u64::MAX),
+                set: way.set,
+                segments: way.members.iter().map(|m| m.stored.name.key()).collect(),
+                stored_bytes: way.members.iter().map(|m| m.stored.size).sum(),
+                raw_bytes,
+                kind: onto.replay,
                 branch: inputs.history.branch,
-                members,
+                members: way.members,
             },
             server: PlannedServer {
                 address: facts.address.to_string(),
                 uuid: facts.server_uuid,
                 version: facts.version.to_string(),
             },
+            wipe: match (onto.wipe, resume) {
+                (Some(_), None) => Some(checks::wiped(onto.state)),
+                _ => None,
+            },
+            resume: resume.map(|journal| PlannedResume {
+                started: journal.run.started,
+                stage: journal.stage,
+            }),
+            expected: way.expected,
+            space: PlannedSpace {
+                rows: manifest.totals.raw_bytes,
+                binlog: raw_bytes,
+            },
+            skipped: way.skipped,
+            remarks,
             target,
             cut,
-            notes,
         })
     }
 }
 
-/// The newest snapshot from which the log leads to the cut, and the transactions on that way.
-fn choose_snapshot<'a>(
-    cut: &GtidSet,
-    inputs: &Inputs<'a>,
-) -> Result<(&'a Manifest, GtidSet), PlanError> {
+fn notes(cut: &Cut, way: &Way<'_>, inputs: &Inputs<'_>) -> Vec<String> {
+    let manifest = way.manifest;
+    let mut notes = cut.notes.clone();
+    let in_snapshot = inputs.skip.intersect(&manifest.gtid_executed);
+    if !in_snapshot.is_empty() {
+        notes.push(format!(
+            "the snapshot holds {in_snapshot:#} already, so it cannot be left out"
+        ));
+    }
+    if !manifest.filter.is_everything() {
+        notes.push(format!(
+            "snapshot {} was taken with {}: what that leaves out is not restored, and the \
+             replay fails at a transaction that changes it",
+            manifest.id, manifest.filter
+        ));
+    }
+    notes
+}
+
+/// The way to the cut that is fastest by estimate; of two that are as fast, the one with less to
+/// replay.
+///
+/// # Errors
+///
+/// [`PlanError`].
+pub fn find_way<'a>(cut: &GtidSet, inputs: &Inputs<'a>) -> Result<Way<'a>, PlanError> {
     let oldest = inputs.snapshots.first().ok_or(PlanError::Empty)?;
     if let Some(id) = inputs.snapshot
         && !inputs.snapshots.iter().any(|snapshot| snapshot.id == *id)
@@ -251,6 +301,8 @@ fn choose_snapshot<'a>(
     let history = inputs.history;
     let (held, accepted) = (history.held(), history.accepted());
     let mut nearest: Option<PlanError> = None;
+    let mut newest: Option<&SnapshotId> = None;
+    let mut best: Option<Way<'a>> = None;
     for snapshot in inputs.snapshots.iter().rev() {
         if inputs.snapshot.is_some_and(|id| *id != snapshot.id)
             || !snapshot.gtid_executed.is_subset(cut)
@@ -261,16 +313,39 @@ fn choose_snapshot<'a>(
         let needed = cut.subtract(&snapshot.gtid_executed);
         let mut missing = needed.subtract(&held);
         missing.extend_from(&incomplete(history, &needed));
-        if missing.is_empty() {
-            return Ok((snapshot, needed));
+        if !missing.is_empty() {
+            nearest.get_or_insert(PlanError::Gap {
+                snapshot: snapshot.id.clone(),
+                accepted: missing.intersect(&accepted),
+                missing,
+            });
+            continue;
         }
-        nearest.get_or_insert(PlanError::Gap {
-            snapshot: snapshot.id.clone(),
-            accepted: missing.intersect(&accepted),
-            missing,
+        let skipped = inputs.skip.intersect(&needed);
+        let set = needed.subtract(&skipped);
+        let members = history.needed(&set);
+        let expected = inputs.rates.expect(&Work {
+            load_bytes: snapshot.totals.raw_bytes,
+            replay_bytes: members.iter().map(|m| m.stored.index.raw_bytes).sum(),
+            transactions: u64::try_from(set.count()).unwrap_or(u64::MAX),
         });
+        let newest = *newest.get_or_insert(&snapshot.id);
+        // A second is no reason to leave the newest one.
+        if best
+            .as_ref()
+            .is_none_or(|best| expected.seconds + 1.0 < best.expected.seconds)
+        {
+            best = Some(Way {
+                manifest: snapshot,
+                rather_than: (*newest != snapshot.id).then(|| newest.clone()),
+                set,
+                skipped,
+                members,
+                expected,
+            });
+        }
     }
-    Err(nearest.unwrap_or_else(|| no_snapshot(cut, inputs, oldest)))
+    best.ok_or_else(|| nearest.unwrap_or_else(|| no_snapshot(cut, inputs, oldest)))
 }
 
 /// Why no snapshot leads to the cut, whatever the log holds.
@@ -324,80 +399,4 @@ fn incomplete(history: &History, set: &GtidSet) -> GtidSet {
         }
     }
     found
-}
-
-/// Every reason why a server cannot be the target.
-fn check_server(
-    manifest: &Manifest,
-    members: &[Member],
-    target: &TargetFacts,
-) -> Result<(), PlanError> {
-    let facts = &target.server;
-    let mut reasons = Vec::new();
-    if !target.is_empty() {
-        reasons.push(format!(
-            "it is not empty (it has the schemas {})",
-            target.user_schemas.join(", ")
-        ));
-    }
-    if let Some(state) = &target.group_member_state {
-        reasons.push(format!("it is a member of a running group ({state})"));
-    }
-    if !target.replication_channels.is_empty() {
-        reasons.push(format!(
-            "it has replication channels ({})",
-            target
-                .replication_channels
-                .iter()
-                .map(|name| if name.is_empty() {
-                    "the default one"
-                } else {
-                    name
-                })
-                .collect::<Vec<_>>()
-                .join(", ")
-        ));
-    }
-    let source = &manifest.server;
-    if (facts.version.triple().0, facts.version.triple().1)
-        < (source.version.triple().0, source.version.triple().1)
-    {
-        reasons.push(format!(
-            "it runs MySQL {}, older than the snapshot's {}",
-            facts.version, source.version
-        ));
-    }
-    if !facts.version.at_least(8, 0, 23) {
-        reasons.push(format!(
-            "it runs MySQL {}, replay needs 8.0.23 or newer",
-            facts.version
-        ));
-    }
-    if !facts.has_gtids() {
-        reasons.push(format!("its gtid_mode is {}, not ON", facts.gtid_mode));
-    }
-    if facts.lower_case_table_names != source.lower_case_table_names {
-        reasons.push(format!(
-            "its lower_case_table_names is {}, the snapshot's was {}",
-            facts.lower_case_table_names, source.lower_case_table_names
-        ));
-    }
-    let used = members
-        .iter()
-        .filter_map(|member| member.stored.index.source.as_ref())
-        .any(|source| source.server_ids.contains(&facts.server_id));
-    if used {
-        reasons.push(format!(
-            "its server_id {} is in the archive, and a server drops events of its own id in silence",
-            facts.server_id
-        ));
-    }
-    if reasons.is_empty() {
-        Ok(())
-    } else {
-        Err(PlanError::Server {
-            server: facts.address.to_string(),
-            reasons,
-        })
-    }
 }

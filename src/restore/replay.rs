@@ -1,32 +1,84 @@
-//! Replay by replication: the server's own applier catches up from the archive.
+//! Replay: what the log holds behind the snapshot comes to the server.
 //!
-//! The server is pointed at [`super::serve`], its applier settings are loosened for the time of
-//! the replay and put back afterwards, and it is watched until its `gtid_executed` is the set
-//! that was asked for. An error of its receiver or applier ends the replay with the server's own
-//! words and the transaction it was at.
+//! By default by replication ([`by_replication`]): the server is pointed at [`super::serve`] and its
+//! own multi-threaded applier catches up; with [`by_sql`] we say the same over an ordinary
+//! connection, transaction by transaction. Which of the two it is the caller decides: neither ever
+//! takes the other's place. The invariant of both: a transaction that the server has is not applied
+//! again, so that a replay that was interrupted is simply begun anew.
+
+mod blame;
+mod channel;
+mod listen;
+mod replication;
+mod sql;
+mod tuning;
+mod watch;
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::serve::Server;
-use crate::archive::repository::ArchiveError;
-use crate::config::Secret;
-use crate::error::{Class, Classified};
-use crate::gtid::GtidSet;
+use crate::archive::history::Member;
+use crate::archive::layout::BranchNumber;
+use crate::archive::repository::{ArchiveError, Repository};
+use crate::error::{Class, Classified, with_causes};
+use crate::gtid::{Gtid, GtidSet};
 use crate::mysql::error::MysqlError;
-use crate::mysql::facts::gtid_executed;
-use crate::mysql::quote;
-use crate::mysql::session::Session;
+use crate::mysql::facts::ServerFacts;
+use crate::mysql::server_url::ServerUrl;
 
-/// The replication channel that a replay uses, and removes at its end.
-pub const CHANNEL: &str = "quillback_restore";
-/// How often the server is asked how far it is.
-const POLL: Duration = Duration::from_millis(200);
-/// How long the server may fail to reach us before that is a failure.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub use blame::BlamedTransaction;
+pub use channel::CHANNEL;
+pub use listen::Advertise;
+pub use replication::by_replication;
+pub use sql::by_sql;
+pub use tuning::TUNED;
+
+/// How the log comes to the server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplayKind {
+    /// The server replicates from us.
+    #[default]
+    Replication,
+    /// Over an ordinary connection to the server.
+    Sql,
+}
+
+/// What is replayed, and to whom.
+pub struct ReplayJob<'a> {
+    /// Where it comes from.
+    pub repository: &'a Repository,
+    /// The history.
+    pub branch: BranchNumber,
+    /// Those of its members that are needed, in its order.
+    pub members: &'a [Member],
+    /// The transactions; those that the server has are left out.
+    pub set: &'a GtidSet,
+    /// The server.
+    pub server: &'a ServerUrl,
+    /// What it is.
+    pub facts: &'a ServerFacts,
+    /// Appliers that work at once.
+    pub workers: u32,
+    /// Where to listen for it; none lets the system choose.
+    pub listen: Option<SocketAddr>,
+    /// The address under which it reaches us; none takes the one that we reach it from.
+    pub advertise: Option<&'a Advertise>,
+    /// Who is told how far it is.
+    pub progress: &'a (dyn Fn(ReplayProgress) + Send + Sync),
+    /// Ends it.
+    pub cancel: &'a CancellationToken,
+}
+
+impl std::fmt::Debug for ReplayJob<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReplayJob")
+            .field("set", self.set)
+            .finish_non_exhaustive()
+    }
+}
 
 /// Why a replay failed.
 #[derive(Debug, thiserror::Error)]
@@ -35,10 +87,40 @@ pub enum ReplayError {
     #[error(transparent)]
     Mysql(#[from] MysqlError),
     /// The archive could not be read while it was played.
-    #[error("the archive cannot be replayed: {0}")]
+    #[error("the archive cannot be replayed: {}", with_causes(&**.0))]
     Archive(std::sync::Arc<ArchiveError>),
-    /// The server's receiver or applier stopped with an error.
-    #[error("the {thread} of {server} stopped with error {code}: {message}")]
+    /// We cannot be reached by the server.
+    #[error("cannot listen on {address} for the server's replication")]
+    Listen {
+        /// The address.
+        address: String,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No certificate could be made for the connection.
+    #[error("cannot make a certificate for the server's replication: {reason}")]
+    Certificate {
+        /// What the crypto library says.
+        reason: String,
+    },
+    /// The server did not come.
+    #[error(
+        "{server} has not reached us at {address} within {seconds} s, which it must to replicate from us{}",
+        in_brackets(.reason)
+    )]
+    Unreachable {
+        /// `host:port`.
+        server: String,
+        /// Where we listen, as the server was told.
+        address: String,
+        /// How long we waited.
+        seconds: u64,
+        /// What the server says of it, or what we saw of it.
+        reason: String,
+    },
+    /// A transaction could not be applied, or the server's receiver stopped.
+    #[error("the {thread} of {server} stopped{} with error {code}: {message}", at(.transaction.as_deref()))]
     Applier {
         /// Which thread.
         thread: String,
@@ -48,6 +130,26 @@ pub enum ReplayError {
         code: u32,
         /// The server's text.
         message: String,
+        /// The transaction that it was at.
+        transaction: Option<Box<BlamedTransaction>>,
+    },
+    /// Somebody stopped the replication and did not start it again.
+    #[error("somebody stopped the {thread} of {server} (channel {CHANNEL}) {seconds} s ago")]
+    Stopped {
+        /// Which thread.
+        thread: String,
+        /// `host:port`.
+        server: String,
+        /// How long ago.
+        seconds: u64,
+    },
+    /// The server would leave out a part of the log.
+    #[error("{server} has replication filters that cannot be lifted for the replay: {filters}")]
+    Filtered {
+        /// `host:port`.
+        server: String,
+        /// Which.
+        filters: String,
     },
     /// All was sent and the server stays behind.
     #[error("{server} has been sent everything and does not apply {missing:#}")]
@@ -57,9 +159,29 @@ pub enum ReplayError {
         /// What it lacks.
         missing: GtidSet,
     },
+    /// An ordinary connection cannot say what the log says.
+    #[error("transaction {gtid} cannot be replayed over an ordinary connection: {reason}")]
+    NotInSql {
+        /// The transaction.
+        gtid: Gtid,
+        /// What stands in the way.
+        reason: String,
+    },
     /// The caller gave up.
     #[error("the replay was interrupted")]
     Cancelled,
+}
+
+fn in_brackets(reason: &str) -> String {
+    if reason.is_empty() {
+        String::new()
+    } else {
+        format!(" ({reason})")
+    }
+}
+
+fn at(transaction: Option<&BlamedTransaction>) -> String {
+    transaction.map_or_else(String::new, |t| format!(" at transaction {t}"))
 }
 
 impl Classified for ReplayError {
@@ -67,22 +189,22 @@ impl Classified for ReplayError {
         match self {
             Self::Mysql(error) => error.class(),
             Self::Archive(error) => error.class(),
-            Self::Applier { .. } | Self::Stuck { .. } | Self::Cancelled => Class::Failure,
+            Self::Filtered { .. } | Self::NotInSql { .. } => Class::Refused,
+            Self::Listen { .. }
+            | Self::Certificate { .. }
+            | Self::Unreachable { .. }
+            | Self::Applier { .. }
+            | Self::Stopped { .. }
+            | Self::Stuck { .. }
+            | Self::Cancelled => Class::Failure,
         }
     }
 }
 
-/// How the server shall reach us.
-#[derive(Debug, Clone)]
-pub struct ReplaySource {
-    /// Our address as the server sees it.
-    pub address: SocketAddr,
-    /// The account.
-    pub user: String,
-    /// Its password.
-    pub password: Secret,
-    /// Appliers that work at once.
-    pub workers: u32,
+impl From<ArchiveError> for ReplayError {
+    fn from(error: ArchiveError) -> Self {
+        Self::Archive(std::sync::Arc::new(error))
+    }
 }
 
 /// How far a replay is.
@@ -94,196 +216,4 @@ pub struct ReplayProgress {
     pub total: u64,
     /// Bytes of events that were sent.
     pub sent_bytes: u64,
-}
-
-/// Replays until the server has `wanted` (all of it, on top of what it has).
-///
-/// # Errors
-///
-/// [`ReplayError`]; the channel is removed and the settings are put back even then, unless the
-/// server is gone.
-pub async fn replay(
-    session: &mut Session,
-    server: &Server,
-    source: &ReplaySource,
-    wanted: &GtidSet,
-    progress: &(dyn Fn(ReplayProgress) + Send + Sync),
-    cancel: &CancellationToken,
-) -> Result<(), ReplayError> {
-    let saved = tune(session, source.workers).await?;
-    let outcome = attach_and_wait(session, server, source, wanted, progress, cancel).await;
-    let detached = detach(session).await;
-    let restored = put_back(session, &saved).await;
-    outcome?;
-    detached?;
-    restored?;
-    Ok(())
-}
-
-async fn attach_and_wait(
-    session: &mut Session,
-    server: &Server,
-    source: &ReplaySource,
-    wanted: &GtidSet,
-    progress: &(dyn Fn(ReplayProgress) + Send + Sync),
-    cancel: &CancellationToken,
-) -> Result<(), ReplayError> {
-    let channel = quote::string(CHANNEL);
-    session
-        .execute(format!(
-            "CHANGE REPLICATION SOURCE TO SOURCE_HOST = {}, SOURCE_PORT = {}, \
-             SOURCE_AUTO_POSITION = 1, SOURCE_SSL = 0, SOURCE_CONNECT_RETRY = 1, \
-             SOURCE_RETRY_COUNT = 60, SOURCE_HEARTBEAT_PERIOD = 10 FOR CHANNEL {channel}",
-            quote::string(&source.address.ip().to_string()),
-            source.address.port(),
-        ))
-        .await?;
-    // Given here and not above, the login is kept in memory only.
-    session
-        .execute(format!(
-            "START REPLICA USER = {} PASSWORD = {} FOR CHANNEL {channel}",
-            quote::string(&source.user),
-            quote::string(source.password.expose()),
-        ))
-        .await
-        .map_err(MysqlError::without_text)?;
-    let total = u64::try_from(wanted.count()).unwrap_or(u64::MAX);
-    let mut last = wanted.count();
-    let mut idle = Duration::ZERO;
-    loop {
-        let missing = wanted.subtract(&gtid_executed(session).await?);
-        let left = missing.count();
-        let sent = server.progress();
-        progress(ReplayProgress {
-            applied: total.saturating_sub(u64::try_from(left).unwrap_or(u64::MAX)),
-            total,
-            sent_bytes: sent.bytes,
-        });
-        if missing.is_empty() {
-            return Ok(());
-        }
-        if let Some(failure) = sent.failure {
-            return Err(ReplayError::Archive(failure));
-        }
-        if let Err(error) = fail_on_error(session, idle < PATIENCE).await {
-            // What the receiver complains of may be what we have just told it.
-            return Err(match server.progress().failure {
-                Some(failure) => ReplayError::Archive(failure),
-                None => error,
-            });
-        }
-        idle = if left == last {
-            idle + POLL
-        } else {
-            Duration::ZERO
-        };
-        last = left;
-        // A single transaction may take long; only a server with nothing to do is stuck.
-        if sent.complete && idle > Duration::from_secs(30) && is_idle(session).await? {
-            return Err(ReplayError::Stuck {
-                server: session.address().to_string(),
-                missing,
-            });
-        }
-        tokio::select! {
-            () = tokio::time::sleep(POLL) => {}
-            () = cancel.cancelled() => return Err(ReplayError::Cancelled),
-        }
-    }
-}
-
-/// Fails with the first error that the receiver, the coordinator or a worker reports.
-///
-/// A receiver that still tries to connect is an error only without patience.
-async fn fail_on_error(session: &mut Session, patient: bool) -> Result<(), ReplayError> {
-    let channel = quote::string(CHANNEL);
-    for (thread, table) in [
-        ("applier", "replication_applier_status_by_worker"),
-        ("coordinator", "replication_applier_status_by_coordinator"),
-        ("receiver", "replication_connection_status"),
-    ] {
-        let row: Option<(u32, String, String)> = session
-            .query_first(format!(
-                "SELECT LAST_ERROR_NUMBER, LAST_ERROR_MESSAGE, SERVICE_STATE \
-                 FROM performance_schema.{table} \
-                 WHERE CHANNEL_NAME = {channel} AND LAST_ERROR_NUMBER <> 0 LIMIT 1"
-            ))
-            .await?;
-        let tries_on = |state: &str| thread == "receiver" && state != "OFF";
-        if let Some((code, message, state)) = row
-            && !(patient && tries_on(&state))
-        {
-            return Err(ReplayError::Applier {
-                thread: thread.to_owned(),
-                server: session.address().to_string(),
-                code,
-                message,
-            });
-        }
-    }
-    Ok(())
-}
-
-/// Whether no worker applies anything.
-async fn is_idle(session: &mut Session) -> Result<bool, ReplayError> {
-    let busy: u64 = session
-        .query_one(format!(
-            "SELECT COUNT(*) FROM performance_schema.replication_applier_status_by_worker \
-             WHERE CHANNEL_NAME = {} AND APPLYING_TRANSACTION <> ''",
-            quote::string(CHANNEL)
-        ))
-        .await?;
-    Ok(busy == 0)
-}
-
-/// Loosens the settings and returns what they were.
-async fn tune(
-    session: &mut Session,
-    workers: u32,
-) -> Result<Vec<(&'static str, String)>, ReplayError> {
-    let mut saved = Vec::new();
-    for (name, value) in [
-        ("sync_binlog", 0),
-        ("innodb_flush_log_at_trx_commit", 0),
-        ("replica_parallel_workers", workers),
-    ] {
-        let before: String = session
-            .query_one(format!("SELECT CAST(@@GLOBAL.{name} AS CHAR)"))
-            .await?;
-        session
-            .execute(format!("SET GLOBAL {name} = {value}"))
-            .await?;
-        saved.push((name, before));
-    }
-    Ok(saved)
-}
-
-async fn put_back(
-    session: &mut Session,
-    saved: &[(&'static str, String)],
-) -> Result<(), ReplayError> {
-    for (name, value) in saved {
-        session
-            .execute(format!("SET GLOBAL {name} = {value}"))
-            .await?;
-    }
-    Ok(())
-}
-
-async fn detach(session: &mut Session) -> Result<(), ReplayError> {
-    let channel = quote::string(CHANNEL);
-    let configured: u64 = session
-        .query_one(format!(
-            "SELECT COUNT(*) FROM performance_schema.replication_connection_configuration \
-             WHERE CHANNEL_NAME = {channel}"
-        ))
-        .await?;
-    if configured > 0 {
-        for statement in ["STOP REPLICA", "RESET REPLICA ALL"] {
-            session
-                .execute(format!("{statement} FOR CHANNEL {channel}"))
-                .await?;
-        }
-    }
-    Ok(())
 }

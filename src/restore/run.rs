@@ -1,140 +1,39 @@
-//! The order of a restore: plan, load, replay, check.
+//! The order of a restore: plan, wipe, load, replay, check.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rand::RngExt as _;
-use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::checks::{self, ServerState, Wishes};
+use super::end;
 use super::error::RestoreError;
+use super::journal::{Journal, JournalError, RunRecord, Stage};
 use super::load::{self, LoadOptions};
-use super::plan::{Inputs, PlanError, RestorePlan};
-use super::replay::{self, ReplaySource};
-use super::report::{Observer, RestoreEvent, RestoreOptions, RestoreReport, RestoreRequest};
-use super::serve::{ServeOptions, Server};
-use super::target::{self, SnapshotSet};
-use crate::archive::catalog::Problem;
-use crate::archive::layout::{BranchNumber, SnapshotId};
+use super::plan::{PlanError, RestorePlan};
+use super::prepare::Prepared;
+use super::replay::{self, CHANNEL, ReplayJob, ReplayKind};
+use super::report::{Observer, RestoreEvent, RestoreOptions, RestoreReport, Verify};
+use super::{verify, wipe};
 use crate::archive::manifest::Manifest;
 use crate::archive::repository::Repository;
-use crate::config::Secret;
+use crate::clock::{Clock as _, SystemClock};
 use crate::mysql::error::MysqlError;
-use crate::mysql::facts::{TargetFacts, gtid_executed};
+use crate::mysql::facts::TargetFacts;
 use crate::mysql::quote;
 use crate::mysql::server_url::ServerUrl;
 use crate::mysql::session::Session;
-use crate::observe::phase::PhaseClock;
-
-/// The account that a replay's replica uses; it exists nowhere but in our own answers.
-const REPLAY_USER: &str = "quillback";
-
-/// A plan with what the run needs besides.
-#[derive(Debug)]
-pub struct Prepared {
-    /// The plan, as it is shown.
-    pub plan: RestorePlan,
-    manifest: Manifest,
-    repository: Repository,
-    server: ServerUrl,
-    clock: PhaseClock,
-}
-
-/// Resolves the target, asks the server for its facts and plans. Nothing is changed.
-///
-/// # Errors
-///
-/// [`RestoreError`]: all that can be refused is refused here.
-pub async fn prepare(
-    repository: Repository,
-    request: RestoreRequest,
-) -> Result<Prepared, RestoreError> {
-    let mut clock = PhaseClock::start();
-    let branches = repository.branches().await?;
-    let branch = match request.branch {
-        None => branches.last().map_or(BranchNumber(1), |b| b.branch),
-        Some(asked) if branches.iter().any(|b| b.branch == asked) => asked,
-        Some(asked) => return Err(RestoreError::UnknownBranch(asked)),
-    };
-    let history = repository.history_among(&branches, branch).await?;
-    // What an object holds that cannot be read nobody knows: the end of the log may be there.
-    if let Some(problem) = history
-        .problems
-        .iter()
-        .find(|problem| matches!(problem, Problem::Unreadable { .. }))
-    {
-        return Err(RestoreError::Damaged {
-            problem: problem.to_string(),
-        });
-    }
-    let snapshots = usable(repository.snapshots().await?, request.snapshot.as_ref())?;
-    let sets: Vec<SnapshotSet> = snapshots
-        .iter()
-        .filter(|manifest| history.admits(&manifest.gtid_executed, manifest.started))
-        .map(|manifest| SnapshotSet {
-            set: manifest.gtid_executed.clone(),
-            started: manifest.started,
-            finished: manifest.finished,
-        })
-        .collect();
-    let boundary = target::boundary(&history, &sets, &request.target)?;
-    let inside = match boundary {
-        Some(at) => {
-            let member = &history.members[at];
-            member.own_lines(repository.read_transactions(&member.stored).await?)
-        }
-        None => Vec::new(),
-    };
-    let cut = target::resolve(&history, &sets, &request.target, boundary, &inside)?;
-    let mut session = Session::connect(&request.server).await?;
-    let facts = TargetFacts::load(&mut session).await?;
-    session.close().await;
-    let inputs = Inputs {
-        history: &history,
-        snapshots: &snapshots,
-        snapshot: request.snapshot.as_ref(),
-        skip: &request.skip,
-        server: &facts,
-    };
-    let plan = RestorePlan::compute(request.target, cut, &inputs)?;
-    let manifest = snapshots
-        .into_iter()
-        .find(|manifest| manifest.id == plan.snapshot.id)
-        .ok_or(PlanError::Empty)?;
-    clock.end("plan", 0);
-    Ok(Prepared {
-        plan,
-        manifest,
-        repository,
-        server: request.server,
-        clock,
-    })
-}
-
-/// Those that are states of the whole server. One that was taken with a filter is loaded only if it
-/// is named: what it lacks nobody would miss before it is too late.
-fn usable(
-    snapshots: Vec<Manifest>,
-    named: Option<&SnapshotId>,
-) -> Result<Vec<Manifest>, PlanError> {
-    let newest = snapshots.last().map(|manifest| manifest.id.clone());
-    let usable: Vec<Manifest> = snapshots
-        .into_iter()
-        .filter(|manifest| manifest.filter.is_everything() || Some(&manifest.id) == named)
-        .collect();
-    match newest {
-        Some(newest) if usable.is_empty() => Err(PlanError::OnlyPartial { newest }),
-        _ => Ok(usable),
-    }
-}
+use crate::observe::fail_point::FailPoint;
+use crate::observe::phase::{Phase, PhaseClock};
 
 /// Does what was planned.
 ///
 /// # Errors
 ///
 /// [`RestoreError`]; [`RestoreError::Unfinished`] once the server has been touched. Such a server
-/// is made read-only, if it can be reached, and must be emptied before another try.
+/// is made read-only, if it can be reached; its journal says how far it came.
 pub async fn run(
     prepared: Prepared,
     options: RestoreOptions,
@@ -142,17 +41,25 @@ pub async fn run(
     cancel: CancellationToken,
 ) -> Result<RestoreReport, RestoreError> {
     let mut session = Session::connect(&prepared.server).await?;
-    // The plan was made a moment ago: the server must still be that one, and still be empty.
-    let facts = TargetFacts::load(&mut session).await?;
-    let planned = &prepared.plan.server;
-    if facts.server.server_uuid != planned.uuid || !facts.is_empty() {
-        return Err(RestoreError::AnotherServer {
-            server: planned.address.clone(),
-        });
-    }
-    let (server, address) = (prepared.server.clone(), planned.address.clone());
-    match fill(prepared, session, facts, options, observer, cancel).await {
-        Ok(report) => Ok(report),
+    let state = still_the_same(&mut session, &prepared).await?;
+    let (server, address) = (
+        prepared.server.clone(),
+        prepared.plan.server.address.clone(),
+    );
+    let mut restore = Restore {
+        plan: prepared.plan,
+        manifest: prepared.manifest,
+        repository: prepared.repository,
+        server: prepared.server,
+        clock: prepared.clock,
+        facts: state.facts,
+        session,
+        options,
+        observer,
+        cancel,
+    };
+    match restore.fill(prepared.journal).await {
+        Ok(report) => Ok(restore.keep(report).await),
         Err(error) => {
             mark_unfinished(&server).await;
             Err(RestoreError::Unfinished {
@@ -161,6 +68,47 @@ pub async fn run(
             })
         }
     }
+}
+
+/// The plan was made a moment ago: the server must still be that one, in the same state.
+async fn still_the_same(
+    session: &mut Session,
+    prepared: &Prepared,
+) -> Result<ServerState, RestoreError> {
+    let state = ServerState::load(session, &prepared.manifest).await?;
+    let planned = &prepared.plan;
+    let wiped = planned.wipe.is_some();
+    let address = state.facts.server.address.clone();
+    let wishes = Wishes {
+        resume: planned.resume.is_some(),
+        wipe: wiped.then_some(&address),
+        handed_on: &prepared.handed_on,
+    };
+    let reasons = checks::check(&prepared.manifest, &planned.replay.members, &state, &wishes);
+    // Nothing may be removed that was not shown.
+    let shown = planned.wipe.as_ref().is_none_or(|wipe| {
+        let names: BTreeSet<&str> = wipe.schemas.iter().map(|s| s.schema.as_str()).collect();
+        let mut now = state.contents.iter();
+        now.all(|content| names.contains(content.schema.as_str()))
+    });
+    let same_journal = match (&prepared.journal, &state.journal) {
+        (Some(planned), Some(now)) => planned.run == now.run,
+        (Some(_), None) => false,
+        (None, _) => true,
+    };
+    if state.facts.server.server_uuid != planned.server.uuid || !shown || !same_journal {
+        return Err(RestoreError::AnotherServer {
+            server: planned.server.address.clone(),
+        });
+    }
+    if reasons.is_empty() {
+        return Ok(state);
+    }
+    Err(PlanError::Server {
+        server: planned.server.address.clone(),
+        reasons,
+    }
+    .into())
 }
 
 /// Keeps writers away from a server that holds half of what was asked for.
@@ -179,264 +127,337 @@ async fn mark_unfinished(server: &ServerUrl) {
     }
 }
 
-/// Load, replay and check.
-async fn fill(
-    prepared: Prepared,
-    mut session: Session,
+/// What the load gave, by this run or an earlier one.
+struct Loaded {
+    notes: Vec<String>,
+    /// Of the phase `load`, the part that built indexes.
+    index_seconds: f64,
+}
+
+/// A restore that is being done.
+struct Restore {
+    plan: RestorePlan,
+    manifest: Manifest,
+    repository: Repository,
+    server: ServerUrl,
+    clock: PhaseClock,
     facts: TargetFacts,
+    session: Session,
     options: RestoreOptions,
     observer: Observer,
     cancel: CancellationToken,
-) -> Result<RestoreReport, RestoreError> {
-    let Prepared {
-        plan,
-        manifest,
-        repository,
-        server,
-        mut clock,
-    } = prepared;
-    for statement in [
-        "SET GLOBAL super_read_only = OFF",
-        "SET GLOBAL read_only = OFF",
-    ] {
-        session.execute(statement).await?;
-    }
-    observer(RestoreEvent::Phase { phase: "load" });
-    // Ordinary accounts are kept out until the end; what an earlier try left on is lifted for us.
-    for statement in [
-        "SET GLOBAL read_only = ON",
-        "SET GLOBAL super_read_only = OFF",
-    ] {
-        session.execute(statement).await?;
-    }
-    let load_options = LoadOptions {
-        threads: options.threads as usize,
-        cancel: cancel.clone(),
-        progress: {
-            let observer = Arc::clone(&observer);
-            Arc::new(move |rows, total_rows| {
-                observer(RestoreEvent::Load { rows, total_rows });
-            })
-        },
-    };
-    let loaded = load::load(
-        &server,
-        Arc::clone(repository.storage()),
-        &manifest,
-        &load_options,
-    )
-    .await?;
-    clock.end("load", loaded.stored_bytes);
+}
 
-    observer(RestoreEvent::Phase { phase: "replay" });
-    if !plan.replay.set.is_empty() {
-        replay_log(
-            &plan,
-            &repository,
-            &server,
-            &mut session,
-            &facts,
-            &options,
-            &observer,
-            &cancel,
-        )
-        .await?;
-    }
-    clock.end("replay", plan.replay.raw_bytes);
-
-    observer(RestoreEvent::Phase { phase: "check" });
-    let executed = gtid_executed(&mut session).await?;
-    if executed != plan.result {
-        return Err(RestoreError::WrongEnd {
-            server: plan.server.address,
-            missing: Box::new(plan.result.subtract(&executed)),
-            unexpected: Box::new(executed.subtract(&plan.result)),
-        });
-    }
-    let tables: u64 = session
-        .query_one(
-            "SELECT COUNT(*) FROM information_schema.tables WHERE table_type = 'BASE TABLE' \
-             AND table_schema NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')",
-        )
-        .await?;
-    let mut notes = plan.notes;
-    notes.extend(loaded.warnings);
-    notes.extend(in_doubt(&mut session).await?);
-    notes.extend(disabled_events(&mut session).await?);
-    let opening = opening_statements(&loaded.event_scheduler);
-    if options.open {
-        for statement in &opening {
-            session.execute(statement).await?;
+impl Restore {
+    /// Wipe, load, replay and check.
+    async fn fill(&mut self, begun: Option<Journal>) -> Result<RestoreReport, RestoreError> {
+        // Ordinary accounts are kept out until the end; what an earlier try left on is lifted for us.
+        for statement in [
+            "SET GLOBAL super_read_only = OFF",
+            "SET GLOBAL read_only = ON",
+        ] {
+            self.session.execute(statement).await?;
         }
-    } else {
-        session.execute("SET GLOBAL super_read_only = ON").await?;
+        let resumed = begun.is_some();
+        let mut journal = match begun {
+            Some(journal) => {
+                journal.go_on(&mut self.session).await?;
+                self.drop_own_channel().await?;
+                journal
+            }
+            None => {
+                let stage = match self.plan.wipe {
+                    Some(_) => Stage::Wipe,
+                    None => Stage::Load,
+                };
+                self.give_up_earlier().await?;
+                let record = self.record();
+                Journal::begin(&mut self.session, record, stage).await?
+            }
+        };
+        // A load that an earlier run did not even begin is none to go on with.
+        let is_begun = resumed && journal.stage == Stage::Load;
+        if journal.stage == Stage::Wipe {
+            self.tell_phase("wipe");
+            let version = self.facts.server.version.clone();
+            wipe::run(&mut self.session, &version, &self.options.fail_points).await?;
+            journal.reach(&mut self.session, Stage::Load).await?;
+            self.clock.end("wipe", 0);
+        }
+        let mut loaded = Loaded {
+            notes: journal.notes.clone(),
+            index_seconds: 0.0,
+        };
+        if journal.stage == Stage::Load {
+            self.options.fail_points.pass(FailPoint::Begun);
+            loaded = self.load(is_begun).await?;
+            journal
+                .loaded(&mut self.session, loaded.notes.clone())
+                .await?;
+            self.options.fail_points.pass(FailPoint::Loaded);
+        }
+        if journal.stage == Stage::Replay {
+            self.replay().await?;
+            self.options.fail_points.pass(FailPoint::Replayed);
+        }
+        self.finish(journal, loaded, resumed).await
     }
-    session.close().await;
-    clock.end("check", 0);
-    Ok(RestoreReport {
-        target: plan.target,
-        server: plan.server.address,
-        snapshot: plan.snapshot.id,
-        rows: loaded.rows,
-        transactions: plan.replay.transactions,
-        gtid_executed: executed,
-        tables,
-        open: options.open,
-        open_with: if options.open { Vec::new() } else { opening },
-        phases: clock.finish(),
-        notes,
-    })
-}
 
-/// Tells of XA transactions that were prepared and not ended at the cut.
-async fn in_doubt(session: &mut Session) -> Result<Option<String>, MysqlError> {
-    let prepared: Vec<(i64, i64, i64, String)> = session.query("XA RECOVER CONVERT XID").await?;
-    Ok((!prepared.is_empty()).then(|| {
-        let ids: Vec<String> = prepared
+    /// What an earlier restore that is given up changed is put back, before it is taken for the
+    /// server's own.
+    async fn give_up_earlier(&mut self) -> Result<(), RestoreError> {
+        let earlier = match Journal::open(&mut self.session).await {
+            Ok(Some(earlier)) => earlier,
+            Ok(None) | Err(JournalError::Malformed(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        earlier.go_on(&mut self.session).await?;
+        load::put_back(&mut self.session).await?;
+        earlier.put_back(&mut self.session).await?;
+        self.drop_own_channel().await?;
+        if earlier.had_events() {
+            self.session
+                .execute("SET GLOBAL event_scheduler = ON")
+                .await?;
+        }
+        Ok(())
+    }
+
+    fn record(&self) -> RunRecord {
+        RunRecord {
+            archive: self.repository.identity().archive,
+            server_uuid: self.facts.server.server_uuid,
+            target: self.plan.target.clone(),
+            cut: self.plan.cut.set.clone(),
+            result: self.plan.result.clone(),
+            skip: self.plan.skipped.clone(),
+            branch: self.plan.replay.branch,
+            snapshot: self.plan.snapshot.id.clone(),
+            replay: self.plan.replay.kind,
+            quillback: env!("CARGO_PKG_VERSION").to_owned(),
+            started: SystemClock.now(),
+        }
+    }
+
+    fn tell_phase(&self, phase: &'static str) {
+        (self.observer)(RestoreEvent::Phase { phase });
+    }
+
+    async fn load(&mut self, is_begun: bool) -> Result<Loaded, RestoreError> {
+        let (observer, phases) = (Arc::clone(&self.observer), Arc::clone(&self.observer));
+        let options = LoadOptions {
+            threads: self.options.threads as usize,
+            cancel: self.cancel.clone(),
+            keep_redo_log: self.options.keep_redo_log,
+            fail_points: self.options.fail_points.clone(),
+            journal: true,
+            resume: is_begun,
+            progress: Arc::new(move |rows, total_rows| {
+                observer(RestoreEvent::Load { rows, total_rows });
+            }),
+            phase: Arc::new(move |phase| phases(RestoreEvent::Phase { phase })),
+            ..LoadOptions::default()
+        };
+        let storage = Arc::clone(self.repository.storage());
+        let loaded = load::load(&self.server, storage, &self.manifest, &options).await?;
+        self.clock.end("load", loaded.stored_bytes);
+        Ok(Loaded {
+            index_seconds: match loaded.indexes {
+                0 => 0.0,
+                _ => loaded.seconds("indexes"),
+            },
+            notes: loaded.warnings,
+        })
+    }
+
+    async fn replay(&mut self) -> Result<(), RestoreError> {
+        self.tell_phase("replay");
+        if !self.plan.replay.set.is_empty() {
+            self.replay_log().await?;
+        }
+        self.clock.end("replay", self.plan.replay.raw_bytes);
+        Ok(())
+    }
+
+    /// Checks, and gives the server back.
+    async fn finish(
+        &mut self,
+        mut journal: Journal,
+        loaded: Loaded,
+        resumed: bool,
+    ) -> Result<RestoreReport, RestoreError> {
+        self.tell_phase("check");
+        journal.reach(&mut self.session, Stage::Check).await?;
+        let tables: BTreeSet<String> = self
+            .manifest
+            .tables
             .iter()
-            .map(|(format, global, _, data)| xid(*format, *global, data))
+            .map(crate::archive::manifest::TableEntry::display_name)
             .collect();
-        format!(
-            "prepared XA transactions are in doubt at this state and hold their locks: XA COMMIT or \
-             XA ROLLBACK {}",
-            ids.join(", ")
-        )
-    }))
+        let end = end::check(&mut self.session, &self.plan, &tables).await?;
+        let verified = match self.options.verify {
+            Verify::Basic => None,
+            Verify::Checksums => Some(
+                verify::checksums(
+                    &self.server,
+                    &self.repository,
+                    &self.plan,
+                    &self.manifest,
+                    self.options.threads,
+                    &self.cancel,
+                )
+                .await?,
+            ),
+        };
+        self.options.fail_points.pass(FailPoint::Checked);
+        journal.put_back(&mut self.session).await?;
+        Journal::finish(&mut self.session).await?;
+        self.options.fail_points.pass(FailPoint::Finished);
+        let opening = opening_statements(&journal);
+        let open = self.options.open;
+        if open {
+            for statement in &opening {
+                self.session.execute(statement).await?;
+            }
+        } else {
+            self.session
+                .execute("SET GLOBAL super_read_only = ON")
+                .await?;
+        }
+        self.clock.end("check", 0);
+        let mut notes = self.plan.notes.clone();
+        notes.extend(loaded.notes);
+        notes.extend(end.notes);
+        let plan = &self.plan;
+        Ok(RestoreReport {
+            archive: self.repository.storage().url(),
+            target: plan.target.clone(),
+            server: plan.server.address.clone(),
+            server_uuid: plan.server.uuid,
+            server_version: plan.server.version.clone(),
+            started: journal.run.started,
+            finished: SystemClock.now(),
+            resumed,
+            wiped: plan.wipe.is_some(),
+            branch: plan.replay.branch,
+            snapshot: plan.snapshot.id.clone(),
+            rows: plan.snapshot.rows,
+            load_bytes: plan.snapshot.raw_bytes,
+            transactions: plan.replay.transactions,
+            replay_bytes: plan.replay.raw_bytes,
+            replay: plan.replay.kind,
+            skipped: plan.skipped.clone(),
+            gtid_executed: end.executed,
+            tables: end.tables,
+            expected_tables: end.expected_tables,
+            verified,
+            open,
+            open_with: if open { Vec::new() } else { opening },
+            phases: split_index(
+                std::mem::take(&mut self.clock).finish(),
+                loaded.index_seconds,
+            ),
+            notes,
+            kept: None,
+        })
+    }
+
+    /// Puts the report into the archive; a store that does not take it makes no restore undone.
+    async fn keep(self, mut report: RestoreReport) -> RestoreReport {
+        self.session.close().await;
+        let random = Uuid::new_v4().as_fields().0;
+        match self
+            .repository
+            .put_restore(report.finished, random, &report)
+            .await
+        {
+            Ok(key) => report.kept = Some(key),
+            Err(error) => report.notes.push(format!(
+                "the report could not be kept in the archive: {}",
+                crate::error::with_causes(&error)
+            )),
+        }
+        report
+    }
+
+    /// What a replay that was cut off has left: it begins anew, from what the server has.
+    async fn drop_own_channel(&mut self) -> Result<(), MysqlError> {
+        let channel = quote::string(CHANNEL);
+        let configured: u64 = self
+            .session
+            .query_one(format!(
+                "SELECT COUNT(*) FROM performance_schema.replication_connection_configuration \
+                 WHERE CHANNEL_NAME = {channel}"
+            ))
+            .await?;
+        if configured > 0 {
+            for statement in ["STOP REPLICA", "RESET REPLICA ALL"] {
+                self.session
+                    .execute(format!("{statement} FOR CHANNEL {channel}"))
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn replay_log(&mut self) -> Result<(), RestoreError> {
+        let plan = &self.plan.replay;
+        let (observer, points) = (&self.observer, &self.options.fail_points);
+        let told = AtomicBool::new(false);
+        let progress = |progress: replay::ReplayProgress| {
+            if progress.applied > 0 && !told.swap(true, Ordering::Relaxed) {
+                points.pass(FailPoint::Replaying);
+            }
+            observer(RestoreEvent::Replay(progress));
+        };
+        let job = ReplayJob {
+            repository: &self.repository,
+            branch: plan.branch,
+            members: &plan.members,
+            set: &plan.set,
+            server: &self.server,
+            facts: &self.facts.server,
+            workers: self.options.threads,
+            listen: self.options.listen,
+            advertise: self.options.advertise.as_ref(),
+            progress: &progress,
+            cancel: &self.cancel,
+        };
+        match plan.kind {
+            ReplayKind::Replication => replay::by_replication(&job, &mut self.session).await?,
+            ReplayKind::Sql => replay::by_sql(&job, &mut self.session).await?,
+        }
+        Ok(())
+    }
 }
 
-/// An XID as XA COMMIT takes it, from what XA RECOVER CONVERT XID tells: the bytes of both parts
-/// in hexadecimal, and how many bytes the first one has.
-fn xid(format: i64, global: i64, data: &str) -> String {
-    let digits = data.strip_prefix("0x").unwrap_or(data);
-    let at = usize::try_from(global).unwrap_or(0).saturating_mul(2);
-    let (global, branch) = digits.split_at_checked(at).unwrap_or((digits, ""));
-    format!("X'{global}',X'{branch}',{format}")
-}
-
-/// Tells of events that do not run because they came by replication, here or on the server that
-/// the snapshot was taken from: MySQL switches them off there and forgets what they were.
-async fn disabled_events(session: &mut Session) -> Result<Option<String>, MysqlError> {
-    let events: Vec<(String, String)> = session
-        .query(
-            "SELECT EVENT_SCHEMA, EVENT_NAME FROM information_schema.EVENTS \
-             WHERE STATUS NOT IN ('ENABLED', 'DISABLED') ORDER BY EVENT_SCHEMA, EVENT_NAME",
-        )
-        .await?;
-    Ok((!events.is_empty()).then(|| {
-        let statements: Vec<String> = events
-            .iter()
-            .map(|(schema, name)| format!("ALTER EVENT {} ENABLE", quote::qualified(schema, name)))
-            .collect();
-        format!(
-            "events that came by replication do not run; for those that shall: {}",
-            statements.join("; ")
-        )
-    }))
+/// The phases with `index` apart from `load`.
+fn split_index(phases: Vec<Phase>, index_seconds: f64) -> Vec<Phase> {
+    let mut split = Vec::with_capacity(phases.len() + 1);
+    for mut phase in phases {
+        if phase.phase == "load" && index_seconds > 0.0 {
+            phase.seconds = (phase.seconds - index_seconds).max(0.0);
+            split.push(phase);
+            split.push(Phase {
+                phase: "index".to_owned(),
+                seconds: index_seconds,
+                bytes: 0,
+            });
+        } else {
+            split.push(phase);
+        }
+    }
+    split
 }
 
 /// What lets a restored server work: writes, and the event scheduler if it ran before.
-fn opening_statements(event_scheduler: &str) -> Vec<String> {
+fn opening_statements(journal: &Journal) -> Vec<String> {
     let mut statements = vec![
         "SET GLOBAL super_read_only = OFF".to_owned(),
         "SET GLOBAL read_only = OFF".to_owned(),
     ];
-    if event_scheduler == "ON" {
+    if journal.had_events() {
         statements.push("SET GLOBAL event_scheduler = ON".to_owned());
     }
     statements
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the parts of one run, which live in its body"
-)]
-async fn replay_log(
-    plan: &RestorePlan,
-    repository: &Repository,
-    server: &ServerUrl,
-    session: &mut Session,
-    facts: &TargetFacts,
-    options: &RestoreOptions,
-    observer: &Observer,
-    cancel: &CancellationToken,
-) -> Result<(), RestoreError> {
-    let (listener, address) = listen(server, options).await?;
-    let used: Vec<u32> = plan
-        .replay
-        .members
-        .iter()
-        .filter_map(|member| member.stored.index.source.as_ref())
-        .flat_map(|source| source.server_ids.iter().copied())
-        .chain([facts.server.server_id])
-        .collect();
-    let mut random = rand::rng();
-    let server_id = loop {
-        let candidate = random.random_range(0x8000_0000..u32::MAX);
-        if !used.contains(&candidate) {
-            break candidate;
-        }
-    };
-    let password = Secret::new(Uuid::new_v4().simple().to_string());
-    let source = Server::start(
-        listener,
-        address,
-        repository.clone(),
-        (plan.replay.branch, plan.replay.members.clone()),
-        plan.replay.set.clone(),
-        ServeOptions {
-            user: REPLAY_USER.to_owned(),
-            password: password.clone(),
-            version: facts.server.version.to_string(),
-            server_id,
-            server_uuid: Uuid::new_v4(),
-        },
-    );
-    let how = ReplaySource {
-        address,
-        user: REPLAY_USER.to_owned(),
-        password,
-        workers: options.threads.max(1),
-    };
-    let report = |progress| observer(RestoreEvent::Replay(progress));
-    let replayed = replay::replay(session, &source, &how, &plan.replay.set, &report, cancel).await;
-    source.stop().await;
-    Ok(replayed?)
-}
-
-/// A listener, and the address under which the server finds it.
-async fn listen(
-    server: &ServerUrl,
-    options: &RestoreOptions,
-) -> Result<(TcpListener, SocketAddr), RestoreError> {
-    let failed = |address: String| move |source| RestoreError::Listen { address, source };
-    // The address that packets to the server leave from is one that it can answer to.
-    let name = server.address().to_string();
-    let ours = TcpStream::connect((server.host.as_str(), server.port))
-        .await
-        .and_then(|probe| probe.local_addr())
-        .map_err(failed(name))?
-        .ip();
-    let wanted = options.listen.unwrap_or_else(|| {
-        let ip = if ours.is_loopback() {
-            ours
-        } else {
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-        };
-        SocketAddr::new(ip, 0)
-    });
-    let listener = TcpListener::bind(wanted)
-        .await
-        .map_err(failed(wanted.to_string()))?;
-    let port = listener
-        .local_addr()
-        .map_err(failed(wanted.to_string()))?
-        .port();
-    let ip = options
-        .advertise
-        .unwrap_or(if wanted.ip().is_unspecified() {
-            ours
-        } else {
-            wanted.ip()
-        });
-    Ok((listener, SocketAddr::new(ip, port)))
 }

@@ -1,22 +1,36 @@
 //! From what is asked to an exact cut.
 //!
-//! A target is a moment, a transaction, a set, or the newest state; a cut is a GTID set. Pure:
-//! the history says in which segment a target falls, the caller reads that segment's list of
-//! transactions, and [`resolve`] picks the transactions in and out. Moments are compared with the
-//! commit time on the server whose binlog it was, in the archive's order: the first transaction
-//! committed after the moment is out, and all behind it.
+//! A target is a moment, a transaction, a set, a mark, or the newest state; a cut is a GTID set.
+//! Pure: the history says in which segments a target falls ([`lookup`]), the caller reads the lists
+//! of transactions of those, and [`resolve`] picks the transactions in and out. Moments are compared
+//! with the commit time on the server whose binlog it was, in the archive's order: the first
+//! transaction committed after the moment is out, and all behind it. What that may leave to doubt
+//! is in [`ambiguity`], what can be had instead of a target that cannot in [`nearest`].
+
+mod ambiguity;
+mod error;
+pub mod nearest;
+mod states;
+
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::archive::history::History;
-use crate::archive::layout::BranchNumber;
+use crate::archive::marks::{Mark, MarkName};
 use crate::archive::segment::IndexedTransaction;
 use crate::clock::rfc3339;
 use crate::gtid::{Gtid, GtidSet};
+use uuid::Uuid;
+
+pub use error::TargetError;
+pub use states::SnapshotSet;
+
+use states::{add_strangers, check_moment, is_whole, known, newest};
 
 /// What is asked of a restore.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "target", rename_all = "snake_case")]
 pub enum Target {
     /// All that the archive holds.
@@ -26,6 +40,16 @@ pub enum Target {
         /// Transactions committed up to this moment are in.
         #[serde(with = "crate::clock::micros")]
         moment: DateTime<Utc>,
+    },
+    /// The state that a mark names, no more and no less.
+    UntilMark {
+        /// The mark.
+        mark: MarkName,
+        /// Its time, by the clock of the server that it was read from.
+        #[serde(with = "crate::clock::micros")]
+        time: DateTime<Utc>,
+        /// Its set.
+        set: GtidSet,
     },
     /// A set: exactly this one if it is a whole `gtid_executed`, else the archive's order up to
     /// and including its last transaction.
@@ -45,8 +69,21 @@ impl std::fmt::Display for Target {
         match self {
             Self::Latest => f.write_str("the newest archived state"),
             Self::Until { moment } => f.write_str(&rfc3339(*moment)),
+            Self::UntilMark { mark, time, .. } => {
+                write!(f, "mark {mark} ({})", rfc3339(*time))
+            }
             Self::UntilGtid { set } => write!(f, "GTID set {set:#}"),
             Self::BeforeGtid { gtid } => write!(f, "just before {gtid}"),
+        }
+    }
+}
+
+impl From<Mark> for Target {
+    fn from(mark: Mark) -> Self {
+        Self::UntilMark {
+            mark: mark.name,
+            time: mark.time,
+            set: mark.gtid_executed,
         }
     }
 }
@@ -59,18 +96,40 @@ pub struct Edge {
     /// Its commit time on the server whose binlog was archived.
     #[serde(with = "crate::clock::micros")]
     pub time: DateTime<Utc>,
+    /// Its commit time on the server where it began, if that is another one and known.
+    #[serde(
+        with = "crate::clock::micros_option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub original_time: Option<DateTime<Utc>>,
+    /// `server_uuid` of the server whose binlog was archived.
+    pub source: Option<Uuid>,
     /// What it did, in a few words.
     pub what: String,
 }
 
 impl Edge {
-    fn of(transaction: &IndexedTransaction) -> Self {
+    fn of(line: &Line<'_>) -> Self {
+        let transaction = line.transaction;
         Self {
             gtid: transaction.gtid.clone(),
             time: transaction.time,
+            original_time: transaction
+                .original_time
+                .filter(|original| *original != transaction.time),
+            source: line.source,
             what: transaction.summary.brief(),
         }
     }
+}
+
+/// The line of a transaction, and whose binlog it was in.
+#[derive(Debug, Clone, Copy)]
+struct Line<'a> {
+    transaction: &'a IndexedTransaction,
+    source: Option<Uuid>,
+    /// The member of the history that gives it.
+    member: usize,
 }
 
 /// The exact set that a target resolves to.
@@ -82,95 +141,76 @@ pub struct Cut {
     pub last_in: Option<Edge>,
     /// The first transaction out, if there is one.
     pub first_out: Option<Edge>,
+    /// What the edges leave to doubt, and how it was decided.
+    pub remarks: Vec<String>,
     /// What a person should know.
     pub notes: Vec<String>,
 }
 
-/// Why a target has no cut.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TargetError {
-    /// The archive holds nothing to restore.
-    #[error("the archive holds no snapshot yet")]
-    Empty,
-    /// The archive is not complete up to the moment.
-    #[error("asked {}, the archive is complete to {}{}", rfc3339(*asked), rfc3339(*ends), lag(*asked, *ends))]
-    Beyond {
-        /// The moment that was asked for.
-        asked: DateTime<Utc>,
-        /// Where the archive ends.
-        ends: DateTime<Utc>,
-    },
-    /// The archive's first state is younger than the moment.
-    #[error("asked {}, the archive begins at {}", rfc3339(*asked), rfc3339(*begins))]
-    BeforeFirst {
-        /// The moment that was asked for.
-        asked: DateTime<Utc>,
-        /// When the oldest snapshot was finished.
-        begins: DateTime<Utc>,
-    },
-    /// The moment falls into a hole of the log.
-    #[error("asked {}, there the log has a gap: {missing:#} is not archived", rfc3339(*asked))]
-    InGap {
-        /// The moment that was asked for.
-        asked: DateTime<Utc>,
-        /// The transactions that were committed before or after it, nobody knows.
-        missing: GtidSet,
-    },
-    /// There is no log, so moments cannot be told apart.
-    #[error("the archive holds snapshots only, so it restores to {latest:#} and nothing between")]
-    NoLog {
-        /// The newest snapshot's set.
-        latest: GtidSet,
-    },
-    /// The archive does not know these transactions.
-    #[error("the archive does not hold {unknown:#}")]
-    Unknown {
-        /// Those that it lacks.
-        unknown: GtidSet,
-    },
-    /// The transactions are none of this history.
-    #[error("branch {branch} does not have {lost:#}: they were lost when it or its parent began")]
-    Lost {
-        /// The branch.
-        branch: BranchNumber,
-        /// Those that it lacks.
-        lost: GtidSet,
-    },
-    /// The transaction is older than the log.
-    #[error("{gtid} is older than the log, which begins after it")]
-    BeforeLog {
-        /// The transaction.
-        gtid: Gtid,
-    },
+/// So many segments behind the cut are looked through for earlier commit times.
+const LOOK_BEHIND: usize = 64;
+
+/// What must be read before a target can be resolved.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lookup {
+    /// The member of the history that the cut falls into or stands before, if one.
+    boundary: Option<usize>,
+    /// The members whose lists of transactions [`resolve`] wants, in order.
+    pub members: Vec<usize>,
 }
 
-fn lag(asked: DateTime<Utc>, ends: DateTime<Utc>) -> String {
-    let seconds = (asked - ends).num_seconds();
-    match seconds {
-        0..60 => format!(" (lag {seconds}s)"),
-        60..3600 => format!(" (lag {}m{:02}s)", seconds / 60, seconds % 60),
-        3600..86_400 => format!(" (lag {}h{:02}m)", seconds / 3600, seconds / 60 % 60),
-        _ => format!(" (lag {}d{:02}h)", seconds / 86_400, seconds / 3600 % 24),
-    }
-}
-
-/// A snapshot, as far as a cut depends on it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SnapshotSet {
-    /// What it holds.
-    pub set: GtidSet,
-    /// When it was begun.
-    pub started: DateTime<Utc>,
-    /// When it was finished.
-    pub finished: DateTime<Utc>,
-}
-
-/// The segment whose transactions are needed to resolve the target; `None` if none is.
+/// Finds where in the history a target falls.
 ///
 /// # Errors
 ///
-/// [`TargetError`] if the target cannot be reached, whatever that segment holds.
-pub fn boundary(
+/// [`TargetError`] if the target cannot be reached, whatever the segments hold.
+pub fn lookup(
+    history: &History,
+    snapshots: &[SnapshotSet],
+    target: &Target,
+) -> Result<Lookup, TargetError> {
+    let boundary = boundary(history, snapshots, target)?;
+    let members = &history.members;
+    let is_full = |at: &usize| members[*at].transactions > 0;
+    let mut wanted: Vec<usize> = Vec::new();
+    let exact = exact_set(snapshots, target);
+    if let Some(set) = exact {
+        let last_in = members.iter().rposition(|m| !m.added.is_disjoint(set));
+        let first_out = members.iter().position(|m| !m.added.is_subset(set));
+        wanted.extend([last_in, first_out].into_iter().flatten());
+    } else {
+        let end = boundary.unwrap_or(members.len());
+        wanted.extend((0..end).rev().find(is_full));
+        wanted.extend(boundary);
+        wanted.extend((end + 1..members.len()).find(is_full));
+    }
+    if let (Target::Until { moment }, Some(at)) = (target, boundary) {
+        let may_be_back = |at: &usize| members[*at].first_commit.is_some_and(|t| t <= *moment);
+        wanted.extend(
+            (at + 1..members.len())
+                .filter(may_be_back)
+                .take(LOOK_BEHIND),
+        );
+    }
+    wanted.sort_unstable();
+    wanted.dedup();
+    Ok(Lookup {
+        boundary,
+        members: wanted,
+    })
+}
+
+/// The set that a target means exactly: a mark's, or one that is a server's whole `gtid_executed`.
+fn exact_set<'a>(snapshots: &[SnapshotSet], target: &'a Target) -> Option<&'a GtidSet> {
+    match target {
+        Target::UntilMark { set, .. } => Some(set),
+        Target::UntilGtid { set } if is_whole(snapshots, set) => Some(set),
+        _ => None,
+    }
+}
+
+/// The segment that the cut falls into; `None` if it falls into none.
+fn boundary(
     history: &History,
     snapshots: &[SnapshotSet],
     target: &Target,
@@ -178,6 +218,13 @@ pub fn boundary(
     if snapshots.is_empty() {
         return Err(TargetError::Empty);
     }
+    let reachable = |set: &GtidSet| {
+        let unknown = set.subtract(&known(history, snapshots));
+        match unknown.is_empty() {
+            true => Ok(()),
+            false => Err(unknown_or_lost(history, unknown)),
+        }
+    };
     match target {
         Target::Latest => Ok(None),
         Target::Until { moment } => {
@@ -196,12 +243,15 @@ pub fn boundary(
                 .iter()
                 .position(|member| is_after(member.last_commit)))
         }
-        Target::UntilGtid { set } => {
-            let known = known(history, snapshots);
-            let unknown = set.subtract(&known);
-            if !unknown.is_empty() {
-                return Err(unknown_or_lost(history, unknown));
+        Target::UntilMark { mark, set, .. } => {
+            reachable(set)?;
+            match is_whole(snapshots, set) {
+                true => Ok(None),
+                false => Err(TargetError::MarkTooOld { mark: mark.clone() }),
             }
+        }
+        Target::UntilGtid { set } => {
+            reachable(set)?;
             if is_whole(snapshots, set) {
                 return Ok(None);
             }
@@ -238,7 +288,10 @@ fn unknown_or_lost(history: &History, unknown: GtidSet) -> TargetError {
     }
 }
 
-/// The cut of a target. `inside` are the transactions of the segment that [`boundary`] named.
+/// The transactions of the members that a [`Lookup`] names, those of the history only.
+pub type Lines = BTreeMap<usize, Vec<IndexedTransaction>>;
+
+/// The cut of a target.
 ///
 /// # Errors
 ///
@@ -247,90 +300,112 @@ pub fn resolve(
     history: &History,
     snapshots: &[SnapshotSet],
     target: &Target,
-    boundary: Option<usize>,
-    inside: &[IndexedTransaction],
+    lookup: &Lookup,
+    lines: &Lines,
 ) -> Result<Cut, TargetError> {
-    let end = history.end();
-    if let Target::Until { moment } = target {
-        check_moment(history, snapshots, *moment, boundary, inside)?;
+    let all: Vec<Line<'_>> = all_lines(history, lines);
+    if let Some(set) = exact_set(snapshots, target) {
+        return Ok(exact_cut(set, &all));
     }
-    let mut cut = match (target, boundary) {
-        (Target::UntilGtid { set }, None) if is_whole(snapshots, set) => {
-            return Ok(Cut {
-                set: set.clone(),
-                last_in: None,
-                first_out: None,
-                notes: Vec::new(),
-            });
-        }
+    let end = history.end();
+    let inside: &[IndexedTransaction] = lookup
+        .boundary
+        .and_then(|at| lines.get(&at))
+        .map_or(&[], Vec::as_slice);
+    if let Target::Until { moment } = target {
+        check_moment(history, snapshots, *moment, lookup.boundary, inside)?;
+    }
+    let (mut cut, taken) = match (target, lookup.boundary) {
         (Target::UntilGtid { set }, None) => {
             // All of it is older than the log: the oldest snapshot that holds it is the answer.
             let holder = snapshots.iter().find(|s| s.set.is_superset(set));
-            Cut {
+            let cut = Cut {
                 set: holder.map_or_else(|| set.clone(), |s| s.set.clone()),
                 last_in: None,
                 first_out: None,
+                remarks: Vec::new(),
                 notes: vec!["the log begins later: this is the oldest snapshot's state".to_owned()],
-            }
+            };
+            return Ok(cut);
         }
-        (_, None) => Cut {
-            set: end.clone().unwrap_or_else(|| newest(snapshots)),
-            last_in: None,
-            first_out: None,
-            notes: Vec::new(),
-        },
-        (_, Some(at)) => inside_segment(history, target, at, inside)?,
+        (_, None) => {
+            let set = end.clone().unwrap_or_else(|| newest(snapshots));
+            (stretch(set, &all, all.len()), all.len())
+        }
+        (_, Some(at)) => {
+            let count = count_in(target, inside)?;
+            let mut set = history.members[at].before.clone();
+            for transaction in &inside[..count] {
+                set.insert(&transaction.gtid);
+            }
+            let taken = all.partition_point(|line| line.member < at) + count;
+            (stretch(set, &all, taken), taken)
+        }
     };
+    ambiguity::explain(target, &all, taken, &mut cut);
     add_strangers(history, snapshots, target, end.as_ref(), &mut cut);
     Ok(cut)
 }
 
-/// Fails if it is not known which transactions were committed up to a moment.
-///
-/// A transaction of the log that is in proves that all before it are older than the moment. With
-/// none, what the log goes on from may be younger: then a snapshot must be older.
-fn check_moment(
-    history: &History,
-    snapshots: &[SnapshotSet],
-    moment: DateTime<Utc>,
-    boundary: Option<usize>,
-    inside: &[IndexedTransaction],
-) -> Result<(), TargetError> {
-    if inside.first().is_some_and(|first| first.time <= moment) {
-        return Ok(());
-    }
-    let passed = &history.members[..boundary.unwrap_or(history.members.len())];
-    if let Some(at) = boundary
-        && let Some(last) = passed.last()
-    {
-        let missing = history.members[at].before.subtract(&last.after());
-        if !missing.is_empty() {
-            return Err(TargetError::InGap {
-                asked: moment,
-                missing,
-            });
-        }
-    }
-    let is_proved = passed.iter().any(|member| member.transactions > 0);
-    let oldest = snapshots.iter().map(|snapshot| snapshot.finished).min();
-    match oldest {
-        Some(begins) if !is_proved && begins > moment => Err(TargetError::BeforeFirst {
-            asked: moment,
-            begins,
-        }),
-        _ => Ok(()),
+/// The lines that were read, in the archive's order.
+fn all_lines<'a>(history: &History, lines: &'a Lines) -> Vec<Line<'a>> {
+    let of_member = |(member, lines): (&usize, &'a Vec<IndexedTransaction>)| {
+        let member = *member;
+        let source = history.members.get(member).and_then(|member| {
+            let source = member.stored.index.source.as_ref();
+            source.map(|source| source.uuid)
+        });
+        lines.iter().map(move |transaction| Line {
+            transaction,
+            source,
+            member,
+        })
+    };
+    lines.iter().flat_map(of_member).collect()
+}
+
+/// The cut behind the first `taken` of the lines that were read.
+fn stretch(set: GtidSet, all: &[Line<'_>], taken: usize) -> Cut {
+    Cut {
+        set,
+        last_in: taken
+            .checked_sub(1)
+            .and_then(|at| all.get(at))
+            .map(Edge::of),
+        first_out: all.get(taken).map(Edge::of),
+        remarks: Vec::new(),
+        notes: Vec::new(),
     }
 }
 
-fn inside_segment(
-    history: &History,
-    target: &Target,
-    at: usize,
-    inside: &[IndexedTransaction],
-) -> Result<Cut, TargetError> {
-    // How many of the segment's transactions are in.
-    let count = match target {
-        Target::Latest => inside.len(),
+/// The cut of a set that is meant exactly: it need not be a stretch of the log.
+fn exact_cut(set: &GtidSet, all: &[Line<'_>]) -> Cut {
+    let is_in = |line: &&Line<'_>| set.contains(&line.transaction.gtid);
+    let last = all.iter().rposition(|line| is_in(&line));
+    let first_out = all.iter().position(|line| !is_in(&line));
+    let mut remarks = Vec::new();
+    if let (Some(last), Some(out)) = (last, first_out)
+        && out < last
+    {
+        remarks.push(format!(
+            "the set is no stretch of the log: {} comes before its last transaction and is not in \
+             it",
+            all[out].transaction.gtid
+        ));
+    }
+    Cut {
+        set: set.clone(),
+        last_in: last.map(|at| Edge::of(&all[at])),
+        first_out: first_out.map(|at| Edge::of(&all[at])),
+        remarks,
+        notes: Vec::new(),
+    }
+}
+
+/// How many transactions of the boundary's segment are in.
+fn count_in(target: &Target, inside: &[IndexedTransaction]) -> Result<usize, TargetError> {
+    Ok(match target {
+        Target::Latest | Target::UntilMark { .. } => inside.len(),
         Target::Until { moment } => inside
             .iter()
             .position(|transaction| transaction.time > *moment)
@@ -345,83 +420,7 @@ fn inside_segment(
             .ok_or_else(|| TargetError::Unknown {
                 unknown: GtidSet::from(gtid.clone()),
             })?,
-    };
-    let mut set = history.members[at].before.clone();
-    for transaction in &inside[..count] {
-        set.insert(&transaction.gtid);
-    }
-    let mut notes = Vec::new();
-    if let Target::Until { moment } = target {
-        let later_but_earlier = inside[count..].iter().any(|t| t.time <= *moment)
-            || history.members[at + 1..]
-                .iter()
-                .any(|m| m.first_commit.is_some_and(|first| first <= *moment));
-        if later_but_earlier {
-            notes.push(
-                "a clock went back, or a failover changed clocks: behind the first transaction \
-                 that is out there are some with earlier commit times; they are out too"
-                    .to_owned(),
-            );
-        }
-    }
-    Ok(Cut {
-        set,
-        last_in: inside[..count].last().map(Edge::of),
-        first_out: inside.get(count).map(Edge::of),
-        notes,
     })
-}
-
-/// Snapshots may hold transactions that the log will never hold, such as those made on a secondary
-/// by hand. They can only come with the snapshot, so they belong to every later cut.
-fn add_strangers(
-    history: &History,
-    snapshots: &[SnapshotSet],
-    target: &Target,
-    end: Option<&GtidSet>,
-    cut: &mut Cut,
-) {
-    let Some(end) = end else {
-        return;
-    };
-    let complete_to = history.complete_to();
-    for snapshot in snapshots {
-        let strangers = snapshot.set.subtract(end);
-        if strangers.is_empty() {
-            continue;
-        }
-        let log_caught_up = complete_to.is_some_and(|to| to > snapshot.finished);
-        let usable = snapshot.set.intersect(end).is_subset(&cut.set);
-        if usable && (log_caught_up || *target == Target::Latest) {
-            cut.set.extend_from(&strangers);
-            if log_caught_up {
-                cut.notes.push(format!(
-                    "a snapshot holds transactions that never came through the log: {strangers:#}"
-                ));
-            }
-        }
-    }
-}
-
-/// Whether a set is a server's whole `gtid_executed`: it holds all of some snapshot.
-fn is_whole(snapshots: &[SnapshotSet], set: &GtidSet) -> bool {
-    snapshots
-        .iter()
-        .any(|snapshot| set.is_superset(&snapshot.set))
-}
-
-fn newest(snapshots: &[SnapshotSet]) -> GtidSet {
-    snapshots
-        .last()
-        .map_or_else(GtidSet::new, |snapshot| snapshot.set.clone())
-}
-
-fn known(history: &History, snapshots: &[SnapshotSet]) -> GtidSet {
-    let mut known = history.end().unwrap_or_default();
-    for snapshot in snapshots {
-        known.extend_from(&snapshot.set);
-    }
-    known
 }
 
 #[cfg(test)]

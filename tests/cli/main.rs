@@ -7,6 +7,8 @@ mod failures;
 mod grants;
 mod journey;
 mod json;
+mod log;
+mod marks;
 mod partial;
 mod settings;
 mod signals;

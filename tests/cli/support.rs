@@ -70,6 +70,10 @@ impl Shell {
             .env("QUILLBACK_PASSWORD", ROOT_PASSWORD)
             .word(server.address(), &format!("<{name}>"))
             .word(server.uuid().await?, &format!("<{name} uuid>"))
+            .word(
+                format!("server {}  ", server.server_id()),
+                &format!("server <{name} id>  "),
+            )
             .word(version, "<mysql>"))
     }
 
@@ -80,6 +84,8 @@ impl Shell {
             .args(arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            // Times for people are the same on every machine, unless a test says otherwise.
+            .env("TZ", "UTC")
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .current_dir(self.folder.path())
             .stdin(Stdio::null())

@@ -16,7 +16,9 @@ async fn the_help_is_the_contract() -> Result<()> {
     assert_eq!(bare.out, "");
     let first = |text: &str| text.lines().next().map(ToOwned::to_owned);
     assert_eq!(first(&bare.err), first(&help.out));
-    for command in ["init", "snapshot", "stream", "status", "log", "restore"] {
+    for command in [
+        "init", "snapshot", "stream", "status", "log", "mark", "restore",
+    ] {
         let said = shell.run(&[command, "--help"]).await?;
         assert_eq!((said.code, said.err.as_str()), (0, ""), "{command}");
         assert!(said.out.contains("Usage: quillback"), "{}", said.out);

@@ -27,7 +27,7 @@ async fn count(server: &Server) -> Result<u64> {
 async fn a_whole_file_is_loaded() -> Result<()> {
     let server = server().await?;
     let mut connection = connect(&url(&server)).await?;
-    let mut file = connection.load_local(LOAD).await?;
+    let mut file = connection.load_local(LOAD, "x").await?;
     // Pieces cut anywhere, empty ones, and one larger than a packet.
     for piece in [&b"1\tfir"[..], b"", b"st\n2\t", b"\\N\n3\t\n"] {
         file.send(piece).await?;
@@ -51,7 +51,7 @@ async fn a_whole_file_is_loaded() -> Result<()> {
         ]
     );
     // An empty file is a whole one.
-    let file = connection.load_local(LOAD).await?;
+    let file = connection.load_local(LOAD, "x").await?;
     assert_eq!(file.finish().await?.affected_rows, 0);
     Ok(())
 }
@@ -65,10 +65,13 @@ async fn what_the_server_refuses_is_told() -> Result<()> {
         .execute("SET SESSION sql_mode = 'STRICT_ALL_TABLES'")
         .await?;
     let mut file = connection
-        .load_local(&LOAD.replace(
-            "(id, pad)",
-            "(id, @pad) SET pad = IF(id = 500, EXP(1000), @pad)",
-        ))
+        .load_local(
+            &LOAD.replace(
+                "(id, pad)",
+                "(id, @pad) SET pad = IF(id = 500, EXP(1000), @pad)",
+            ),
+            "x",
+        )
         .await?;
     for id in 0..20_000 {
         file.send(format!("{id}\t{}\n", "x".repeat(200)).as_bytes())
@@ -83,18 +86,29 @@ async fn what_the_server_refuses_is_told() -> Result<()> {
     );
 
     let error = connection
-        .load_local("LOAD DATA LOCAL INFILE 'x' INTO TABLE d.none")
+        .load_local("LOAD DATA LOCAL INFILE 'x' INTO TABLE d.none", "x")
         .await
         .expect_err("no such table");
     assert_eq!(error.server_code(), Some(1146), "{error}");
     server.exec("SET GLOBAL local_infile = OFF").await?;
-    let error = connection.load_local(LOAD).await.expect_err("it is off");
+    let error = connection
+        .load_local(LOAD, "x")
+        .await
+        .expect_err("it is off");
     assert_eq!(error.server_code(), Some(3948), "{error}");
     assert_eq!(
         connection.query_text("SELECT 1").await?.as_deref(),
         Some("1")
     );
-    // Only who offered a file is asked for one.
+    // Only who offered a file is asked for one, and only for that.
+    let mut other = connect(&url(&server)).await?;
+    server.exec("SET GLOBAL local_infile = ON").await?;
+    let error = other
+        .load_local(LOAD, "y")
+        .await
+        .expect_err("another file was offered");
+    assert_eq!(error.class(), Class::Integrity, "{error}");
+    assert!(other.query_text("SELECT 1").await.is_err());
     server.exec("SET GLOBAL local_infile = ON").await?;
     let error = connection
         .execute(LOAD)
@@ -112,7 +126,7 @@ async fn a_file_that_ends_halfway_leaves_nothing() -> Result<()> {
     let mut connection = connect(&url(&server)).await?;
     let id = connection.connection_id();
     {
-        let mut file = connection.load_local(LOAD).await?;
+        let mut file = connection.load_local(LOAD, "x").await?;
         file.send(b"1\tone\n2\ttwo\n3\tthr").await?;
     }
     let error = connection.query_text("SELECT 1").await;

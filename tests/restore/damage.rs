@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use quillback::archive::catalog::StoredSegment;
 use quillback::error::{Class, Classified as _};
 use quillback::restore::target::Target;
+use quillback::restore::{RestoreError, RestoreRequest, prepare};
 use quillback_harness::Server;
 use tokio::sync::OnceCell;
 
@@ -199,21 +200,17 @@ async fn a_changed_byte_of_the_data_ends_the_replay() -> Result<()> {
         .query("SELECT CHANNEL_NAME FROM performance_schema.replication_connection_configuration")
         .await?;
     assert_eq!(channels, [""; 0]);
-    // It must be emptied by hand; then it takes a restore, read-only as it is.
+    // It is marked as unfinished, and goes on once the object is whole again, read-only as it is.
     let (class, text) = fails(&archive, &server).await?;
     assert_eq!(class, Class::Refused, "{text}");
-    exec_all(
-        &server,
-        &[
-            "SET GLOBAL super_read_only = OFF",
-            "DROP DATABASE d",
-            "SET GLOBAL super_read_only = ON",
-            "SET GLOBAL event_scheduler = ON",
-        ],
-    )
-    .await?;
+    ensure!(text.contains("unfinished"), "{text}");
     let whole = small.archive.copy().await?;
-    let report = restore(&whole.repository, request(Target::Latest, &server)).await?;
+    let asked = RestoreRequest {
+        resume: true,
+        ..request(Target::Latest, &server)
+    };
+    let report = restore(&whole.repository, asked).await?;
+    ensure!(report.resumed, "{report:?}");
     assert_restored(&server, &report, &small.end).await
 }
 
@@ -229,5 +226,45 @@ async fn a_segment_in_anothers_place_is_found_out() -> Result<()> {
     write(&archive.file(&full[0].name.key()), &other)?;
     let (class, text) = fails(&archive, &server).await?;
     assert_eq!(class, Class::Integrity, "{text}");
+    assert_untouched(&server, &before).await
+}
+
+/// What cannot be had comes with what can: each offer is tried before it is made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beside_a_hole_the_nearest_states_are_offered() -> Result<()> {
+    let small = small().await?;
+    let server = Server::start().await?;
+    let before = executed(&server).await?;
+    let chain = chain(&small.archive.repository).await?;
+    let full = full(&chain);
+    let mut offered = 0;
+    for segment in &full[..full.len() - 1] {
+        let archive = small.archive.copy().await?;
+        std::fs::remove_file(archive.file(&segment.name.key()))?;
+        let asked = request(Target::Latest, &server);
+        let error = restore(&archive.repository, asked).await;
+        let error = error.err().context("there is a hole")?;
+        let RestoreError::Plan { nearest, .. } = &error else {
+            anyhow::bail!("{error:?}");
+        };
+        ensure!(nearest.after.is_none(), "no snapshot is behind the hole");
+        // Before the first segment there is no moment that the log vouches for.
+        let Some(offer) = &nearest.before else {
+            continue;
+        };
+        offered += 1;
+        let asked = request(offer.target.clone(), &server);
+        let prepared = prepare(archive.repository.clone(), asked).await?;
+        let (Target::Until { moment }, Some(last)) = (&offer.target, &prepared.plan.cut.last_in)
+        else {
+            anyhow::bail!("{offer:?} {:?}", prepared.plan.cut);
+        };
+        ensure!(last.time <= *moment, "{last:?}");
+        ensure!(
+            prepared.plan.result.is_disjoint(&segment.index.added),
+            "it is behind the hole"
+        );
+    }
+    ensure!(offered >= 2, "only {offered} offers");
     assert_untouched(&server, &before).await
 }

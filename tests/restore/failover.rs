@@ -1,7 +1,10 @@
 //! A group whose primary dies while money moves and the stream runs.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use quillback::archive::catalog::{Chain, StoredSegment};
+use quillback::archive::repository::Repository;
 use quillback::gtid::GtidSet;
+use quillback::restore::prepare;
 use quillback::restore::target::Target;
 use quillback::snapshot::SnapshotOptions;
 use quillback::stream::StreamEvent;
@@ -9,8 +12,8 @@ use quillback_harness::ledger::{Cut, primary_of};
 use quillback_harness::{Ledger, Server, Trio};
 
 use crate::support::{
-    Archive, LIMIT, Streaming, assert_restored, chain, executed, request, restore, snapshot, state,
-    stream_options, url, wait_archived,
+    Archive, LIMIT, Streaming, assert_restored, chain, executed, full, request, restore, snapshot,
+    state, stream_options, url, wait_archived,
 };
 
 /// How a primary goes.
@@ -80,6 +83,7 @@ async fn fail_over(how: Gone) -> Result<()> {
     assert_eq!(sources.len(), 2, "one turn from the old to the new primary");
 
     let server = Server::start().await?;
+    the_edge_is_told(repository, &chain, &server).await?;
     let report = restore(repository, request(Target::Latest, &server)).await?;
     assert_restored(&server, &report, &end).await?;
     let mut conn = server.conn().await?;
@@ -87,5 +91,45 @@ async fn fail_over(how: Gone) -> Result<()> {
     ensure!(report.present >= 80, "{report:?}");
     assert_eq!(report.sum, 50 * 1000);
     conn.disconnect().await?;
+    Ok(())
+}
+
+/// Between the last transaction of the old primary and the first one of the new the clock is another
+/// one: the plan says so, and both ways to name the place lead to the same cut.
+async fn the_edge_is_told(repository: &Repository, chain: &Chain, server: &Server) -> Result<()> {
+    let full = full(chain);
+    let source = |segment: &StoredSegment| segment.index.source.as_ref().map(|s| s.uuid);
+    let at = full
+        .windows(2)
+        .position(|pair| source(pair[0]) != source(pair[1]))
+        .context("no segment of the new primary")?;
+    let (old, new) = (full[at], full[at + 1]);
+    let last = repository.read_transactions(old).await?;
+    let last = last.last().context("it is full")?;
+    let first = repository.read_transactions(new).await?.remove(0);
+    let gtid = first.gtid.clone();
+    let asked = request(Target::BeforeGtid { gtid }, server);
+    let plan = prepare(repository.clone(), asked).await?.plan;
+    let edges = (plan.cut.last_in, plan.cut.first_out);
+    let (Some(last_in), Some(first_out)) = edges else {
+        anyhow::bail!("{edges:?}");
+    };
+    assert_eq!((&last_in.gtid, &first_out.gtid), (&last.gtid, &first.gtid));
+    assert_eq!(
+        (last_in.source, first_out.source),
+        (source(old), source(new))
+    );
+    let told = |remark: &String| remark.contains("the source changed");
+    ensure!(plan.remarks.iter().any(told), "{:?}", plan.remarks);
+    let set = plan.result;
+    let asked = request(Target::UntilGtid { set: set.clone() }, server);
+    let same = prepare(repository.clone(), asked).await?.plan;
+    assert_eq!(same.result, set);
+    if first.time > last.time {
+        let moment = last.time;
+        let asked = request(Target::Until { moment }, server);
+        let by_time = prepare(repository.clone(), asked).await?.plan;
+        assert_eq!(by_time.result, set);
+    }
     Ok(())
 }

@@ -2,14 +2,28 @@
 //!
 //! The programs are found on PATH or by `tests/setup`; without them these tests fail.
 
+mod checks;
 mod damage;
 mod failover;
+mod grants;
+mod instants;
+mod journal;
+mod load;
+mod marks;
 mod moments;
 mod parts;
+mod program;
 mod refusals;
+mod replay;
+mod replay_faults;
+mod replay_support;
 mod settings;
+mod skipped;
 mod stores;
 mod story;
 mod support;
 mod targets;
+mod waiting;
+mod wipe;
 mod xa;
+mod zones;

@@ -114,3 +114,66 @@ async fn a_moment_before_the_first_snapshot_is_not_covered() -> Result<()> {
     assert_ne!(prepared.plan.result, GtidSet::new());
     Ok(())
 }
+
+/// To the microsecond around a DROP TABLE: one before it the table is there, at it it is gone; and
+/// every way to name the two states leads to them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn around_a_drop_every_target_says_which_side_it_is_on() -> Result<()> {
+    let story = story().await?;
+    let repository = &story.archive.repository;
+    let server = Server::start().await?;
+    let chain = chain(repository).await?;
+    let mut log: Vec<IndexedTransaction> = Vec::new();
+    for segment in &chain.segments {
+        log.extend(repository.read_transactions(segment).await?);
+    }
+    let at = log.iter().position(|line| line.gtid == story.drop);
+    let at = at.expect("it is in the log");
+    let (drop, previous) = (&log[at], &log[at - 1]);
+    let mut with = story.before_drop.set.clone();
+    with.insert(&story.drop);
+    for (target, is_in) in [
+        (
+            Target::Until {
+                moment: drop.time - TimeDelta::microseconds(1),
+            },
+            false,
+        ),
+        (Target::Until { moment: drop.time }, true),
+        (
+            Target::BeforeGtid {
+                gtid: drop.gtid.clone(),
+            },
+            false,
+        ),
+        (
+            Target::UntilGtid {
+                set: GtidSet::from(previous.gtid.clone()),
+            },
+            false,
+        ),
+        (
+            Target::UntilGtid {
+                set: GtidSet::from(drop.gtid.clone()),
+            },
+            true,
+        ),
+        (Target::UntilGtid { set: with.clone() }, true),
+    ] {
+        let told = target.to_string();
+        let plan = prepare(repository.clone(), request(target, &server))
+            .await?
+            .plan;
+        let expected = if is_in { &with } else { &story.before_drop.set };
+        assert_eq!(plan.result, *expected, "{told}");
+        let edge = if is_in {
+            plan.cut.last_in
+        } else {
+            plan.cut.first_out
+        };
+        let edge = edge.expect("the log goes on on both sides");
+        assert_eq!(edge.gtid, drop.gtid, "{told}");
+        ensure!(edge.what.starts_with("DROP TABLE"), "{told}: {}", edge.what);
+    }
+    Ok(())
+}

@@ -47,7 +47,7 @@ pub(crate) struct Story {
 }
 
 /// Whatever a binlog may hold, besides plain rows.
-const ODDITIES: &[&str] = &[
+pub(crate) const ODDITIES: &[&str] = &[
     "CREATE DATABASE odd",
     "USE odd",
     "CREATE TABLE t (id INT PRIMARY KEY AUTO_INCREMENT, a VARCHAR(2000), b BLOB)",

@@ -61,6 +61,11 @@ impl Archive {
         Ok(Self { repository, folder })
     }
 
+    /// Its URL.
+    pub(crate) fn url(&self) -> String {
+        self.folder.file_url("archive")
+    }
+
     /// The file of an object.
     pub(crate) fn file(&self, key: &str) -> PathBuf {
         self.folder.path().join("archive").join(key)
@@ -221,13 +226,7 @@ pub(crate) fn on_primary() -> SnapshotOptions {
 
 /// A request without any of the finer options.
 pub(crate) fn request(target: Target, server: &Server) -> RestoreRequest {
-    RestoreRequest {
-        target,
-        server: url(server),
-        snapshot: None,
-        branch: None,
-        skip: GtidSet::new(),
-    }
+    RestoreRequest::new(target, url(server))
 }
 
 /// Plans and restores.
@@ -237,12 +236,7 @@ pub(crate) async fn restore(
 ) -> Result<RestoreReport, RestoreError> {
     let prepared = restore::prepare(repository.clone(), request).await?;
     let wanted = prepared.plan.result.clone();
-    let options = RestoreOptions {
-        threads: 4,
-        listen: None,
-        advertise: None,
-        open: false,
-    };
+    let options = RestoreOptions::default();
     let observer: restore::Observer = Arc::new(|_| {});
     let report = restore::run(prepared, options, observer, CancellationToken::new()).await?;
     assert_eq!(report.gtid_executed, wanted, "the report is the plan's");

@@ -32,7 +32,7 @@ setup_minio() {
 
 # Always Debian's: it is what the benchmark names.
 setup_mydumper() {
-    local reason plugins
+    local reason plugins program
     reason=$(debian_usable) || die "mydumper cannot be fetched: $reason"
     debian_tree mydumper mydumper
     tree_run "$CACHE/mydumper/tree"
@@ -40,7 +40,9 @@ setup_mydumper() {
     for plugins in "$CACHE/mydumper/tree"/usr/lib/*/libmariadb3/plugin; do
         [ ! -d "$plugins" ] || break
     done
-    wrapper mydumper env "MARIADB_PLUGIN_DIR=$plugins" "${RUN[@]}" "$CACHE/mydumper/tree/usr/bin/mydumper"
+    for program in mydumper myloader; do
+        wrapper "$program" env "MARIADB_PLUGIN_DIR=$plugins" "${RUN[@]}" "$CACHE/mydumper/tree/usr/bin/$program"
+    done
 }
 
 setup_cargo_deny() {

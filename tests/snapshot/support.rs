@@ -65,19 +65,22 @@ pub(crate) async fn manifest(storage: &dyn Storage, report: &SnapshotReport) -> 
     Ok(serde_json::from_slice(&bytes)?)
 }
 
+/// What is done for the sake of large tables and snapshots is done for all of them here.
+pub(crate) fn as_if_large() -> LoadOptions {
+    LoadOptions {
+        redo_log_off_from: 0,
+        defer_indexes_from: 0,
+        ..LoadOptions::default()
+    }
+}
+
 /// Loads a snapshot into a server.
 pub(crate) async fn load_into(
     target: &Server,
     storage: &Arc<dyn Storage>,
     manifest: &Manifest,
 ) -> Result<LoadReport, LoadError> {
-    load(
-        &url(target),
-        Arc::clone(storage),
-        manifest,
-        &LoadOptions::default(),
-    )
-    .await
+    load(&url(target), Arc::clone(storage), manifest, &as_if_large()).await
 }
 
 /// Every manifest that is in the store.

@@ -59,6 +59,7 @@ fn segment(
             transactions: 1,
             first_commit: None,
             last_commit: None,
+            least_commit: None,
             complete_to: None,
             part: None,
             tables: Vec::new(),

@@ -9,12 +9,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::{ArchiveError, READERS, Repository};
 use crate::archive::catalog::{Chain, Place, StoredSegment};
 use crate::archive::layout::{self, BranchNumber, Epoch, SegmentName};
-use crate::archive::segment::{HeadRead, SegmentError, SegmentIndex, read_head};
+use crate::archive::segment::{
+    HeadRead, IndexedTransaction, SegmentError, SegmentIndex, TransactionLines, read_details,
+    read_head,
+};
 use crate::error::with_causes;
 use crate::storage::{StorageError, list_all};
 
@@ -103,6 +107,44 @@ impl Repository {
     /// [`ArchiveError`].
     pub async fn chain(&self, branch: BranchNumber) -> Result<Chain, ArchiveError> {
         LogReader::new(self.clone(), branch).chain().await
+    }
+
+    /// Reads only the lines of a segment's transactions.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError`].
+    pub async fn read_transactions(
+        &self,
+        stored: &StoredSegment,
+    ) -> Result<Vec<IndexedTransaction>, ArchiveError> {
+        let frame = self.details(stored).await?;
+        read_details(&stored.index, &frame).map_err(|source| ArchiveError::Segment {
+            key: stored.name.key(),
+            source,
+        })
+    }
+
+    /// The same, to be taken one by one.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError`].
+    pub async fn transaction_lines(
+        &self,
+        stored: &StoredSegment,
+    ) -> Result<TransactionLines, ArchiveError> {
+        let frame = self.details(stored).await?;
+        TransactionLines::open(&stored.index, &frame).map_err(|source| ArchiveError::Segment {
+            key: stored.name.key(),
+            source,
+        })
+    }
+
+    async fn details(&self, stored: &StoredSegment) -> Result<Bytes, StorageError> {
+        let start = stored.size.saturating_sub(stored.index.details_bytes);
+        let key = stored.name.key();
+        self.storage.get_range(&key, start..stored.size).await
     }
 
     /// Reads the index of an object of `size` bytes; one of another length than its index says is

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::archive::hash::Sha256;
 use crate::archive::layout::{BranchNumber, Epoch};
 use crate::gtid::{Gtid, GtidSet};
-use crate::mysql::binlog::{Checksum, Summary};
+use crate::mysql::binlog::{Checksum, Summary, TableTouch};
 
 /// The index of a segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +51,14 @@ pub struct SegmentIndex {
     /// The greatest commit time on the source among its transactions.
     #[serde(with = "crate::clock::micros_option")]
     pub last_commit: Option<DateTime<Utc>>,
+    /// The least commit time; `first_commit` may be greater if the source's clock was set back.
+    /// None in segments of versions that did not tell it.
+    #[serde(
+        default,
+        with = "crate::clock::micros_option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub least_commit: Option<DateTime<Utc>>,
     /// Up to which moment of the source's clock the history is complete with this segment.
     #[serde(with = "crate::clock::micros_option")]
     pub complete_to: Option<DateTime<Utc>>,
@@ -109,6 +117,7 @@ pub struct Part {
 
 /// The line of one transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Line")]
 pub struct IndexedTransaction {
     /// Its identity.
     pub gtid: Gtid,
@@ -125,6 +134,45 @@ pub struct IndexedTransaction {
     /// What it did.
     #[serde(flatten)]
     pub summary: Summary,
+}
+
+/// A line as it is read: without the detour that serde takes for flattened fields, which costs more
+/// than all the rest where a log has millions of lines.
+#[derive(Deserialize)]
+struct Line {
+    gtid: Gtid,
+    #[serde(with = "crate::clock::micros")]
+    time: DateTime<Utc>,
+    #[serde(with = "crate::clock::micros_option")]
+    original_time: Option<DateTime<Utc>>,
+    server_id: u32,
+    bytes: u64,
+    #[serde(default)]
+    tables: Vec<TableTouch>,
+    #[serde(default)]
+    statement: Option<String>,
+    #[serde(default)]
+    schema: Option<String>,
+    #[serde(default)]
+    incomplete: bool,
+}
+
+impl From<Line> for IndexedTransaction {
+    fn from(line: Line) -> Self {
+        Self {
+            gtid: line.gtid,
+            time: line.time,
+            original_time: line.original_time,
+            server_id: line.server_id,
+            bytes: line.bytes,
+            summary: Summary {
+                tables: line.tables,
+                statement: line.statement,
+                schema: line.schema,
+                incomplete: line.incomplete,
+            },
+        }
+    }
 }
 
 impl SegmentIndex {

@@ -11,12 +11,14 @@
 
 mod block;
 mod index;
+mod lines;
 mod read;
 mod write;
 
 pub use block::{BLOCK_BYTES, Block, PackedBlock};
 pub use index::{IndexedTransaction, Part, SegmentIndex, SegmentSource};
-pub(crate) use read::read_details;
+pub use lines::TransactionLines;
+pub(crate) use lines::read_details;
 pub use read::{HeadRead, Segment, SegmentEvents, read_head};
 pub use write::{Draft, EncodedSegment};
 

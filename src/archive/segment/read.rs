@@ -1,12 +1,13 @@
 //! From a segment's bytes to its index, its transactions' lines and its events.
 
-use std::io::{BufRead as _, BufReader, Cursor, Read};
+use std::io::{Cursor, Read};
 
 use bytes::Bytes;
 
+use super::lines::read_details;
 use super::{
-    DETAILS_MAGIC, FORMAT, INDEX_LIMIT, INDEX_MAGIC, IndexedTransaction, SIGNATURE, SegmentError,
-    SegmentIndex, WINDOW_LOG_MAX,
+    FORMAT, INDEX_LIMIT, INDEX_MAGIC, IndexedTransaction, SIGNATURE, SegmentError, SegmentIndex,
+    WINDOW_LOG_MAX,
 };
 use crate::archive::hash::{Sha256, Sha256Writer, sha256};
 use crate::mysql::binlog::{Checksum, EventKind, HEADER_LENGTH, MAGIC, RawEvent};
@@ -17,10 +18,6 @@ const FRAME_HEAD: usize = 8;
 const DIGEST: usize = 32;
 /// The largest event of a source (`max_allowed_packet` plus what a header needs).
 const EVENT_LIMIT: usize = (1 << 30) + (1 << 20);
-/// The lines of a segment's transactions may unfold to this much.
-const DETAILS_LIMIT: u64 = 1 << 30;
-/// One of these lines is never longer: the names of 200 tables, each character escaped.
-const LINE_LIMIT: u64 = 4 << 20;
 /// An event's memory grows by so much as its bytes come, whatever its header claims.
 const READ_STEP: usize = 1 << 20;
 
@@ -82,54 +79,6 @@ pub fn read_head(head: &[u8]) -> Result<HeadRead, SegmentError> {
     Ok(HeadRead::Done(Box::new(index), total))
 }
 
-/// Reads the lines of the transactions from the last `details_bytes` of an object.
-///
-/// # Errors
-///
-/// [`SegmentError`] if they are not those that the index tells of.
-pub(crate) fn read_details(
-    index: &SegmentIndex,
-    frame: &[u8],
-) -> Result<Vec<IndexedTransaction>, SegmentError> {
-    let found = sha256(frame);
-    if found != index.details_sha256 {
-        return Err(mismatch(
-            "list of transactions",
-            &index.details_sha256,
-            &found,
-        ));
-    }
-    let compressed = frame
-        .strip_prefix(&DETAILS_MAGIC)
-        .and_then(|rest| rest.get(4..))
-        .ok_or(SegmentError::NotASegment(
-            "its list of transactions is missing",
-        ))?;
-    let mut reader = BufReader::new(decoder(compressed)?.take(DETAILS_LIMIT));
-    let mut lines: Vec<IndexedTransaction> = Vec::new();
-    let mut line = Vec::new();
-    while lines.len() as u64 <= index.transactions {
-        line.clear();
-        (&mut reader)
-            .take(LINE_LIMIT)
-            .read_until(b'\n', &mut line)
-            .map_err(SegmentError::Compression)?;
-        match line.last() {
-            None => break,
-            Some(b'\n') => lines.push(serde_json::from_slice(&line).map_err(SegmentError::Index)?),
-            Some(_) => return Err(SegmentError::Truncated),
-        }
-    }
-    if lines.len() as u64 != index.transactions {
-        return Err(SegmentError::Mismatch {
-            what: "transactions",
-            said: index.transactions,
-            found: lines.len() as u64,
-        });
-    }
-    Ok(lines)
-}
-
 /// A segment whose stored bytes have been verified.
 #[derive(Debug, Clone)]
 pub struct Segment {
@@ -187,7 +136,8 @@ impl Segment {
     ///
     /// [`SegmentError`] if they cannot be read.
     pub fn details(&self) -> Result<Vec<IndexedTransaction>, SegmentError> {
-        read_details(&self.index, self.split_body()?.1)
+        let data_bytes = self.data_bytes()?;
+        read_details(&self.index, &self.body.slice(data_bytes..))
     }
 
     /// The events, decompressed as they are taken.
@@ -196,7 +146,7 @@ impl Segment {
     ///
     /// [`SegmentError::Compression`].
     pub fn events(&self) -> Result<SegmentEvents, SegmentError> {
-        let data_bytes = self.split_body()?.0.len();
+        let data_bytes = self.data_bytes()?;
         let mut zstd =
             zstd::stream::read::Decoder::with_buffer(Cursor::new(self.body.slice(..data_bytes)))
                 .map_err(SegmentError::Compression)?;
@@ -219,11 +169,11 @@ impl Segment {
         Ok(events)
     }
 
-    fn split_body(&self) -> Result<(&[u8], &[u8]), SegmentError> {
+    /// Where the frame with the lines begins.
+    fn data_bytes(&self) -> Result<usize, SegmentError> {
         usize::try_from(self.index.details_bytes)
             .ok()
             .and_then(|details| self.body.len().checked_sub(details))
-            .and_then(|at| self.body.split_at_checked(at))
             .ok_or(SegmentError::Truncated)
     }
 }
@@ -332,15 +282,7 @@ impl SegmentEvents {
     }
 }
 
-fn decoder(compressed: &[u8]) -> Result<impl Read + '_, SegmentError> {
-    let mut zstd =
-        zstd::stream::read::Decoder::with_buffer(compressed).map_err(SegmentError::Compression)?;
-    zstd.window_log_max(WINDOW_LOG_MAX)
-        .map_err(SegmentError::Compression)?;
-    Ok(zstd)
-}
-
-fn mismatch(what: &'static str, expected: &Sha256, found: &Sha256) -> SegmentError {
+pub(super) fn mismatch(what: &'static str, expected: &Sha256, found: &Sha256) -> SegmentError {
     SegmentError::Digest {
         what,
         expected: expected.to_string(),

@@ -230,10 +230,10 @@ fn the_lines_can_be_read_alone() {
     let segment = Segment::open(&SMALL).expect("opens");
     let index = segment.index();
     let start = SMALL.len() - index.details_bytes as usize;
-    let lines = read_details(index, &SMALL[start..]).expect("lines");
+    let lines = read_details(index, &SMALL.slice(start..)).expect("lines");
     assert_eq!(lines, segment.details().expect("lines"));
-    assert!(read_details(index, &SMALL[start + 1..]).is_err());
-    assert!(read_details(index, &[]).is_err());
+    assert!(read_details(index, &SMALL.slice(start + 1..)).is_err());
+    assert!(read_details(index, &Bytes::new()).is_err());
 }
 
 #[test]

@@ -55,6 +55,7 @@ pub struct Draft {
     transactions: u64,
     first_commit: Option<DateTime<Utc>>,
     last_commit: Option<DateTime<Utc>>,
+    least_commit: Option<DateTime<Utc>>,
     tables: BTreeSet<String>,
     tables_incomplete: bool,
     statements: bool,
@@ -102,6 +103,7 @@ impl Draft {
             transactions: 0,
             first_commit: None,
             last_commit: None,
+            least_commit: None,
             tables: BTreeSet::new(),
             tables_incomplete: false,
             statements: false,
@@ -136,6 +138,8 @@ impl Draft {
         self.transactions += 1;
         self.first_commit = self.first_commit.or(Some(transaction.time));
         self.last_commit = self.last_commit.max(Some(transaction.time));
+        let least = self.least_commit.unwrap_or(transaction.time);
+        self.least_commit = Some(least.min(transaction.time));
         let summary = &transaction.summary;
         self.tables_incomplete |= summary.incomplete;
         self.statements |= summary.statement.is_some();
@@ -280,6 +284,7 @@ impl Draft {
             transactions: self.transactions,
             first_commit: self.first_commit,
             last_commit: self.last_commit,
+            least_commit: self.least_commit,
             complete_to,
             part: self.part,
             tables: self.tables.into_iter().collect(),

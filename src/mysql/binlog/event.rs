@@ -26,6 +26,7 @@ impl EventKind {
     pub const DELETE_ROWS_V1: Self = Self(25);
     pub const INCIDENT: Self = Self(26);
     pub const HEARTBEAT: Self = Self(27);
+    pub const ROWS_QUERY: Self = Self(29);
     pub const WRITE_ROWS: Self = Self(30);
     pub const UPDATE_ROWS: Self = Self(31);
     pub const DELETE_ROWS: Self = Self(32);
@@ -350,6 +351,18 @@ impl<'a> RawEvent<'a> {
         let schema = fields.bytes(usize::try_from(schema_length).map_err(|_| Truncated)?)?;
         fields.bytes(1)?;
         Ok((schema, fields.rest()))
+    }
+
+    /// The text of a ROWS_QUERY event: the statement that made the rows behind it. (Its length has one
+    /// byte, which is not enough for most statements, so it is not looked at.)
+    ///
+    /// # Errors
+    ///
+    /// [`EventError::Truncated`].
+    pub fn rows_query(&self, checksum: Checksum) -> Result<&'a [u8], EventError> {
+        let mut fields = Fields::new(self.body(checksum)?);
+        fields.bytes(1)?;
+        Ok(fields.rest())
     }
 
     /// The table's number, schema and name of a TABLE_MAP event.

@@ -2,7 +2,8 @@
 
 /// A statement without the password hashes (`IDENTIFIED WITH ... AS '...'`) and passwords
 /// (`PASSWORD '...'` of CREATE SERVER) in it: an index is shown and logged where data is not.
-pub(super) fn without_secrets(mut statement: String) -> String {
+#[must_use]
+pub fn without_secrets(mut statement: String) -> String {
     for word in ["AS", "BY", "PASSWORD"] {
         let mut from = 0;
         while let Some((start, end)) = literal_behind(&statement, word, from) {

@@ -235,6 +235,7 @@ mod tests {
                     name: (*name).to_owned(),
                     operations: operations.to_vec(),
                     bytes: name.len() as u64,
+                    rows: None,
                 })
                 .collect(),
             ..Summary::default()

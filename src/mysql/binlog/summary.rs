@@ -5,14 +5,14 @@
 //! with a bound on what they may unfold to; beyond the bound the summary says so.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 
 use serde::{Deserialize, Serialize};
 
 use super::event::{Checksum, EventError, EventKind, RawEvent};
 use super::gtid_event::GtidEvent;
+use super::payload::{Inner, PayloadEvents};
 use super::redact::without_secrets;
-use crate::mysql::wire::packet::Fields;
+use super::rows::{Layout, RowsEvent};
 
 /// Statement texts are kept up to this many bytes.
 const STATEMENT_LIMIT: usize = 2_000;
@@ -33,6 +33,60 @@ pub enum Operation {
     Delete,
 }
 
+impl Operation {
+    /// What an event of rows does to them; `None` for another event.
+    #[must_use]
+    pub const fn of(kind: EventKind) -> Option<Self> {
+        Some(match kind {
+            EventKind::WRITE_ROWS | EventKind::WRITE_ROWS_V1 => Self::Insert,
+            EventKind::UPDATE_ROWS | EventKind::UPDATE_ROWS_V1 | EventKind::PARTIAL_UPDATE_ROWS => {
+                Self::Update
+            }
+            EventKind::DELETE_ROWS | EventKind::DELETE_ROWS_V1 => Self::Delete,
+            _ => return None,
+        })
+    }
+}
+
+/// How many rows were inserted, updated and deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowCounts {
+    /// Rows inserted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub insert: u64,
+    /// Rows updated.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub update: u64,
+    /// Rows deleted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub delete: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl RowCounts {
+    /// All of them.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.insert
+            .saturating_add(self.update)
+            .saturating_add(self.delete)
+    }
+
+    /// Adds rows.
+    pub const fn add(&mut self, operation: Operation, rows: u64) {
+        let counter = match operation {
+            Operation::Insert => &mut self.insert,
+            Operation::Update => &mut self.update,
+            Operation::Delete => &mut self.delete,
+        };
+        *counter = counter.saturating_add(rows);
+    }
+}
+
 /// A table that a transaction touched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableTouch {
@@ -42,6 +96,9 @@ pub struct TableTouch {
     pub operations: Vec<Operation>,
     /// The bytes of its row events.
     pub bytes: u64,
+    /// How many rows; none if whoever archived it did not count them, or could not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<RowCounts>,
 }
 
 /// What a transaction did.
@@ -63,14 +120,50 @@ pub struct Summary {
 }
 
 /// Collects a [`Summary`] from events.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SummaryBuilder {
     summary: Summary,
-    names: BTreeMap<u64, String>,
-    touched: BTreeMap<String, (Vec<Operation>, u64)>,
+    table_limit: usize,
+    inner_limit: usize,
+    /// Names and columns of the tables that were announced; no columns where they make no sense.
+    announced: BTreeMap<u64, (String, Option<Layout>)>,
+    touched: BTreeMap<String, Touch>,
+    /// Whether rows went by that were too large to be looked at.
+    is_uncounted: bool,
+}
+
+/// What a table has seen so far.
+#[derive(Debug)]
+struct Touch {
+    operations: Vec<Operation>,
+    bytes: u64,
+    rows: Option<RowCounts>,
+}
+
+impl Default for SummaryBuilder {
+    fn default() -> Self {
+        Self {
+            summary: Summary::default(),
+            table_limit: TABLE_LIMIT,
+            inner_limit: INNER_EVENT_LIMIT,
+            announced: BTreeMap::new(),
+            touched: BTreeMap::new(),
+            is_uncounted: false,
+        }
+    }
 }
 
 impl SummaryBuilder {
+    /// Keeps every table of a transaction, and looks into events of any size.
+    #[must_use]
+    pub fn whole() -> Self {
+        Self {
+            table_limit: usize::MAX,
+            inner_limit: usize::MAX,
+            ..Self::default()
+        }
+    }
+
     /// Starts with a transaction's first event.
     #[must_use]
     pub fn begin(_first: &GtidEvent) -> Self {
@@ -83,7 +176,7 @@ impl SummaryBuilder {
     ///
     /// [`EventError`] if the event's bytes make no sense.
     pub fn take(&mut self, event: &RawEvent<'_>, checksum: Checksum) -> Result<(), EventError> {
-        let operation = match event.kind() {
+        match event.kind() {
             EventKind::QUERY => {
                 let (schema, text) = event.query(checksum)?;
                 self.take_statement(schema, text);
@@ -96,30 +189,47 @@ impl SummaryBuilder {
                     String::from_utf8_lossy(schema),
                     String::from_utf8_lossy(table)
                 );
-                self.names.insert(id, name);
+                // Rows that cannot be counted are archived all the same.
+                let layout = Layout::parse(event, checksum).ok();
+                self.announced.insert(id, (name, layout));
                 return Ok(());
             }
             EventKind::TRANSACTION_PAYLOAD => return self.take_payload(event, checksum),
-            EventKind::WRITE_ROWS | EventKind::WRITE_ROWS_V1 => Operation::Insert,
-            EventKind::UPDATE_ROWS | EventKind::UPDATE_ROWS_V1 | EventKind::PARTIAL_UPDATE_ROWS => {
-                Operation::Update
-            }
-            EventKind::DELETE_ROWS | EventKind::DELETE_ROWS_V1 => Operation::Delete,
-            _ => return Ok(()),
-        };
-        // Rows whose table nobody announced (dummy events that end a statement) touch nothing.
-        let Some(name) = self.names.get(&event.rows_table_id(checksum)?) else {
+            _ => {}
+        }
+        let Some(operation) = Operation::of(event.kind()) else {
             return Ok(());
         };
-        if self.touched.len() >= TABLE_LIMIT && !self.touched.contains_key(name) {
+        // Rows whose table nobody announced (dummy events that end a statement) touch nothing.
+        let Some((name, layout)) = self.announced.get(&event.rows_table_id(checksum)?) else {
+            return Ok(());
+        };
+        if self.touched.len() >= self.table_limit && !self.touched.contains_key(name) {
             self.summary.incomplete = true;
             return Ok(());
         }
-        let (operations, bytes) = self.touched.entry(name.clone()).or_default();
-        if !operations.contains(&operation) {
-            operations.push(operation);
+        let rows = layout.as_ref().and_then(|layout| {
+            let event = RowsEvent::parse(event, checksum).ok()??;
+            event.count(layout).ok()
+        });
+        if !self.touched.contains_key(name) {
+            let touch = Touch {
+                operations: Vec::new(),
+                bytes: 0,
+                rows: Some(RowCounts::default()),
+            };
+            self.touched.insert(name.clone(), touch);
         }
-        *bytes += u64::from(event.header().length);
+        if let Some(touch) = self.touched.get_mut(name) {
+            if !touch.operations.contains(&operation) {
+                touch.operations.push(operation);
+            }
+            touch.bytes += u64::from(event.header().length);
+            match (&mut touch.rows, rows) {
+                (Some(counts), Some(rows)) => counts.add(operation, rows),
+                (counts, _) => *counts = None,
+            }
+        }
         Ok(())
     }
 
@@ -146,55 +256,17 @@ impl SummaryBuilder {
     }
 
     fn take_payload(&mut self, event: &RawEvent<'_>, checksum: Checksum) -> Result<(), EventError> {
-        let malformed = |reason: &str| EventError::Malformed {
-            kind: EventKind::TRANSACTION_PAYLOAD,
-            reason: reason.to_owned(),
-        };
-        let (algorithm, payload) = split_payload(event.body(checksum)?)?;
-        let mut reader: Box<dyn std::io::Read + '_> = match algorithm {
-            // ZSTD and NONE of `mysql::binlog::event::compression::type`.
-            0 => Box::new(
-                zstd::stream::read::Decoder::with_buffer(payload)
-                    .map_err(|e| malformed(&e.to_string()))?,
-            ),
-            255 => Box::new(payload),
-            _ => return Err(malformed("unknown compression")),
-        };
-        let broken = |error: std::io::Error| malformed(&error.to_string());
-        let mut head = [0; super::HEADER_LENGTH];
-        let mut buffer = Vec::new();
-        loop {
-            if reader.read(&mut head[..1]).map_err(broken)? == 0 {
-                return Ok(());
-            }
-            reader.read_exact(&mut head[1..]).map_err(broken)?;
-            let length = u32::from_le_bytes([head[9], head[10], head[11], head[12]]) as usize;
-            let rest = length
-                .checked_sub(super::HEADER_LENGTH)
-                .ok_or_else(|| malformed("an inner event is too short"))?;
-            if length > INNER_EVENT_LIMIT {
-                self.summary.incomplete = true;
-                let rest = rest as u64;
-                let skipped = std::io::copy(&mut reader.by_ref().take(rest), &mut std::io::sink())
-                    .map_err(broken)?;
-                if skipped < rest {
-                    return Err(EventError::Truncated);
+        let mut events = PayloadEvents::open(event, checksum, self.inner_limit)?;
+        while let Some(inner) = events.next_event()? {
+            match inner {
+                Inner::Event(inner) => self.take(&inner, Checksum::None)?,
+                Inner::TooLarge(kind) => {
+                    self.summary.incomplete = true;
+                    self.is_uncounted |= Operation::of(kind).is_some();
                 }
-                continue;
             }
-            buffer.clear();
-            buffer.extend_from_slice(&head);
-            buffer.resize(length, 0);
-            reader
-                .read_exact(&mut buffer[super::HEADER_LENGTH..])
-                .map_err(broken)?;
-            let inner = RawEvent::new(&buffer)?;
-            if inner.kind() == EventKind::TRANSACTION_PAYLOAD {
-                return Err(malformed("a payload inside a payload"));
-            }
-            // Events inside a payload carry no checksum of their own.
-            self.take(&inner, Checksum::None)?;
         }
+        Ok(())
     }
 
     /// The summary of what was taken.
@@ -203,10 +275,11 @@ impl SummaryBuilder {
         self.summary.tables = self
             .touched
             .into_iter()
-            .map(|(name, (operations, bytes))| TableTouch {
+            .map(|(name, touch)| TableTouch {
                 name,
-                operations,
-                bytes,
+                operations: touch.operations,
+                bytes: touch.bytes,
+                rows: touch.rows.filter(|_| !self.is_uncounted),
             })
             .collect();
         self.summary
@@ -214,7 +287,8 @@ impl SummaryBuilder {
 }
 
 /// Whether a statement only holds a transaction together and does nothing by itself.
-fn is_frame(text: &[u8]) -> bool {
+#[must_use]
+pub fn is_frame(text: &[u8]) -> bool {
     let starts_with = |words: &str| {
         text.get(..words.len())
             .is_some_and(|start| start.eq_ignore_ascii_case(words.as_bytes()))
@@ -227,34 +301,19 @@ fn is_frame(text: &[u8]) -> bool {
             .any(|words| starts_with(words))
 }
 
-/// The compression type and the bytes of a TRANSACTION_PAYLOAD event's body.
-fn split_payload(body: &[u8]) -> Result<(u64, &[u8]), EventError> {
-    let mut fields = Fields::new(body);
-    let mut algorithm = 255;
-    let mut said = None;
-    loop {
-        match fields.lenenc()? {
-            0 => break,
-            kind => {
-                let mut value = Fields::new(fields.lenenc_bytes()?);
-                match kind {
-                    1 => said = Some(value.lenenc()?),
-                    2 => algorithm = value.lenenc()?,
-                    _ => {}
-                }
-            }
-        }
-    }
-    let payload = fields.rest();
-    let length = match said {
-        None => payload.len(),
-        Some(length) => usize::try_from(length).map_err(|_| EventError::Truncated)?,
-    };
-    let payload = payload.get(..length).ok_or(EventError::Truncated)?;
-    Ok((algorithm, payload))
-}
-
 impl Summary {
+    /// How many rows it changed in all; none if that is not known of each table.
+    #[must_use]
+    pub fn rows(&self) -> Option<u64> {
+        if self.incomplete && self.statement.is_none() {
+            return None;
+        }
+        let counts = self.tables.iter().map(|table| table.rows);
+        counts
+            .map(|counts| counts.map(|counts| counts.total()))
+            .try_fold(0_u64, |sum, rows| Some(sum.saturating_add(rows?)))
+    }
+
     /// What happened, in a few words on one line.
     #[must_use]
     pub fn brief(&self) -> String {

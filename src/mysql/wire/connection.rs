@@ -64,7 +64,7 @@ pub struct OkInfo {
 }
 
 /// A socket, plain or inside TLS.
-trait Transport: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Transport for T {}
 
 /// Whole packets that are sent while the connection is read.
@@ -224,16 +224,26 @@ impl WireConnection {
         Ok(first)
     }
 
-    /// Starts a `LOAD DATA LOCAL INFILE` whose content is then sent in pieces.
+    /// Starts a `LOAD DATA LOCAL INFILE` whose content is then sent in pieces. `name` is the file
+    /// that the statement names: a server that asks for any other gets nothing.
     ///
     /// # Errors
     ///
-    /// The server's refusal (`local_infile` off among them), or a broken connection.
-    pub async fn load_local(&mut self, sql: &str) -> Result<LocalInfile<'_>, WireError> {
+    /// The server's refusal (`local_infile` off among them), a request for another file, or a
+    /// broken connection.
+    pub async fn load_local(
+        &mut self,
+        sql: &str,
+        name: &str,
+    ) -> Result<LocalInfile<'_>, WireError> {
         self.send_query(sql).await?;
         let payload = self.read_payload().await?;
         if payload.first() == Some(&0xFB) {
+            // It waits for a file from here on, and for nothing else.
             self.broken = true;
+            if &payload[1..] != name.as_bytes() {
+                return Err(self.malformed("the server asks for a file that was not offered"));
+            }
             let number = self.decoder.sequence();
             return Ok(LocalInfile {
                 connection: self,

@@ -16,7 +16,7 @@ pub mod error;
 pub mod packet;
 pub mod rows;
 pub mod serve;
-mod tls;
+pub mod tls;
 
 pub use connection::{OkInfo, WireConnection, WireOptions};
 pub use dump::{BinlogDump, DumpOptions, DumpPacket};

@@ -5,6 +5,8 @@
 //!
 //! Bytes are copied as little as can be: a small payload is a slice of the buffer that the socket
 //! read into, and a large one is read by the socket into memory of its own.
+//!
+//! Longer than 500 lines because what decodes and what encodes hold each other to the same limits.
 
 use bytes::buf::Limit;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
@@ -314,6 +316,71 @@ pub fn encode(payload: &[u8], mut sequence: u8, out: &mut Vec<u8>) -> u8 {
             return sequence;
         }
     }
+}
+
+/// The frames of a packet that carries a binlog event (`00` and the event), without a copy of it.
+#[derive(Debug)]
+pub struct EventFrames<'a> {
+    rest: &'a [u8],
+    sequence: u8,
+    begun: bool,
+    done: bool,
+}
+
+impl<'a> EventFrames<'a> {
+    /// The frames of `event`, numbered from `sequence`.
+    #[must_use]
+    pub const fn new(event: &'a [u8], sequence: u8) -> Self {
+        Self {
+            rest: event,
+            sequence,
+            begun: false,
+            done: false,
+        }
+    }
+
+    /// What stands before the next frame's piece of the event, and that piece.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "the number of the next frame is asked for behind the last one"
+    )]
+    pub fn next(&mut self) -> Option<(Vec<u8>, &'a [u8])> {
+        if self.done {
+            return None;
+        }
+        let mark = usize::from(!self.begun);
+        let (piece, rest) = self.rest.split_at(self.rest.len().min(MAX_FRAME - mark));
+        let length = piece.len() + mark;
+        let mut head = frame_header(length, self.sequence).to_vec();
+        head.resize(FRAME_HEADER + mark, 0);
+        self.sequence = self.sequence.wrapping_add(1);
+        self.rest = rest;
+        self.begun = true;
+        self.done = length < MAX_FRAME;
+        Some((head, piece))
+    }
+
+    /// The number of the frame behind those that were given out.
+    #[must_use]
+    pub const fn sequence(&self) -> u8 {
+        self.sequence
+    }
+}
+
+/// Appends the packet of a binlog event to `out` and returns the next sequence number.
+pub fn encode_event(event: &[u8], sequence: u8, out: &mut Vec<u8>) -> u8 {
+    if event.len() + 1 < MAX_FRAME {
+        out.extend_from_slice(&frame_header(event.len() + 1, sequence));
+        out.push(0);
+        out.extend_from_slice(event);
+        return sequence.wrapping_add(1);
+    }
+    let mut frames = EventFrames::new(event, sequence);
+    while let Some((head, piece)) = frames.next() {
+        out.extend_from_slice(&head);
+        out.extend_from_slice(piece);
+    }
+    frames.sequence()
 }
 
 /// The four bytes before a frame of `length` bytes (at most 16 MiB - 1).

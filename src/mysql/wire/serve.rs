@@ -1,53 +1,55 @@
 //! The server's side of the protocol, as far as a replica's IO thread needs it.
 //!
-//! One account, one password, `caching_sha2_password` by its fast path: whoever proves the
-//! password gets in, all others get error 1045. Commands and answers are packets; what to answer
-//! is left to the caller. Invariant: nothing is answered before the password is proven.
+//! One account, one password: whoever proves the password gets in, all others get error 1045. The
+//! proof is `caching_sha2_password`'s scramble (its fast path), inside TLS where a certificate is
+//! given, and then only there. The full path, in which a client hands over the password itself, is
+//! for servers that keep only a digest of it; we know it, so it never leaves the client. Commands
+//! and answers are packets; what to answer is left to the caller. Invariant: nothing is answered
+//! before the password is proven.
+
+mod command;
+mod login;
 
 use bytes::Bytes;
 use mysql_common::constants::CapabilityFlags;
-use rand::RngExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::auth;
+use super::connection::Transport;
 use super::error::WireError;
-use super::packet::{self, Fields, PacketDecoder, Truncated, put_lenenc, put_lenenc_bytes};
+use super::packet::{self, PacketDecoder, put_lenenc, put_lenenc_bytes};
+use super::tls::ServerIdentity;
 use crate::config::Secret;
+
+pub use command::Command;
+use login::{Login, greeting, nonce, wants_tls};
 
 /// utf8mb4_0900_ai_ci.
 const COLLATION: u8 = 255;
 /// `SERVER_STATUS_AUTOCOMMIT`.
 const STATUS: u16 = 2;
+/// The largest first packet of a client: a user's name, a proof, attributes.
+const LOGIN_MAX: usize = 64 << 10;
+/// Events up to this size are gathered before they are sent.
+const GATHERED: usize = 1 << 20;
 
-/// A command of the client.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
-    /// `COM_QUERY` with its text.
-    Query(String),
-    /// `COM_REGISTER_SLAVE`; the replica's `server_id`.
-    RegisterReplica(u32),
-    /// `COM_BINLOG_DUMP_GTID`.
-    DumpGtid {
-        /// `BINLOG_DUMP_*` flags; 0x02 asks for heartbeats of the second version.
-        flags: u16,
-        /// The replica's `server_id`.
-        server_id: u32,
-        /// The encoded set of GTIDs that the replica has.
-        set: Vec<u8>,
-    },
-    /// `COM_PING`.
-    Ping,
-    /// `COM_QUIT`, or the connection's end.
-    Quit,
-    /// Anything else, by its number.
-    Other(u8),
+/// Whom to let in, and as what to show ourselves.
+#[derive(Debug)]
+pub struct Door<'a> {
+    /// `@@version` of the server that we play.
+    pub version: &'a str,
+    /// The only account.
+    pub user: &'a str,
+    /// Its password.
+    pub password: &'a Secret,
+    /// The certificate; without one the connection is plain.
+    pub identity: Option<&'a ServerIdentity>,
 }
 
 /// A client's connection.
-#[derive(Debug)]
 pub struct ServedConnection {
-    socket: TcpStream,
+    transport: Box<dyn Transport>,
     decoder: PacketDecoder,
     outgoing: Vec<u8>,
     next_sequence: u8,
@@ -55,18 +57,25 @@ pub struct ServedConnection {
     deprecate_eof: bool,
 }
 
+impl std::fmt::Debug for ServedConnection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServedConnection")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
 impl ServedConnection {
-    /// Greets a client and checks its password.
+    /// Greets a client, goes over to TLS if there is a certificate, and checks its password.
     ///
     /// # Errors
     ///
-    /// [`WireError::Authentication`] for a wrong user or password, or a broken connection.
+    /// [`WireError::Authentication`] for a wrong user or password, [`WireError::Tls`] for a client
+    /// that does not want it or cannot do it, or a broken connection.
     pub async fn accept(
         socket: TcpStream,
-        server_version: &str,
         connection_id: u32,
-        user: &str,
-        password: &Secret,
+        door: &Door<'_>,
     ) -> Result<Self, WireError> {
         let address = socket
             .peer_addr()
@@ -74,7 +83,7 @@ impl ServedConnection {
         // Events are large; small answers shall not wait for more.
         let _ = socket.set_nodelay(true);
         let mut connection = Self {
-            socket,
+            transport: Box::new(socket),
             decoder: PacketDecoder::default(),
             outgoing: Vec::new(),
             next_sequence: 0,
@@ -82,16 +91,61 @@ impl ServedConnection {
             deprecate_eof: false,
         };
         let nonce = nonce();
-        connection
-            .send(&greeting(server_version, connection_id, &nonce))
-            .await?;
-        let response = connection
-            .read()
-            .await?
-            .ok_or_else(|| connection.closed())?;
-        let login =
-            Login::parse(&response).map_err(|error| connection.malformed(&error.to_string()))?;
-        connection.deprecate_eof = login
+        let offers_tls = door.identity.is_some();
+        let greeting = greeting(door.version, connection_id, &nonce, offers_tls);
+        connection.send(&greeting).await?;
+        let mut response = connection.read_first(1).await?;
+        if let Some(identity) = door.identity {
+            if !wants_tls(&response) {
+                let text = "Connections using insecure transport are prohibited";
+                connection.send_error(3159, "HY000", text).await?;
+                return Err(connection.no_tls("the client does not ask for it"));
+            }
+            connection = connection.into_tls(identity).await?;
+            response = connection.read_first(2).await?;
+        }
+        connection.login(&response, &nonce, door).await?;
+        Ok(connection)
+    }
+
+    /// A packet read to its last byte and no further: what follows may be TLS.
+    async fn read_first(&mut self, sequence: u8) -> Result<Vec<u8>, WireError> {
+        let mut head = [0; 4];
+        let read = self.transport.read_exact(&mut head).await;
+        read.map_err(|source| self.io(source))?;
+        let length = usize::from(head[0]) | usize::from(head[1]) << 8 | usize::from(head[2]) << 16;
+        if head[3] != sequence || length > LOGIN_MAX {
+            return Err(self.malformed("no login where one was due"));
+        }
+        let mut payload = vec![0; length];
+        let read = self.transport.read_exact(&mut payload).await;
+        read.map_err(|source| self.io(source))?;
+        self.next_sequence = sequence.wrapping_add(1);
+        self.decoder.expect_sequence(self.next_sequence);
+        Ok(payload)
+    }
+
+    async fn into_tls(mut self, identity: &ServerIdentity) -> Result<Self, WireError> {
+        match identity.accept(self.transport).await {
+            Ok(stream) => {
+                self.transport = Box::new(stream);
+                Ok(self)
+            }
+            Err(error) => Err(WireError::Tls {
+                address: self.address,
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    async fn login(
+        &mut self,
+        response: &[u8],
+        nonce: &[u8; 20],
+        door: &Door<'_>,
+    ) -> Result<(), WireError> {
+        let login = Login::parse(response).map_err(|error| self.malformed(&error.to_string()))?;
+        self.deprecate_eof = login
             .capabilities
             .contains(CapabilityFlags::CLIENT_DEPRECATE_EOF);
         let proof = if login.plugin == auth::CACHING_SHA2.as_bytes() {
@@ -99,27 +153,22 @@ impl ServedConnection {
         } else {
             let mut switch = vec![0xFE];
             switch.extend_from_slice(&auth::nul_terminated(auth::CACHING_SHA2.as_bytes()));
-            switch.extend_from_slice(&auth::nul_terminated(&nonce));
-            connection.send(&switch).await?;
-            connection
-                .read()
-                .await?
-                .ok_or_else(|| connection.closed())?
-                .to_vec()
+            switch.extend_from_slice(&auth::nul_terminated(nonce));
+            self.send(&switch).await?;
+            self.read().await?.ok_or_else(|| self.closed())?.to_vec()
         };
-        let known = login.user == user.as_bytes();
-        if !known || !auth::proves_password(&proof, password.expose().as_bytes(), &nonce) {
-            connection
-                .send_error(1045, "28000", "Access denied for this user")
+        let known = login.user == door.user.as_bytes();
+        let password = door.password.expose().as_bytes();
+        if !known || !auth::proves_password(&proof, password, nonce) {
+            self.send_error(1045, "28000", "Access denied for this user")
                 .await?;
             return Err(WireError::Authentication {
-                address: connection.address,
+                address: self.address.clone(),
                 reason: "a client came with a wrong user or password".to_owned(),
             });
         }
-        connection.send(&[0x01, 0x03]).await?;
-        connection.send_ok().await?;
-        Ok(connection)
+        self.send(&[0x01, 0x03]).await?;
+        self.send_ok().await
     }
 
     /// The client's address.
@@ -138,7 +187,7 @@ impl ServedConnection {
         let Some(payload) = self.read().await? else {
             return Ok(Command::Quit);
         };
-        parse_command(&payload).map_err(|error| self.malformed(&error.to_string()))
+        Command::parse(&payload).map_err(|error| self.malformed(&error.to_string()))
     }
 
     /// Answers "done".
@@ -203,12 +252,31 @@ impl ServedConnection {
         self.flush().await
     }
 
-    /// Puts an event into the outgoing buffer; [`ServedConnection::flush`] sends it.
-    pub fn queue_event(&mut self, event: &[u8]) {
-        let mut payload = Vec::with_capacity(1 + event.len());
-        payload.push(0);
-        payload.extend_from_slice(event);
-        self.queue(&payload);
+    /// Sends an event, or puts it into the outgoing buffer if it is small;
+    /// [`ServedConnection::flush`] sends what waits.
+    ///
+    /// # Errors
+    ///
+    /// A broken connection.
+    pub async fn send_event(&mut self, event: &[u8]) -> Result<(), WireError> {
+        if event.len() <= GATHERED {
+            let next = self.next_sequence;
+            self.next_sequence = packet::encode_event(event, next, &mut self.outgoing);
+            return Ok(());
+        }
+        // A large one is not copied once more: its frames are written out of its own memory.
+        self.flush().await?;
+        let mut frames = packet::EventFrames::new(event, self.next_sequence);
+        while let Some((head, piece)) = frames.next() {
+            let sent = match self.transport.write_all(&head).await {
+                Ok(()) => self.transport.write_all(piece).await,
+                Err(error) => Err(error),
+            };
+            sent.map_err(|source| self.io(source))?;
+        }
+        self.next_sequence = frames.sequence();
+        let flushed = self.transport.flush().await;
+        flushed.map_err(|source| self.io(source))
     }
 
     /// How many bytes wait to be sent.
@@ -227,7 +295,10 @@ impl ServedConnection {
     ///
     /// A broken connection.
     pub async fn flush(&mut self) -> Result<(), WireError> {
-        let sent = self.socket.write_all(&self.outgoing).await;
+        let mut sent = self.transport.write_all(&self.outgoing).await;
+        if sent.is_ok() {
+            sent = self.transport.flush().await;
+        }
         // What the client says next continues the numbering, unless it is a new command.
         self.decoder.expect_sequence(self.next_sequence);
         self.outgoing.clear();
@@ -243,7 +314,7 @@ impl ServedConnection {
     /// A broken connection.
     pub async fn wait_for_end(&mut self) -> Result<(), WireError> {
         let mut byte = [0; 1];
-        match self.socket.read(&mut byte).await {
+        match self.transport.read(&mut byte).await {
             Ok(_) => Ok(()),
             Err(source) => Err(self.io(source)),
         }
@@ -265,7 +336,7 @@ impl ServedConnection {
                 self.next_sequence = self.decoder.sequence();
                 return Ok(Some(payload));
             }
-            match self.socket.read_buf(&mut self.decoder.room()).await {
+            match self.transport.read_buf(&mut self.decoder.room()).await {
                 Ok(0) if self.decoder.is_mid_packet() => return Err(self.closed()),
                 Ok(0) => return Ok(None),
                 Ok(_) => {}
@@ -290,6 +361,13 @@ impl ServedConnection {
         }
     }
 
+    fn no_tls(&self, reason: &str) -> WireError {
+        WireError::Tls {
+            address: self.address.clone(),
+            reason: reason.to_owned(),
+        }
+    }
+
     fn malformed(&self, reason: &str) -> WireError {
         WireError::Malformed {
             address: self.address.clone(),
@@ -298,145 +376,5 @@ impl ServedConnection {
     }
 }
 
-/// Twenty random bytes without NUL, as a challenge.
-fn nonce() -> [u8; 20] {
-    let mut nonce = [0; 20];
-    let mut random = rand::rng();
-    for byte in &mut nonce {
-        *byte = random.random_range(1..=127);
-    }
-    nonce
-}
-
-fn greeting(server_version: &str, connection_id: u32, nonce: &[u8; 20]) -> Vec<u8> {
-    let capabilities = (CapabilityFlags::CLIENT_PROTOCOL_41
-        | CapabilityFlags::CLIENT_LONG_PASSWORD
-        | CapabilityFlags::CLIENT_LONG_FLAG
-        | CapabilityFlags::CLIENT_TRANSACTIONS
-        | CapabilityFlags::CLIENT_SECURE_CONNECTION
-        | CapabilityFlags::CLIENT_CONNECT_WITH_DB
-        | CapabilityFlags::CLIENT_MULTI_RESULTS
-        | CapabilityFlags::CLIENT_PLUGIN_AUTH
-        | CapabilityFlags::CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA
-        | CapabilityFlags::CLIENT_CONNECT_ATTRS
-        | CapabilityFlags::CLIENT_DEPRECATE_EOF)
-        .bits()
-        .to_le_bytes();
-    let mut out = vec![10];
-    out.extend_from_slice(&auth::nul_terminated(server_version.as_bytes()));
-    out.extend_from_slice(&connection_id.to_le_bytes());
-    out.extend_from_slice(&nonce[..8]);
-    out.push(0);
-    out.extend_from_slice(&capabilities[..2]);
-    out.push(COLLATION);
-    out.extend_from_slice(&STATUS.to_le_bytes());
-    out.extend_from_slice(&capabilities[2..]);
-    out.push(21);
-    out.extend_from_slice(&[0; 10]);
-    out.extend_from_slice(&nonce[8..]);
-    out.push(0);
-    out.extend_from_slice(&auth::nul_terminated(auth::CACHING_SHA2.as_bytes()));
-    out
-}
-
-/// What a client's first packet says.
-struct Login {
-    capabilities: CapabilityFlags,
-    user: Vec<u8>,
-    proof: Vec<u8>,
-    plugin: Vec<u8>,
-}
-
-impl Login {
-    fn parse(payload: &[u8]) -> Result<Self, Truncated> {
-        let mut fields = Fields::new(payload);
-        let bits = u32::try_from(fields.uint::<4>()?).map_err(|_| Truncated)?;
-        let capabilities = CapabilityFlags::from_bits_truncate(bits);
-        let _max_packet = fields.uint::<4>()?;
-        let _collation = fields.uint::<1>()?;
-        let _filler = fields.bytes(23)?;
-        let user = fields.nul_terminated()?.to_vec();
-        let proof = if capabilities.contains(CapabilityFlags::CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA)
-        {
-            fields.lenenc_bytes()?
-        } else {
-            let length = fields.uint::<1>()?;
-            fields.bytes(usize::try_from(length).map_err(|_| Truncated)?)?
-        };
-        if capabilities.contains(CapabilityFlags::CLIENT_CONNECT_WITH_DB) {
-            fields.nul_terminated()?;
-        }
-        let plugin = if capabilities.contains(CapabilityFlags::CLIENT_PLUGIN_AUTH) {
-            fields.nul_terminated()?
-        } else {
-            &[]
-        };
-        Ok(Self {
-            capabilities,
-            user,
-            proof: proof.to_vec(),
-            plugin: plugin.to_vec(),
-        })
-    }
-}
-
-fn parse_command(payload: &[u8]) -> Result<Command, Truncated> {
-    let mut fields = Fields::new(payload);
-    let narrow = |value: u64| u32::try_from(value).map_err(|_| Truncated);
-    match fields.uint::<1>()? {
-        0x01 => Ok(Command::Quit),
-        0x03 => Ok(Command::Query(
-            String::from_utf8_lossy(fields.rest()).into_owned(),
-        )),
-        0x0E => Ok(Command::Ping),
-        0x15 => Ok(Command::RegisterReplica(narrow(fields.uint::<4>()?)?)),
-        0x1E => {
-            let flags = u16::try_from(fields.uint::<2>()?).map_err(|_| Truncated)?;
-            let server_id = narrow(fields.uint::<4>()?)?;
-            let name_length = narrow(fields.uint::<4>()?)?;
-            fields.bytes(name_length as usize)?;
-            let _position = fields.uint::<8>()?;
-            let set_length = narrow(fields.uint::<4>()?)?;
-            Ok(Command::DumpGtid {
-                flags,
-                server_id,
-                set: fields.bytes(set_length as usize)?.to_vec(),
-            })
-        }
-        other => Ok(Command::Other(u8::try_from(other).map_err(|_| Truncated)?)),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn the_dump_command_is_read_field_by_field() {
-        let mut payload = vec![0x1E, 2, 0];
-        payload.extend_from_slice(&77_u32.to_le_bytes());
-        payload.extend_from_slice(&0_u32.to_le_bytes());
-        payload.extend_from_slice(&4_u64.to_le_bytes());
-        payload.extend_from_slice(&3_u32.to_le_bytes());
-        payload.extend_from_slice(b"abc");
-        assert_eq!(
-            parse_command(&payload),
-            Ok(Command::DumpGtid {
-                flags: 2,
-                server_id: 77,
-                set: b"abc".to_vec()
-            })
-        );
-        payload.pop();
-        assert_eq!(parse_command(&payload), Err(Truncated));
-    }
-
-    proptest! {
-        #[test]
-        fn no_client_makes_us_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = parse_command(&bytes);
-            let _ = Login::parse(&bytes);
-        }
-    }
-}
+mod tests;

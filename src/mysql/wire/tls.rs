@@ -1,4 +1,5 @@
-//! TLS for the packet layer: MySQL's five ssl-modes on rustls.
+//! TLS for the packet layer: MySQL's five ssl-modes on rustls, and a certificate of our own where
+//! we play the server.
 //!
 //! The mode is the operator's word and is never weakened: `REQUIRED` encrypts without checking
 //! who answers, `VERIFY_CA` checks the certificate's chain, `VERIFY_IDENTITY` the host name too.
@@ -10,12 +11,54 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
+    SignatureScheme,
 };
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::mysql::server_url::{ServerUrl, SslMode};
+
+/// A certificate for one run, made by ourselves and known to nobody else.
+#[derive(Clone)]
+pub struct ServerIdentity(TlsAcceptor);
+
+impl std::fmt::Debug for ServerIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ServerIdentity")
+    }
+}
+
+impl ServerIdentity {
+    /// Makes a key and a certificate that it signs.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what the crypto library refused.
+    pub fn generate() -> Result<Self, String> {
+        let made = rcgen::generate_simple_self_signed(["quillback".to_owned()])
+            .map_err(|error| error.to_string())?;
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key.into())
+            .map_err(|error| error.to_string())?;
+        Ok(Self(TlsAcceptor::from(Arc::new(config))))
+    }
+
+    /// The server's side of the handshake.
+    pub(super) async fn accept<S>(&self, stream: S) -> std::io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.0.accept(stream).await
+    }
+}
 
 /// The TLS configuration for a server, or a sentence that says why there is none.
 pub(super) fn client_config(url: &ServerUrl) -> Result<Arc<ClientConfig>, String> {

@@ -93,6 +93,21 @@ pub enum LoadError {
         /// What the server said.
         what: String,
     },
+    /// The indexes of a table could not be built, or dropped before.
+    #[error("making the indexes of {table} failed")]
+    Index {
+        /// `schema.table`.
+        table: String,
+        /// The cause.
+        #[source]
+        source: MysqlError,
+    },
+    /// A table is not what it was before its indexes were dropped.
+    #[error("SHOW CREATE TABLE {table} is not what it was before its indexes were built")]
+    OtherTable {
+        /// `schema.table`.
+        table: String,
+    },
     /// An object is not what the manifest says.
     #[error("{key} is damaged: {what}")]
     Damaged {
@@ -152,14 +167,17 @@ impl Classified for LoadError {
             | Self::NoTimeZones { .. } => Class::Refused,
             Self::Mysql(error)
             | Self::Statement { source: error, .. }
-            | Self::Account { source: error, .. } => error.class(),
+            | Self::Account { source: error, .. }
+            | Self::Index { source: error, .. } => error.class(),
             Self::Wire(error) => error.class(),
             Self::Rows { source, .. } => source.class(),
             Self::Storage(error) => error.class(),
             Self::Damaged { .. } | Self::Script { .. } => Class::Integrity,
-            Self::Unfaithful { .. } | Self::OtherGtids { .. } | Self::Cancelled | Self::Task(_) => {
-                Class::Failure
-            }
+            Self::Unfaithful { .. }
+            | Self::OtherTable { .. }
+            | Self::OtherGtids { .. }
+            | Self::Cancelled
+            | Self::Task(_) => Class::Failure,
         }
     }
 }

@@ -17,8 +17,8 @@ use super::fetch;
 
 /// `WARN_DATA_TRUNCATED`.
 const DATA_TRUNCATED: &str = "1265";
-/// Pieces between a file's download and the look at it.
-const PIECES: usize = 4;
+/// Such a file is rare, so that few are looked at beside those that are loaded.
+const BESIDE: usize = 16;
 
 /// A row, counted from 1, and the number of the field that the server warns of.
 type Place = (u64, usize);
@@ -57,12 +57,14 @@ pub(super) async fn first_lost(
     places: &BTreeSet<Place>,
 ) -> Result<Option<Place>, LoadError> {
     let key = file.file.key.in_snapshot(id);
-    let (sender, mut pieces) = mpsc::channel(PIECES);
+    let room = fetch::Room::of_one_in(BESIDE);
+    let (sender, mut pieces) = mpsc::channel(room.pieces);
     let mut fetching = JoinSet::new();
     fetching.spawn(fetch::content(
         Arc::clone(storage),
         key,
         file.file.clone(),
+        room,
         sender,
     ));
     let mut look = Look {

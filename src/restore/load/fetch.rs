@@ -1,13 +1,14 @@
 //! Objects of a snapshot on their way back: fetched in ranges, hashed, decompressed in pieces.
 //!
 //! What comes out is never more than the manifest says, however small the object is: a kilobyte
-//! of zstd can hold a gigabyte of zeros.
+//! of zstd can hold a gigabyte of zeros. A file may be any number of zstd frames one after the
+//! other; the memory that it takes is that of one frame's window, which is bounded too.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use zstd::stream::raw::{Decoder, InBuffer, Operation as _, OutBuffer};
+use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation as _, OutBuffer};
 
 use crate::archive::hash::{Sha256Writer, sha256};
 use crate::archive::layout::SnapshotId;
@@ -17,10 +18,34 @@ use crate::storage::Storage;
 
 use super::error::LoadError;
 
-/// How much of an object is asked for at once.
-const RANGE_BYTES: u64 = 4 << 20;
 /// How much comes out at once.
 const PIECE_BYTES: usize = 512 << 10;
+/// What all files that are fetched at once may take of memory, beside the windows of their frames.
+const BUDGET_BYTES: usize = 96 << 20;
+
+/// How much of a file is held at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    /// How much of an object is asked for at once, in bytes.
+    range_bytes: u64,
+    /// Pieces between a file's download and its taker.
+    pub(super) pieces: usize,
+}
+
+impl Room {
+    /// The room that each of so many files has.
+    pub(super) fn of_one_in(files: usize) -> Self {
+        let bytes = BUDGET_BYTES / files.max(1);
+        Self {
+            range_bytes: (bytes as u64 / 2).clamp(1 << 20, 4 << 20),
+            // Two more are under way at the ends of the channel.
+            pieces: (bytes / 2 / PIECE_BYTES).saturating_sub(2).clamp(1, 8),
+        }
+    }
+}
+/// The largest window of a frame, as a power of two: that of the highest level (22), and what zstd
+/// itself takes without being told.
+const WINDOW_LOG_MAX: u32 = 27;
 /// Scripts are held in memory: larger ones are refused.
 const SCRIPT_BYTES_MAX: u64 = 1 << 30;
 
@@ -66,13 +91,14 @@ pub(super) async fn content(
     storage: Arc<dyn Storage>,
     key: String,
     file: StoredFile,
+    room: Room,
     pieces: mpsc::Sender<Bytes>,
 ) -> Result<(), LoadError> {
     let mut digest = Sha256Writer::default();
     let mut decompressor = Decompressor::new(&key, file.raw_bytes)?;
     let mut at = 0;
     while at < file.stored_bytes {
-        let to = file.stored_bytes.min(at + RANGE_BYTES);
+        let to = file.stored_bytes.min(at + room.range_bytes);
         let range = storage.get_range(&key, at..to).await?;
         if range.len() as u64 != to - at {
             return Err(damaged(
@@ -119,17 +145,24 @@ struct Decompressor {
     buffer: Vec<u8>,
     expected: u64,
     produced: u64,
+    /// Whether what came is whole frames.
+    whole: bool,
 }
 
 impl Decompressor {
     fn new(key: &str, expected: u64) -> Result<Self, LoadError> {
-        let decoder = Decoder::new().map_err(|error| damaged(key, error.to_string()))?;
+        let failed = |error: std::io::Error| damaged(key, error.to_string());
+        let mut decoder = Decoder::new().map_err(failed)?;
+        decoder
+            .set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX))
+            .map_err(failed)?;
         Ok(Self {
             key: key.to_owned(),
             decoder,
             buffer: vec![0; PIECE_BYTES],
             expected,
             produced: 0,
+            whole: true,
         })
     }
 
@@ -139,7 +172,11 @@ impl Decompressor {
         let mut to = OutBuffer::around(&mut self.buffer[..]);
         let run = self.decoder.run(&mut from, &mut to);
         let (used, produced) = (from.pos(), to.pos());
-        run.map_err(|error| damaged(&self.key, error.to_string()))?;
+        let wanted = run.map_err(|error| damaged(&self.key, error.to_string()))?;
+        if used + produced > 0 {
+            // Nothing is wanted behind the end of a frame; what follows begins the next one.
+            self.whole = wanted == 0;
+        }
         self.produced += produced as u64;
         if self.produced > self.expected {
             return Err(damaged(
@@ -162,13 +199,16 @@ impl Decompressor {
     }
 
     fn finish(self) -> Result<(), LoadError> {
-        if self.produced == self.expected {
-            Ok(())
-        } else {
-            Err(damaged(
+        if self.produced != self.expected {
+            return Err(damaged(
                 &self.key,
                 format!("it holds {} bytes, not {}", self.produced, self.expected),
-            ))
+            ));
+        }
+        if self.whole {
+            Ok(())
+        } else {
+            Err(damaged(&self.key, "its last frame is cut".to_owned()))
         }
     }
 }
@@ -200,6 +240,80 @@ mod tests {
         for promised in [0, 1, (8 << 20) - 1, (8 << 20) + 1] {
             assert!(pieces(&compressed, promised).is_err(), "{promised}");
         }
+    }
+
+    /// Frames as a compressor writes them that is started anew for each MiB.
+    fn frames(text: &[u8], bytes: usize) -> Vec<u8> {
+        let frame = |piece| zstd::encode_all(piece, 1).expect("memory to memory");
+        text.chunks(bytes).flat_map(frame).collect()
+    }
+
+    #[test]
+    fn many_frames_are_one_file() {
+        let text: Vec<u8> = (0..1_500_000_u32).flat_map(u32::to_le_bytes).collect();
+        for bytes in [1 << 20, (1 << 20) + 1, 100_000, text.len()] {
+            let compressed = frames(&text, bytes);
+            assert_eq!(pieces(&compressed, text.len() as u64).expect("whole"), text);
+        }
+        // Empty frames, and one that zstd passes over.
+        let mut odd = frames(b"", 1);
+        odd.extend(zstd::encode_all(&b""[..], 1).expect("memory to memory"));
+        odd.extend([0x50, 0x2A, 0x4D, 0x18, 3, 0, 0, 0, 1, 2, 3]);
+        odd.extend(frames(&text[..9], 4));
+        assert_eq!(pieces(&odd, 9).expect("whole"), &text[..9]);
+    }
+
+    #[test]
+    fn a_file_that_is_cut_between_or_within_its_frames_is_noticed() {
+        let text: Vec<u8> = (0..3_000_u32).flat_map(u32::to_le_bytes).collect();
+        let compressed = frames(&text, 1_000);
+        for cut in 0..compressed.len() {
+            assert!(
+                pieces(&compressed[..cut], text.len() as u64).is_err(),
+                "{cut}"
+            );
+        }
+        let mut longer = compressed;
+        longer.extend(frames(b"x", 1));
+        assert!(pieces(&longer, text.len() as u64).is_err());
+        // All content came, but the frame has no end.
+        let last = zstd::encode_all(&text[..], 1).expect("memory to memory");
+        let mut open = zstd::stream::write::Encoder::new(Vec::new(), 1).expect("an encoder");
+        std::io::Write::write_all(&mut open, &text).expect("memory");
+        std::io::Write::flush(&mut open).expect("memory");
+        assert!(pieces(open.get_ref(), text.len() as u64).is_err());
+        assert!(pieces(&last, text.len() as u64).is_ok());
+    }
+
+    #[tokio::test]
+    async fn frames_are_read_in_ranges_whatever_their_ends() {
+        let text: Vec<u8> = (0..3_000_000_u32)
+            .map(|n| n.wrapping_mul(2_654_435_761))
+            .flat_map(u32::to_le_bytes)
+            .collect();
+        let compressed = frames(&text, 1 << 20);
+        let room = Room::of_one_in(64);
+        assert!(compressed.len() as u64 > 5 * room.range_bytes);
+        let storage: Arc<dyn Storage> = Arc::new(crate::storage::MemoryStorage::new());
+        storage
+            .put_if_absent("k", Bytes::from(compressed.clone()))
+            .await
+            .expect("memory");
+        let file = StoredFile {
+            key: "k".to_owned().try_into().expect("a key"),
+            raw_bytes: text.len() as u64,
+            stored_bytes: compressed.len() as u64,
+            sha256: sha256(&compressed),
+        };
+        let (sender, mut receiver) = mpsc::channel(1);
+        let reading = tokio::spawn(content(storage, "k".to_owned(), file, room, sender));
+        let mut found = Vec::new();
+        while let Some(piece) = receiver.recv().await {
+            assert!(piece.len() <= PIECE_BYTES);
+            found.extend_from_slice(&piece);
+        }
+        reading.await.expect("no panic").expect("whole");
+        assert!(found == text);
     }
 
     #[test]

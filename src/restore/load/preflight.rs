@@ -3,7 +3,9 @@
 use crate::archive::manifest::Manifest;
 use crate::mysql::{MysqlError, Session, TargetFacts, quote};
 
+use super::LoadOptions;
 use super::error::LoadError;
+use super::steps::JOURNAL_SCHEMA;
 
 /// `ER_NO_SUCH_TABLE`, `ER_UNKNOWN_TABLE`: of a version that does not have the table.
 const UNKNOWN_TABLE: [u16; 2] = [1146, 1109];
@@ -13,13 +15,13 @@ pub(super) async fn check(
     session: &mut Session,
     facts: &TargetFacts,
     manifest: &Manifest,
+    options: &LoadOptions,
 ) -> Result<(), LoadError> {
     let server = facts.server.address.to_string();
-    if !facts.is_empty() {
-        return Err(LoadError::NotEmpty {
-            server,
-            schemas: facts.user_schemas.clone(),
-        });
+    let mut schemas = facts.user_schemas.clone();
+    schemas.retain(|schema| !(options.journal && schema == JOURNAL_SCHEMA));
+    if !options.resume && !schemas.is_empty() {
+        return Err(LoadError::NotEmpty { server, schemas });
     }
     if let Some(state) = &facts.group_member_state {
         return Err(LoadError::GroupMember {

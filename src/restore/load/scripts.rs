@@ -1,8 +1,10 @@
 //! Running the scripts: what fails is told by the object's name, and what may fail becomes a
 //! warning.
 
-use crate::archive::manifest::ScriptKind;
-use crate::archive::script::{Script, object_of};
+use std::collections::BTreeMap;
+
+use crate::archive::manifest::{ScriptKind, TableEntry};
+use crate::archive::script::{Script, names_of, object_of};
 use crate::mysql::schema::DATAFILE_LINE;
 use crate::mysql::{MysqlError, Session, quote};
 
@@ -12,8 +14,54 @@ use super::error::LoadError;
 /// gone at once (1588).
 const EVENT_IS_OVER: [u16; 2] = [1544, 1588];
 
+/// What the server says of an object that is there already: a schema (1007), a table or view (1050),
+/// a function of a library (1125), a routine or library (1304), a trigger (1359), a foreign server (1476), an
+/// event (1537), a tablespace (1813), a resource group (3650), a spatial reference system (3712).
+const EXISTS: [u16; 10] = [1007, 1050, 1125, 1304, 1359, 1476, 1537, 1813, 3650, 3712];
+
+/// The statements that make each table, by schema and name, in their order; snapshots of older
+/// versions do not name their tables.
+pub(super) fn of_tables(
+    scripts: &[(ScriptKind, Script)],
+) -> BTreeMap<(String, String), Vec<&[u8]>> {
+    let mut statements: BTreeMap<(String, String), Vec<&[u8]>> = BTreeMap::new();
+    let tables = scripts
+        .iter()
+        .filter(|(kind, _)| *kind == ScriptKind::Tables);
+    for statement in tables.flat_map(|(_, script)| script.statements()) {
+        if let Some((names, statement)) = names_of(statement)
+            && let Ok([database, table]) = <[String; 2]>::try_from(names)
+        {
+            let of_table = statements.entry((database, table)).or_default();
+            of_table.push(statement);
+        }
+    }
+    statements
+}
+
+/// Makes a table anew, without rows.
+pub(super) async fn remake(
+    session: &mut Session,
+    table: &TableEntry,
+    statements: &[&[u8]],
+) -> Result<(), MysqlError> {
+    let name = quote::qualified(&table.database, &table.name);
+    session
+        .execute(format!("DROP TABLE IF EXISTS {name}"))
+        .await?;
+    session
+        .execute(format!("USE {}", quote::identifier(&table.database)))
+        .await?;
+    for statement in statements {
+        session.execute(statement).await?;
+    }
+    Ok(())
+}
+
 /// Runs scripts over the session that makes the schema.
 pub(super) struct ScriptRunner<'a> {
+    /// Whether an earlier run may have made what is to be made: the target was empty before it.
+    pub(super) again: bool,
     pub(super) session: &'a mut Session,
     pub(super) scripts: &'a [(ScriptKind, Script)],
     pub(super) warnings: &'a mut Vec<String>,
@@ -43,6 +91,9 @@ impl ScriptRunner<'_> {
         let Err(source) = self.execute(kind, &name, statement).await else {
             return Ok(());
         };
+        if self.is_there(&source) {
+            return Ok(());
+        }
         if !source.is_connection_lost() {
             if self.elsewhere(kind, &name, statement, &source).await? {
                 return Ok(());
@@ -61,6 +112,11 @@ impl ScriptRunner<'_> {
                 source
             },
         })
+    }
+
+    /// Whether a statement was refused since an earlier run has done it.
+    pub(super) fn is_there(&self, refused: &MysqlError) -> bool {
+        self.again && refused.code().is_some_and(|code| EXISTS.contains(&code))
     }
 
     /// Tells of what may be missing.

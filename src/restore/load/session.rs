@@ -6,9 +6,16 @@ use crate::mysql::{MysqlError, ServerUrl, Session};
 use super::error::LoadError;
 
 /// Nothing to the binlog, no checks across tables (the dump was consistent), UTC, no surprises
-/// from the server's own modes, and all the time in the world.
+/// from the server's own modes, and all the time in the world: also for a transaction of a killed
+/// run that is being rolled back. With `unique_checks` off InnoDB may put a row into the unique
+/// secondary index of a page that it has not read and so miss a duplicate; a consistent snapshot has
+/// none, and a unique index that is built after the rows is checked in any case. LOCAL makes errors
+/// of values warnings whatever the mode says, and a warning fails the load.
 const SETTINGS: &str = "SET SESSION sql_log_bin = 0, \
-     sql_mode = 'NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION', foreign_key_checks = 0, unique_checks = 0, time_zone = '+00:00', \
+     sql_mode = 'NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION,ALLOW_INVALID_DATES', \
+     foreign_key_checks = 0, unique_checks = 0, time_zone = '+00:00', autocommit = 1, \
+     transaction_isolation = 'READ-COMMITTED', completion_type = NO_CHAIN, \
+     innodb_lock_wait_timeout = 86400, \
      net_read_timeout = 3600, net_write_timeout = 3600, wait_timeout = 86400, \
      lock_wait_timeout = 86400, max_error_count = 65535, max_heap_table_size = 1099511627776, \
      innodb_strict_mode = 0";
@@ -26,13 +33,50 @@ const UNKNOWN_VARIABLE: u16 = 1193;
 /// Prepares the session that makes the schema.
 pub(super) async fn prepare(session: &mut Session) -> Result<(), MysqlError> {
     session.execute(SETTINGS).await?;
-    for optional in OPTIONAL {
-        match session.execute(optional).await {
-            Err(error) if error.code() == Some(UNKNOWN_VARIABLE) => {}
-            other => {
-                other?;
-            }
-        }
+    for statement in OPTIONAL {
+        optional(session, statement).await?;
+    }
+    Ok(())
+}
+
+async fn optional(session: &mut Session, statement: &str) -> Result<(), MysqlError> {
+    match session.execute(statement).await {
+        Err(error) if error.code() == Some(UNKNOWN_VARIABLE) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Opens a session for statements on tables.
+pub(super) async fn open(url: &ServerUrl) -> Result<Session, MysqlError> {
+    let mut session = Session::connect(url).await?;
+    session.set_timeout(None);
+    prepare(&mut session).await?;
+    Ok(session)
+}
+
+/// What the sorting of all indexes that are built at once may take of the server's memory, of its
+/// buffer pool; and the bounds of that, in bytes.
+const SORT_PART: u64 = 8;
+const SORT_BYTES: (u64, u64) = (64 << 20, 1 << 30);
+
+/// Gives a session that builds indexes its share of the threads, and of memory for sorting. Servers
+/// before 8.0.27 have no such settings, or not all of them.
+pub(super) async fn for_indexes(
+    session: &mut Session,
+    share: usize,
+    threads: usize,
+) -> Result<(), MysqlError> {
+    let pool: u64 = session
+        .query_one("SELECT @@GLOBAL.innodb_buffer_pool_size")
+        .await?;
+    let all = (pool / SORT_PART).clamp(SORT_BYTES.0, SORT_BYTES.1);
+    let bytes = all * share as u64 / threads.max(share) as u64;
+    for setting in [
+        format!("innodb_ddl_buffer_size = {bytes}"),
+        format!("innodb_ddl_threads = {share}"),
+        format!("innodb_parallel_read_threads = {share}"),
+    ] {
+        optional(session, &format!("SET SESSION {setting}")).await?;
     }
     Ok(())
 }

@@ -63,6 +63,9 @@ impl ScriptRunner<'_> {
                 let Err(source) = self.make(&unit).await else {
                     continue;
                 };
+                if self.is_there(&source) {
+                    continue;
+                }
                 let may_wait = source.code().is_some_and(|code| WAITING.contains(&code));
                 if !may_wait && (source.is_connection_lost() || !unit.kind.may_fail()) {
                     return Err(failed(unit, source));

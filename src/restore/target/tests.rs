@@ -5,7 +5,7 @@ use chrono::TimeDelta;
 use super::*;
 use crate::archive::catalog::Chain;
 use crate::archive::hash::sha256;
-use crate::archive::layout::{Epoch, SegmentName};
+use crate::archive::layout::{BranchNumber, Epoch, SegmentName};
 use crate::archive::segment::SegmentIndex;
 use crate::mysql::binlog::{Checksum, Summary};
 
@@ -84,6 +84,7 @@ fn world(log: &Log, complete_to: i64) -> World {
                 transactions: lines.len() as u64,
                 first_commit: lines.first().map(|line| line.time),
                 last_commit: lines.iter().map(|line| line.time).max(),
+                least_commit: None,
                 complete_to: (sequence == log.len() as u64).then(|| at(complete_to)),
                 part: None,
                 tables: Vec::new(),
@@ -124,9 +125,10 @@ fn three_segments() -> World {
 }
 
 fn cut(world: &World, target: &Target) -> Result<Cut, TargetError> {
-    let boundary = boundary(&world.history, &world.snapshots, target)?;
-    let inside = boundary.map_or(&[][..], |at| &world.details[at][..]);
-    resolve(&world.history, &world.snapshots, target, boundary, inside)
+    let lookup = lookup(&world.history, &world.snapshots, target)?;
+    let read = |at: &usize| (*at, world.details[*at].clone());
+    let lines: Lines = lookup.members.iter().map(read).collect();
+    resolve(&world.history, &world.snapshots, target, &lookup, &lines)
 }
 
 fn until(micros: i64) -> Target {
@@ -341,4 +343,150 @@ fn snapshots_alone_restore_to_themselves() {
     ));
     world.snapshots.clear();
     assert_eq!(cut(&world, &Target::Latest), Err(TargetError::Empty));
+}
+
+#[test]
+fn the_edges_are_told_wherever_the_cut_stands() {
+    let world = three_segments();
+    let edges = |target: &Target| {
+        let cut = cut(&world, target).expect("covered");
+        let gno = |edge: Option<Edge>| edge.map(|edge| edge.gtid);
+        (gno(cut.last_in), gno(cut.first_out))
+    };
+    let pair = |last: Option<u64>, first: Option<u64>| (last.map(gtid), first.map(gtid));
+    assert_eq!(edges(&until(50)), pair(None, Some(11)));
+    // Between two segments the one before is looked into.
+    assert_eq!(edges(&until(299)), pair(Some(12), Some(13)));
+    assert_eq!(edges(&until(1000)), pair(Some(16), None));
+    assert_eq!(edges(&Target::Latest), pair(Some(16), None));
+    let before = |gno| Target::BeforeGtid { gtid: gtid(gno) };
+    assert_eq!(edges(&before(13)), pair(Some(12), Some(13)));
+    assert_eq!(edges(&before(11)), pair(None, Some(11)));
+    let up_to = |gnos| Target::UntilGtid { set: set(gnos) };
+    assert_eq!(edges(&up_to("12")), pair(Some(12), Some(13)));
+    assert_eq!(edges(&up_to("1-15")), pair(Some(15), Some(17)));
+    assert_eq!(edges(&up_to("1-12:14")), pair(Some(14), Some(13)));
+}
+
+#[test]
+fn a_shared_microsecond_is_told() {
+    let world = three_segments();
+    let remarks = |target: &Target| cut(&world, target).expect("covered").remarks;
+    let told = remarks(&until(300));
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("3 transactions"), "{told:?}");
+    assert!(
+        told[0].contains(&format!("{} to {}", gtid(13), gtid(15))),
+        "{told:?}"
+    );
+    assert_eq!(remarks(&until(301)), [""; 0]);
+    assert_eq!(remarks(&until(200)), [""; 0]);
+    let told = remarks(&Target::BeforeGtid { gtid: gtid(15) });
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].contains("2 that are in and 1 that are out"),
+        "{told:?}"
+    );
+    let divided = remarks(&Target::UntilGtid {
+        set: set("1-12:14"),
+    });
+    assert!(divided[0].contains("no stretch of the log"), "{divided:?}");
+}
+
+#[test]
+fn what_a_clock_that_went_back_leaves_out_is_counted_with_the_way_to_have_it() {
+    let world = world(
+        &vec![
+            vec![(11, 100), (12, 900), (13, 400)],
+            vec![(14, 450), (15, 950)],
+            vec![(16, 480), (17, 990)],
+        ],
+        1000,
+    );
+    let found = cut(&world, &until(500)).expect("covered");
+    assert_eq!(found.set, set("1-11"));
+    let [note] = found.notes.as_slice() else {
+        panic!("{:?}", found.notes);
+    };
+    assert!(note.contains("there are 3 with commit times"), "{note}");
+    assert!(
+        note.contains(&format!(
+            "({} to {}",
+            crate::clock::rfc3339(at(400)),
+            crate::clock::rfc3339(at(480))
+        )),
+        "{note}"
+    );
+    let way = format!("--until-gtid {}", gtid(16));
+    assert!(note.ends_with(&way), "{note}");
+    // That target takes what came between, too.
+    let all = Target::UntilGtid { set: set("16") };
+    assert_eq!(cut(&world, &all).expect("known").set, set("1-16"));
+    assert_eq!(cut(&world, &until(99)).expect("covered").notes, [""; 0]);
+}
+
+#[test]
+fn a_mark_is_exact_or_nothing() {
+    let world = three_segments();
+    let mark = |gnos: &str| Target::UntilMark {
+        mark: "m".parse().expect("a name"),
+        time: at(0),
+        set: set(gnos),
+    };
+    assert_eq!(
+        cut(&world, &mark("1-13:17")).expect("known").set,
+        set("1-13:17")
+    );
+    assert!(matches!(
+        cut(&world, &mark("1-9")),
+        Err(TargetError::MarkTooOld { .. })
+    ));
+    assert_eq!(
+        cut(&world, &mark("1-18")),
+        Err(TargetError::Unknown { unknown: set("18") })
+    );
+}
+
+#[test]
+fn beside_what_cannot_be_had_stands_what_can() {
+    use super::nearest::{NoWay, candidates};
+    let mut world = three_segments();
+    let first = |world: &World, target: &Target| {
+        let error = cut(world, target).expect_err("it cannot be had");
+        let found = candidates(
+            &world.history,
+            &world.snapshots,
+            target,
+            &NoWay::Target(&error),
+        );
+        let first = |offers: Vec<nearest::Offer>| offers.into_iter().next().map(|o| o.target);
+        (first(found.before), first(found.after))
+    };
+    let up_to = |gnos: &str| Some(Target::UntilGtid { set: set(gnos) });
+    assert_eq!(first(&world, &until(5000)), (Some(until(1000)), None));
+    assert_eq!(first(&world, &until(-1)), (None, Some(until(0))));
+    let unknown = |gno| Target::BeforeGtid { gtid: gtid(gno) };
+    assert_eq!(first(&world, &unknown(99)), (Some(Target::Latest), None));
+    assert_eq!(first(&world, &unknown(10)), (None, up_to("1-10")));
+    // A hole: the last moment before it, and the snapshot that has what is missing.
+    world.history.members.remove(1);
+    world.details.remove(1);
+    world.snapshots.push(SnapshotSet {
+        set: set("1-15"),
+        started: at(0),
+        finished: at(350),
+    });
+    assert_eq!(
+        first(&world, &until(250)),
+        (Some(until(199)), up_to("1-15"))
+    );
+    let unknown = Target::UntilGtid { set: set("20") };
+    let error = TargetError::Unknown { unknown: set("20") };
+    let found = candidates(
+        &world.history,
+        &world.snapshots,
+        &unknown,
+        &NoWay::Target(&error),
+    );
+    assert_eq!(found.before[1].target, Target::UntilGtid { set: set("17") });
 }

@@ -166,7 +166,7 @@ impl History {
                 // The streamer has many steps, and compaction the few at which two can meet.
                 let point = match world.once_in(3) {
                     true => world.pick(&COMPACTION),
-                    false => world.pick(FailPoint::ALL),
+                    false => world.pick(FailPoint::STREAM),
                 };
                 let after = world.draw(0..6);
                 let becomes = world.pick(&[Life::Dead, Life::Dead, Life::Frozen]);

@@ -4,6 +4,7 @@
 mod charsets;
 mod compare;
 mod events;
+mod interrupted;
 mod large;
 mod load;
 mod objects;

@@ -197,3 +197,31 @@ proptest! {
         while fields.lenenc_bytes().is_ok() && !fields.is_empty() {}
     }
 }
+
+#[test]
+fn an_event_is_framed_as_its_packet_is() {
+    for length in [
+        0,
+        1,
+        MAX_FRAME - 2,
+        MAX_FRAME - 1,
+        MAX_FRAME,
+        2 * MAX_FRAME - 1,
+        2 * MAX_FRAME,
+    ] {
+        let event: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
+        let mut expected = Vec::new();
+        let next = encode(&[&[0], &event[..]].concat(), 254, &mut expected);
+        let mut found = Vec::new();
+        assert_eq!(encode_event(&event, 254, &mut found), next, "{length}");
+        assert!(found == expected, "{length}");
+        let mut frames = EventFrames::new(&event, 254);
+        let mut pieces = Vec::new();
+        while let Some((head, piece)) = frames.next() {
+            pieces.extend_from_slice(&head);
+            pieces.extend_from_slice(piece);
+        }
+        assert!(pieces == expected, "{length}");
+        assert_eq!(frames.sequence(), next, "{length}");
+    }
+}

@@ -125,6 +125,7 @@ impl World {
                 transactions: gnos.1 - gnos.0,
                 first_commit: None,
                 last_commit: None,
+                least_commit: None,
                 complete_to: None,
                 part: None,
                 tables: Vec::new(),

@@ -81,6 +81,7 @@ impl Year {
                 transactions,
                 first_commit: None,
                 last_commit: None,
+                least_commit: None,
                 complete_to: None,
                 part: None,
                 tables: Vec::new(),

@@ -1,0 +1,140 @@
+//! What is inside a compressed transaction: the events of a TRANSACTION_PAYLOAD, one by one.
+//!
+//! The payload is unfolded as its events are taken, so memory holds one of them, and memory grows
+//! only as bytes come, whatever a header claims. Events inside a payload carry no checksum of their
+//! own. Source of the layout: "MySQL Source Code Documentation", `Transaction_payload_event`.
+
+use std::io::Read;
+
+use super::HEADER_LENGTH;
+use super::event::{Checksum, EventError, EventKind, RawEvent};
+use crate::mysql::wire::packet::Fields;
+
+/// An event's memory grows by so much as its bytes come.
+const READ_STEP: usize = 1 << 20;
+
+/// What comes next out of a payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inner<'a> {
+    /// An event.
+    Event(RawEvent<'a>),
+    /// An event that is larger than what was allowed for one; it was passed over.
+    TooLarge(EventKind),
+}
+
+/// The events of one payload.
+pub struct PayloadEvents<'a> {
+    reader: Box<dyn Read + 'a>,
+    limit: usize,
+    buffer: Vec<u8>,
+}
+
+impl std::fmt::Debug for PayloadEvents<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PayloadEvents").finish_non_exhaustive()
+    }
+}
+
+impl<'a> PayloadEvents<'a> {
+    /// Opens a TRANSACTION_PAYLOAD event; events of more than `limit` bytes are passed over.
+    ///
+    /// # Errors
+    ///
+    /// [`EventError`] if its bytes are no payload.
+    pub fn open(
+        event: &RawEvent<'a>,
+        checksum: Checksum,
+        limit: usize,
+    ) -> Result<Self, EventError> {
+        let (algorithm, payload) = split(event.body(checksum)?)?;
+        let reader: Box<dyn Read + 'a> = match algorithm {
+            // ZSTD and NONE of `mysql::binlog::event::compression::type`.
+            0 => Box::new(
+                zstd::stream::read::Decoder::with_buffer(payload)
+                    .map_err(|error| malformed(&error.to_string()))?,
+            ),
+            255 => Box::new(payload),
+            _ => return Err(malformed("unknown compression")),
+        };
+        Ok(Self {
+            reader,
+            limit,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// The next event; `None` behind the last.
+    ///
+    /// # Errors
+    ///
+    /// [`EventError`] if the payload does not unfold to events.
+    pub fn next_event(&mut self) -> Result<Option<Inner<'_>>, EventError> {
+        let broken = |error: std::io::Error| malformed(&error.to_string());
+        let mut head = [0; HEADER_LENGTH];
+        if self.reader.read(&mut head[..1]).map_err(broken)? == 0 {
+            return Ok(None);
+        }
+        self.reader.read_exact(&mut head[1..]).map_err(broken)?;
+        let length = u32::from_le_bytes([head[9], head[10], head[11], head[12]]) as usize;
+        let rest = length
+            .checked_sub(HEADER_LENGTH)
+            .ok_or_else(|| malformed("an inner event is too short"))?;
+        if length > self.limit {
+            let rest = rest as u64;
+            let skipped = std::io::copy(&mut self.reader.by_ref().take(rest), &mut std::io::sink())
+                .map_err(broken)?;
+            if skipped < rest {
+                return Err(EventError::Truncated);
+            }
+            return Ok(Some(Inner::TooLarge(EventKind(head[4]))));
+        }
+        self.buffer.clear();
+        self.buffer.extend_from_slice(&head);
+        while self.buffer.len() < length {
+            let filled = self.buffer.len();
+            self.buffer.resize(length.min(filled + READ_STEP), 0);
+            self.reader
+                .read_exact(&mut self.buffer[filled..])
+                .map_err(broken)?;
+        }
+        let inner = RawEvent::new(&self.buffer)?;
+        if inner.kind() == EventKind::TRANSACTION_PAYLOAD {
+            return Err(malformed("a payload inside a payload"));
+        }
+        Ok(Some(Inner::Event(inner)))
+    }
+}
+
+fn malformed(reason: &str) -> EventError {
+    EventError::Malformed {
+        kind: EventKind::TRANSACTION_PAYLOAD,
+        reason: reason.to_owned(),
+    }
+}
+
+/// The compression type and the bytes of a TRANSACTION_PAYLOAD event's body.
+fn split(body: &[u8]) -> Result<(u64, &[u8]), EventError> {
+    let mut fields = Fields::new(body);
+    let mut algorithm = 255;
+    let mut said = None;
+    loop {
+        match fields.lenenc()? {
+            0 => break,
+            kind => {
+                let mut value = Fields::new(fields.lenenc_bytes()?);
+                match kind {
+                    1 => said = Some(value.lenenc()?),
+                    2 => algorithm = value.lenenc()?,
+                    _ => {}
+                }
+            }
+        }
+    }
+    let payload = fields.rest();
+    let length = match said {
+        None => payload.len(),
+        Some(length) => usize::try_from(length).map_err(|_| EventError::Truncated)?,
+    };
+    let payload = payload.get(..length).ok_or(EventError::Truncated)?;
+    Ok((algorithm, payload))
+}

@@ -1,0 +1,100 @@
+//! What is asked of the archive: by the request, or by what was begun.
+
+use crate::archive::layout::{BranchNumber, SnapshotId};
+use crate::error::Class;
+use crate::gtid::GtidSet;
+use crate::restore::RestoreRequest;
+use crate::restore::checks::Reason;
+use crate::restore::error::RestoreError;
+use crate::restore::journal::Journal;
+use crate::restore::plan::PlanError;
+use crate::restore::target::Target;
+
+/// What is looked for, in the end.
+pub(super) struct Asked<'a> {
+    /// What the archive is asked for.
+    pub(super) target: Target,
+    /// What the plan says of it.
+    pub(super) shown: Target,
+    pub(super) snapshot: Option<&'a SnapshotId>,
+    pub(super) branch: Option<BranchNumber>,
+    pub(super) skip: GtidSet,
+}
+
+impl<'a> Asked<'a> {
+    /// What was begun is gone on with, whatever "latest" means by now; what is asked besides must be
+    /// the same.
+    pub(super) fn new(
+        request: &'a RestoreRequest,
+        begun: Option<&'a Journal>,
+    ) -> Result<Self, RestoreError> {
+        let refused = |what: String, remedy: &str| {
+            RestoreError::from(PlanError::Server {
+                server: request.server.address().to_string(),
+                reasons: vec![Reason {
+                    what,
+                    remedy: remedy.to_owned(),
+                    class: Class::Refused,
+                }],
+            })
+        };
+        let Some(journal) = begun else {
+            let Some(target) = request.target.clone() else {
+                return Err(refused(
+                    "there is nothing to go on with: no restore was begun on it, or it came to its \
+                     end"
+                        .to_owned(),
+                    "a target (--until, --until-mark, --until-gtid or --before-gtid)",
+                ));
+            };
+            return Ok(Self {
+                shown: target.clone(),
+                target,
+                snapshot: request.snapshot.as_ref(),
+                branch: request.branch,
+                skip: request.skip.clone(),
+            });
+        };
+        let run = &journal.run;
+        let mut differs = Vec::new();
+        if request
+            .target
+            .as_ref()
+            .is_some_and(|asked| *asked != run.target)
+        {
+            differs.push(format!("for {}", run.target));
+        }
+        if request
+            .snapshot
+            .as_ref()
+            .is_some_and(|id| *id != run.snapshot)
+        {
+            differs.push(format!("from snapshot {}", run.snapshot));
+        }
+        if request.branch.is_some_and(|branch| branch != run.branch) {
+            differs.push(format!("on branch {}", run.branch));
+        }
+        if !request.skip.is_empty() && request.skip != run.skip {
+            differs.push(format!("without {:#}", run.skip));
+        }
+        if !differs.is_empty() {
+            return Err(refused(
+                format!(
+                    "what was begun on it is another restore: {}",
+                    differs.join(", ")
+                ),
+                "--resume without a target, which goes on with what was begun; or --wipe to begin \
+                 anew",
+            ));
+        }
+        Ok(Self {
+            target: Target::UntilGtid {
+                set: run.cut.clone(),
+            },
+            shown: run.target.clone(),
+            snapshot: Some(&run.snapshot),
+            branch: Some(run.branch),
+            skip: run.skip.clone(),
+        })
+    }
+}
