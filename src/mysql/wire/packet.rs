@@ -5,6 +5,8 @@
 //!
 //! Bytes are copied as little as can be: a small payload is a slice of the buffer that the socket
 //! read into, and a large one is read by the socket into memory of its own.
+//!
+//! Longer than 500 lines because what decodes and what encodes hold each other to the same limits.
 
 use bytes::buf::Limit;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
