@@ -19,6 +19,9 @@ mod machine;
 #[path = "../stream/program.rs"]
 #[expect(dead_code, reason = "shared with the other benchmarks")]
 mod program;
+mod replay;
+#[path = "../stream/source.rs"]
+mod replayed;
 #[path = "../stream/report.rs"]
 mod report;
 mod settings;
@@ -31,6 +34,9 @@ mod table;
 #[path = "../stream/text.rs"]
 mod text;
 mod thresholds;
+#[path = "../stream/workload.rs"]
+#[expect(dead_code, reason = "shared with the benchmark of the stream")]
+mod workload;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -42,6 +48,7 @@ use crate::program::Stores;
 use crate::report::{Report, run_to_exit};
 use crate::settings::{Part, Settings};
 use crate::source::Source;
+use crate::workload::Workload;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -114,6 +121,14 @@ async fn run(settings: &Settings) -> Result<()> {
             &thresholds::table(&found),
         );
         results["thresholds"] = serde_json::to_value(&found)?;
+    }
+    if settings.parts.contains(&Part::Replay) {
+        for workload in Workload::ALL {
+            println!("\n# replay, {}: writing the binlog", workload.name());
+            let found = replay::measure(settings, &stores, workload).await?;
+            report.section(&found.title(workload), &replay::table(&found));
+            results[format!("replay_{}", workload.name())] = serde_json::to_value(&found)?;
+        }
     }
     let places = (settings.json.as_deref(), settings.page.as_deref());
     report.finish(results, started, places)

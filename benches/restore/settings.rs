@@ -11,7 +11,7 @@ pub(crate) const HELP: &str = "\
 benches/run restore [OPTIONS]
 
   --quick             a fifth of everything, and one round rather than three
-  --only NAME,...     of load, thresholds
+  --only NAME,...     of load, replay, thresholds
   --data NAME,...     what is loaded: of sysbench, wide, blobs
   --threads N         connections of each contestant that can have several (4)
   --rounds N          how often each takes its turn
@@ -25,16 +25,19 @@ benches/run restore [OPTIONS]
 pub(crate) enum Part {
     /// A snapshot loaded, beside what else loads a dump.
     Load,
+    /// A binlog replayed, beside a real replica and what else replays one.
+    Replay,
     /// From which size on it pays to build indexes after the rows.
     Thresholds,
 }
 
 impl Part {
-    const ALL: [Self; 2] = [Self::Load, Self::Thresholds];
+    const ALL: [Self; 3] = [Self::Load, Self::Replay, Self::Thresholds];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Load => "load",
+            Self::Replay => "replay",
             Self::Thresholds => "thresholds",
         }
     }
@@ -93,6 +96,11 @@ impl Settings {
             }
         }
         Ok(settings)
+    }
+
+    /// How much binlog is replayed.
+    pub(crate) const fn replay_bytes(&self) -> u64 {
+        if self.quick { 40_000_000 } else { 230_000_000 }
     }
 
     pub(crate) fn rounds(&self) -> usize {

@@ -334,7 +334,10 @@ pub fn resolve(
         }
         (_, Some(at)) => {
             let count = count_in(target, inside)?;
-            let mut set = history.members[at].before.clone();
+            let mut set = match target {
+                Target::Until { .. } if count == 0 => states::before(history, at),
+                _ => history.members[at].before.clone(),
+            };
             for transaction in &inside[..count] {
                 set.insert(&transaction.gtid);
             }

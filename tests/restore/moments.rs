@@ -40,7 +40,9 @@ async fn a_moment_is_cut_to_the_microsecond() -> Result<()> {
         for micros in [-1, 0, 1] {
             let moment = transaction.time + TimeDelta::microseconds(micros);
             let expected = naive(moment);
-            if !first.is_subset(&expected) {
+            // The last transaction vouches only for what is before it.
+            let is_covered = chain.complete_to().is_some_and(|to| to >= moment);
+            if !first.is_subset(&expected) || !is_covered {
                 continue;
             }
             tried += 1;

@@ -71,6 +71,11 @@ async fn a_killed_replay_goes_on_where_it_was() -> Result<()> {
     Ok(())
 }
 
+async fn open_soon(gate: Gate) -> Result<()> {
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    gate.open().await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_is_given_up_leaves_nothing() -> Result<()> {
     let log = gated().await?;
@@ -81,9 +86,11 @@ async fn one_that_is_given_up_leaves_nothing() -> Result<()> {
         let replaying = Replaying::start(log, &target, kind, How::default());
         Gate::wait(&target).await?;
         replaying.cancel.cancel();
-        let error = replaying.join().await.expect_err("it was cancelled");
+        // An applier that waits for a lock is stopped only when it has it.
+        let (outcome, opened) = tokio::join!(replaying.join(), open_soon(gate));
+        opened?;
+        let error = outcome.expect_err("it was cancelled");
         ensure!(matches!(error, ReplayError::Cancelled), "{kind:?}: {error}");
-        gate.open().await?;
         no_trace(&target).await?;
         assert_eq!(settings(&target).await?, before, "{kind:?}");
         log.replay(&target, kind).await?;
@@ -143,9 +150,20 @@ async fn an_operator_may_stop_and_start_it() -> Result<()> {
     let gate = Gate::close(&target).await?;
     let replaying = Replaying::start(log, &target, ReplayKind::Replication, How::default());
     Gate::wait(&target).await?;
+    let mut gate = gate;
     for what in ["", "IO_THREAD", "SQL_THREAD"] {
         let on = |verb: &str| format!("{verb} REPLICA {what} FOR CHANNEL '{CHANNEL}'");
-        exec_all(&target, &[&on("STOP")]).await?;
+        let stop = on("STOP");
+        if what == "IO_THREAD" {
+            exec_all(&target, &[&stop]).await?;
+        } else {
+            // An applier that waits for a lock is stopped only when it has it.
+            let stop = [stop.as_str()];
+            let (stopped, opened) = tokio::join!(exec_all(&target, &stop), open_soon(gate));
+            stopped?;
+            opened?;
+            gate = Gate::close(&target).await?;
+        }
         a_moment().await;
         ensure!(!replaying.is_finished(), "stopped by {what}");
         exec_all(&target, &[&on("START")]).await?;

@@ -58,6 +58,15 @@ pub(super) fn check_moment(
     }
 }
 
+/// What the history has before a member, without what is missing in between: a moment before that
+/// hole does not have it.
+pub(super) fn before(history: &History, at: usize) -> GtidSet {
+    match at.checked_sub(1).and_then(|at| history.members.get(at)) {
+        Some(last) => last.after(),
+        None => history.members[at].before.clone(),
+    }
+}
+
 /// Snapshots may hold transactions that the log will never hold, such as those made on a secondary
 /// by hand. They can only come with the snapshot, so they belong to every later cut.
 pub(super) fn add_strangers(
