@@ -9,7 +9,7 @@ use quillback::archive::segment::IndexedTransaction;
 use quillback::gtid::GtidSet;
 use quillback::restore::RestoreRequest;
 use quillback::restore::target::Target;
-use quillback_harness::ledger::{Cut, LedgerOptions, fixed};
+use quillback_harness::ledger::{Cut, LedgerOptions, Outcome, fixed};
 use quillback_harness::{Ledger, Server};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -153,7 +153,10 @@ async fn hold_against(
     };
     for transfer in ledger.transfers() {
         let there = ids.contains(&transfer.id);
-        if transfer.known_micros < moment.timestamp_micros() {
+        let is_known = transfer.known_micros < moment.timestamp_micros();
+        if matches!(transfer.outcome, Outcome::Failed) {
+            ensure!(!there, "never committed: {transfer:?}");
+        } else if is_known && matches!(transfer.outcome, Outcome::Acknowledged { .. }) {
             ensure!(there, "lost: {transfer:?}");
         } else if transfer.sent_micros > moment.timestamp_micros() {
             ensure!(!there, "too late: {transfer:?}");

@@ -167,7 +167,8 @@ async fn spatial_reference_systems(
              ((SRS_ID < 32768 OR SRS_ID BETWEEN 60000000 AND 69999999) \
              AND COALESCE(ORGANIZATION, '') = 'EPSG' AND ORGANIZATION_COORDSYS_ID = SRS_ID \
              AND COALESCE(DESCRIPTION, 'Deprecated since EPSG') LIKE 'Deprecated since EPSG%' \
-             AND DEFINITION LIKE CONCAT('%,AUTHORITY[\"EPSG\",\"', SRS_ID, '\"]]')) ORDER BY SRS_ID",
+             AND RIGHT(CAST(DEFINITION AS BINARY), 22 + LENGTH(SRS_ID)) \
+             = CONCAT(',AUTHORITY[\"EPSG\",\"', SRS_ID, '\"]]')) ORDER BY SRS_ID",
         )
         .await?;
     Ok(rows
