@@ -1,7 +1,7 @@
 //! How long a restore will take, before it begins.
 //!
-//! The model has four constants, measured with MySQL 9.7 on two cores and a local disk
-//! (docs/PERFORMANCE.md). Where the archive holds reports of earlier restores, each part of the
+//! The model has four constants: what is cautious for two cores and a local disk. They stand in for
+//! a measurement until an archive has its own. Where the archive holds reports of earlier restores, each part of the
 //! model is multiplied by how much longer or shorter those took: the median of the newest few, of
 //! phases that were long enough to mean something. It is an estimate: it chooses among snapshots
 //! and tells an operator whether to expect minutes or hours.
