@@ -45,55 +45,24 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::program::Stores;
-use crate::report::{Report, run_to_exit};
+use crate::report::Report;
 use crate::settings::{Part, Settings};
 use crate::source::Source;
 use crate::workload::Workload;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments
-        .first()
-        .is_some_and(|first| first == floor::COMMAND)
-    {
-        return match floor::run(&arguments[1..]).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                println!("FAILED: {error:?}");
-                ExitCode::FAILURE
-            }
-        };
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some(floor::COMMAND) {
+        let arguments: Vec<String> = arguments.collect();
+        return report::run_to_exit(floor::run(&arguments)).await;
     }
-    if arguments.iter().any(|argument| argument == "--help") {
-        println!("{}", settings::HELP);
-        return ExitCode::SUCCESS;
-    }
-    let settings = match Settings::from_arguments(arguments.into_iter()) {
-        Ok(settings) => settings,
-        Err(error) => {
-            println!("{error:#}\n\n{}", settings::HELP);
-            return ExitCode::from(2);
-        }
-    };
-    run_to_exit(run(&settings)).await
+    report::start(settings::HELP, Settings::from_arguments, run).await
 }
 
 async fn run(settings: &Settings) -> Result<()> {
     let started = Instant::now();
-    let machine = machine::describe()?;
-    let mut report = Report::new("restore");
-    report.line(&format!(
-        "{}{}, {}; load average before it {}",
-        chrono::Utc::now().format("%Y-%m-%d %H:%M UTC, "),
-        if settings.quick {
-            "a quick run"
-        } else {
-            "a full run"
-        },
-        machine::text(&machine),
-        machine::load_average()
-    ));
+    let (mut report, machine) = Report::begin("restore", settings.quick, None)?;
     let mut results = json!({ "machine": machine, "settings": settings });
     let stores = Stores::start().await?;
     if settings.parts.contains(&Part::Load) {

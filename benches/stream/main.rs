@@ -30,42 +30,19 @@ use std::time::Instant;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::report::{Report, run_to_exit};
+use crate::report::Report;
 use crate::settings::{Part, Settings};
 use crate::text::Random;
 use crate::workload::Workload;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    if std::env::args().any(|argument| argument == "--help") {
-        println!("{}", settings::HELP);
-        return ExitCode::SUCCESS;
-    }
-    let settings = match Settings::from_arguments(std::env::args().skip(1)) {
-        Ok(settings) => settings,
-        Err(error) => {
-            println!("{error:#}\n\n{}", settings::HELP);
-            return ExitCode::from(2);
-        }
-    };
-    run_to_exit(run(&settings)).await
+    report::start(settings::HELP, Settings::from_arguments, run).await
 }
 
 async fn run(settings: &Settings) -> Result<()> {
     let started = Instant::now();
-    let machine = machine::describe()?;
-    let mut report = Report::new("stream");
-    report.line(&format!(
-        "{}{}, {}; load average before it {}",
-        chrono::Utc::now().format("%Y-%m-%d %H:%M UTC, "),
-        if settings.quick {
-            "a quick run"
-        } else {
-            "a full run"
-        },
-        machine::text(&machine),
-        machine::load_average()
-    ));
+    let (mut report, machine) = Report::begin("stream", settings.quick, None)?;
     let random = Random::new(2026);
     let mut results = json!({ "machine": machine, "settings": settings });
     if settings.wants(Part::Levels) || settings.wants(Part::CatchUp) || settings.hold {

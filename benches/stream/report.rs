@@ -9,6 +9,8 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
+use crate::machine;
+
 /// Runs a benchmark to its end, or until somebody stops it.
 pub(crate) async fn run_to_exit(run: impl Future<Output = Result<()>>) -> ExitCode {
     // Leaving this scope, however it happens, stops every server and removes every folder.
@@ -28,6 +30,26 @@ pub(crate) async fn run_to_exit(run: impl Future<Output = Result<()>>) -> ExitCo
     }
 }
 
+/// Reads the command line, and runs what it asks for.
+pub(crate) async fn start<S>(
+    help: &str,
+    read: impl FnOnce(std::iter::Skip<std::env::Args>) -> Result<S>,
+    run: impl AsyncFnOnce(&S) -> Result<()>,
+) -> ExitCode {
+    if std::env::args().any(|argument| argument == "--help") {
+        println!("{help}");
+        return ExitCode::SUCCESS;
+    }
+    let settings = match read(std::env::args().skip(1)) {
+        Ok(settings) => settings,
+        Err(error) => {
+            println!("{error:#}\n\n{help}");
+            return ExitCode::from(2);
+        }
+    };
+    run_to_exit(run(&settings)).await
+}
+
 /// Sections in Markdown.
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -37,11 +59,30 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(bench: &'static str) -> Self {
-        Self {
+    /// Begins with when, where and, if there are, against whom; the machine is for the figures.
+    pub(crate) fn begin(
+        bench: &'static str,
+        is_quick: bool,
+        peer: Option<&str>,
+    ) -> Result<(Self, Value)> {
+        let machine = machine::describe()?;
+        let mut report = Self {
             bench,
             text: String::new(),
-        }
+        };
+        let peer = peer.map_or_else(String::new, |peer| format!(" {peer};"));
+        report.line(&format!(
+            "{}{}, {};{peer} load average before it {}",
+            chrono::Utc::now().format("%Y-%m-%d %H:%M UTC, "),
+            if is_quick {
+                "a quick run"
+            } else {
+                "a full run"
+            },
+            machine::text(&machine),
+            machine::load_average()
+        ));
+        Ok((report, serde_json::to_value(machine)?))
     }
 
     /// Adds a line of prose, and prints it.

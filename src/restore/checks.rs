@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::journal::{self, Journal, JournalError};
+use super::load::preflight::{has_keyring, unknown_time_zones};
 use super::plan::PlannedWipe;
 use crate::archive::history::Member;
 use crate::archive::manifest::Manifest;
@@ -25,8 +26,6 @@ use crate::mysql::session::Session;
 
 pub use journaled::{WantedRun, differences};
 
-/// `ER_NO_SUCH_TABLE`, `ER_UNKNOWN_TABLE`: of a version that does not have the table.
-const UNKNOWN_TABLE: [u16; 2] = [1146, 1109];
 /// Accounts that belong to the server.
 pub(super) const SYSTEM_ACCOUNTS: &str = "'mysql.sys', 'mysql.session', 'mysql.infoschema'";
 
@@ -202,47 +201,6 @@ async fn readers(session: &mut Session) -> Result<Vec<String>, MysqlError> {
              WHERE COMMAND IN ('Binlog Dump', 'Binlog Dump GTID') ORDER BY ID",
         )
         .await
-}
-
-async fn unknown_time_zones(
-    session: &mut Session,
-    zones: &[String],
-) -> Result<Vec<String>, MysqlError> {
-    let mut unknown = Vec::new();
-    for zone in zones {
-        let known: bool = session
-            .query_one(format!(
-                "SELECT CONVERT_TZ('2026-01-01 00:00:00', '+00:00', {}) IS NOT NULL",
-                quote::string(zone)
-            ))
-            .await?;
-        if !known {
-            unknown.push(zone.clone());
-        }
-    }
-    Ok(unknown)
-}
-
-/// Whether a keyring component (8.0.24) or plugin works.
-async fn has_keyring(session: &mut Session) -> Result<bool, MysqlError> {
-    let component = session
-        .query_one::<u64>(
-            "SELECT COUNT(*) FROM performance_schema.keyring_component_status \
-             WHERE STATUS_KEY = 'Component_status' AND STATUS_VALUE = 'Active'",
-        )
-        .await;
-    let is_unknown = |error: &MysqlError| error.code().is_some_and(|c| UNKNOWN_TABLE.contains(&c));
-    let component = match component {
-        Err(error) if is_unknown(&error) => 0,
-        count => count?,
-    };
-    let plugin: u64 = session
-        .query_one(
-            "SELECT COUNT(*) FROM information_schema.PLUGINS \
-             WHERE PLUGIN_TYPE = 'KEYRING' AND PLUGIN_STATUS = 'ACTIVE'",
-        )
-        .await?;
-    Ok(component + plugin > 0)
 }
 
 /// What of a request bears on the server.

@@ -8,6 +8,8 @@
 //! comes out are whole transactions of the asked set, each once; a transaction of which only parts
 //! were archived never comes out.
 
+mod walk;
+
 use std::collections::VecDeque;
 
 use tokio::task::JoinHandle;
@@ -19,6 +21,8 @@ use crate::archive::segment::{Segment, SegmentError, SegmentEvents};
 use crate::gtid::{Gtid, GtidSet};
 use crate::mysql::binlog::{Checksum, EventError, Piece, RawEvent, Splitter};
 use crate::storage::StorageError;
+
+pub use walk::{Step, Walk};
 
 /// How often in a row the history is read again because a segment is not there.
 const SEARCHES: u32 = 8;

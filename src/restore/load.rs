@@ -20,7 +20,7 @@ mod error_values;
 mod fetch;
 mod globals;
 mod indexes;
-mod preflight;
+pub(super) mod preflight;
 mod queue;
 mod scripts;
 mod session;

@@ -24,8 +24,7 @@ impl Recount {
 
     /// A part has been read; the rows of all of them if it was the last.
     pub(super) fn part_read(&self, rows: u64) -> Option<u64> {
-        let before = self.rows.fetch_add(rows, Ordering::AcqRel);
-        debug_assert!(before.checked_add(rows).is_some());
+        self.rows.fetch_add(rows, Ordering::AcqRel);
         (self.parts.fetch_sub(1, Ordering::AcqRel) == 1).then(|| self.rows.load(Ordering::Acquire))
     }
 }

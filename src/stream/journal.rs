@@ -19,12 +19,12 @@ use uuid::Uuid;
 use super::spool::{Room, is_full, sync_folder};
 use crate::archive::layout::{BranchNumber, Epoch};
 use crate::gtid::GtidSet;
-use crate::mysql::binlog::{Checksum, EventBuilder, EventKind, HEADER_LENGTH, RawEvent};
+use crate::mysql::binlog::{
+    Checksum, EVENT_LIMIT, EventBuilder, EventKind, HEADER_LENGTH, RawEvent,
+};
 
 /// A file as large as this is followed by another at the next transaction.
 const FILE_BYTES: u64 = 64 << 20;
-/// The largest event of a source (`max_allowed_packet` plus what a header needs).
-const EVENT_LIMIT: usize = (1 << 30) + (1 << 20);
 /// What a GTID event never is larger than.
 const GTID_LIMIT: usize = 4096;
 

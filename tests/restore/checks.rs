@@ -88,6 +88,21 @@ async fn rows_that_the_replay_left_alone_are_compared() -> Result<()> {
     Ok(())
 }
 
+/// Somebody who does something on the server when all is there and nothing is checked.
+fn at_the_check(server: &Arc<Server>, statements: &'static [&'static str]) -> restore::Observer {
+    let server = Arc::clone(server);
+    Arc::new(move |event| {
+        let restore::RestoreEvent::Phase { phase: "check" } = event else {
+            return;
+        };
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current()
+                .block_on(exec_all(&server, statements))
+                .expect("root may");
+        });
+    })
+}
+
 /// Somebody writes into the server meanwhile, in ways that GTIDs do not tell.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_somebody_else_changed_is_found() -> Result<()> {
@@ -97,24 +112,19 @@ async fn what_somebody_else_changed_is_found() -> Result<()> {
     snapshot(&archive.repository, &[url(&source)], &on_primary()).await?;
     exec_all(&source, &["INSERT INTO d.busy VALUES (2)"]).await?;
     stream_once(&archive.repository, &source).await?;
-    for (statement, word) in [
-        ("UPDATE d.still SET c = 'other' WHERE id = 2", "d.still"),
-        ("CREATE TABLE d.surplus (id INT)", "d.surplus"),
-        ("DROP TABLE d.still", "missing d.still"),
+    const UPDATED: &[&str] = &[
+        "SET sql_log_bin = 0",
+        "UPDATE d.still SET c = 'other' WHERE id = 2",
+    ];
+    const ADDED: &[&str] = &["SET sql_log_bin = 0", "CREATE TABLE d.surplus (id INT)"];
+    const DROPPED: &[&str] = &["SET sql_log_bin = 0", "DROP TABLE d.still"];
+    for (statements, word) in [
+        (UPDATED, "d.still"),
+        (ADDED, "d.surplus"),
+        (DROPPED, "missing d.still"),
     ] {
         let server = Arc::new(Server::start().await?);
-        let meddled = Arc::clone(&server);
-        let observer: restore::Observer = Arc::new(move |event| {
-            let restore::RestoreEvent::Phase { phase: "check" } = event else {
-                return;
-            };
-            let server = Arc::clone(&meddled);
-            tokio::task::block_in_place(|| {
-                tokio::runtime::Handle::current()
-                    .block_on(exec_all(&server, &["SET sql_log_bin = 0", statement]))
-                    .expect("root may");
-            });
-        });
+        let observer = at_the_check(&server, statements);
         let error = run(&archive, request(Target::Latest, &server), observer)
             .await
             .expect_err("it is not what was restored");
@@ -140,18 +150,7 @@ async fn one_transaction_too_many_is_found() -> Result<()> {
     let archive = Archive::new().await?;
     snapshot(&archive.repository, &[url(&source)], &on_primary()).await?;
     let server = Arc::new(Server::start().await?);
-    let meddled = Arc::clone(&server);
-    let observer: restore::Observer = Arc::new(move |event| {
-        let restore::RestoreEvent::Phase { phase: "check" } = event else {
-            return;
-        };
-        let server = Arc::clone(&meddled);
-        tokio::task::block_in_place(|| {
-            tokio::runtime::Handle::current()
-                .block_on(exec_all(&server, &["INSERT INTO d.busy VALUES (77)"]))
-                .expect("root may");
-        });
-    });
+    let observer = at_the_check(&server, &["INSERT INTO d.busy VALUES (77)"]);
     let error = run(&archive, request(Target::Latest, &server), observer)
         .await
         .expect_err("it has one more");

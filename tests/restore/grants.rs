@@ -9,11 +9,11 @@ use quillback::mysql::grants::{AccountName, Purpose, Statements};
 use quillback::mysql::{ServerUrl, ServerVersion};
 use quillback::restore::target::Target;
 use quillback::restore::{RestoreRequest, prepare};
-use quillback_harness::Server;
+use quillback_harness::{Server, ServerOptions};
 
 use crate::support::{
-    Archive, assert_restored, assert_untouched, exec_all, executed, on_primary, restore, snapshot,
-    state, url,
+    Archive, assert_restored, assert_untouched, begun, exec_all, executed, on_primary, restore,
+    snapshot, state, url,
 };
 
 /// Makes the account as an administrator would, and gives its login.
@@ -124,17 +124,10 @@ async fn each_privilege_that_is_missing_is_refused_by_name() -> Result<()> {
 /// All that is wrong is told at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_reason_is_told_at_once() -> Result<()> {
-    let source = Server::start().await?;
-    exec_all(
-        &source,
-        &["CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY)"],
-    )
-    .await?;
-    let archive = Archive::new().await?;
-    snapshot(&archive.repository, &[url(&source)], &on_primary()).await?;
+    let (source, archive) = begun(ServerOptions::new()).await?;
     exec_all(&source, &["INSERT INTO d.t VALUES (1)"]).await?;
     crate::support::stream_once(&archive.repository, &source).await?;
-    let options = quillback_harness::ServerOptions::new()
+    let options = ServerOptions::new()
         .server_id(source.server_id())
         .line("gtid_mode=OFF_PERMISSIVE")
         .line("enforce_gtid_consistency=ON")

@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::program;
 use crate::support::{
-    Archive, State, assert_restored, assert_tidy, exec_all, on_primary, request, snapshot, state,
-    stream_once, url,
+    Archive, State, assert_restored, assert_tidy, begun, exec_all, on_primary, request, snapshot,
+    state, stream_once, url,
 };
 
 /// A snapshot with a little of everything, and a log behind it with rows and DDL.
@@ -321,15 +321,7 @@ async fn a_cut_network_is_gone_on_with() -> Result<()> {
                 .expect_err("nobody reaches the server");
             ensure!(error.class() == Class::Transient, "{error:?}");
             proxy.restore().await;
-            let asked = resume(through);
-            let prepared = restore::prepare(world.archive.repository.clone(), asked).await?;
-            restore::run(
-                prepared,
-                RestoreOptions::default(),
-                Arc::new(|_| {}),
-                CancellationToken::new(),
-            )
-            .await?;
+            crate::support::restore(&world.archive.repository, resume(through)).await?;
             assert_whole(&server, world).await
         };
         round
@@ -342,14 +334,7 @@ async fn a_cut_network_is_gone_on_with() -> Result<()> {
 /// An archive that went on meanwhile changes nothing of what was begun as "latest".
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn latest_stays_what_it_was() -> Result<()> {
-    let source = Server::start().await?;
-    exec_all(
-        &source,
-        &["CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY)"],
-    )
-    .await?;
-    let archive = Archive::new().await?;
-    snapshot(&archive.repository, &[url(&source)], &on_primary()).await?;
+    let (source, archive) = begun(ServerOptions::new()).await?;
     exec_all(&source, &["INSERT INTO d.t VALUES (1)"]).await?;
     stream_once(&archive.repository, &source).await?;
     let then = state(&source).await?;

@@ -9,20 +9,14 @@ use quillback::storage::{S3Config, S3Credentials, S3Storage};
 use quillback_harness::{Minio, Server, ServerOptions};
 
 use crate::support::{
-    Archive, Streaming, assert_restored, chain, exec_all, make, on_primary, request, restore,
+    Streaming, assert_restored, begun, chain, exec_all, make, on_primary, request, restore,
     snapshot, state, stream_once, stream_options, url, wait_archived,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_without_checksums() -> Result<()> {
-    let source = Server::start_with(ServerOptions::new().line("binlog_checksum=NONE")).await?;
-    exec_all(
-        &source,
-        &["CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY)"],
-    )
-    .await?;
-    let archive = Archive::new().await?;
-    snapshot(&archive.repository, &[url(&source)], &on_primary()).await?;
+    let options = ServerOptions::new().line("binlog_checksum=NONE");
+    let (source, archive) = begun(options).await?;
     exec_all(&source, &["INSERT INTO d.t VALUES (1), (2)"]).await?;
     stream_once(&archive.repository, &source).await?;
     // Changed under way: the setting takes hold with the next file, in the same stream.

@@ -20,7 +20,7 @@ use quillback::snapshot::{
 use quillback::storage::{LocalStorage, Storage};
 use quillback::stream::{self, StreamError, StreamEvent, StreamOptions, StreamReport};
 use quillback_harness::checksum::{self, Sums};
-use quillback_harness::{Scratch, Server, until};
+use quillback_harness::{Scratch, Server, ServerOptions, until};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -70,6 +70,19 @@ impl Archive {
     pub(crate) fn file(&self, key: &str) -> PathBuf {
         self.folder.path().join("archive").join(key)
     }
+}
+
+/// A server with the empty table `d.t`, and an archive with its snapshot.
+pub(crate) async fn begun(options: ServerOptions) -> Result<(Server, Archive)> {
+    let source = Server::start_with(options).await?;
+    exec_all(
+        &source,
+        &["CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY)"],
+    )
+    .await?;
+    let archive = Archive::new().await?;
+    snapshot(&archive.repository, &[url(&source)], &on_primary()).await?;
+    Ok((source, archive))
 }
 
 /// Makes an archive in a store.

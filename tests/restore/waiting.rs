@@ -10,26 +10,19 @@ use quillback::gtid::GtidSet;
 use quillback::restore::target::Target;
 use quillback::restore::wait::{Waited, wait};
 use quillback::restore::{self, RestoreError, RestoreEvent, prepare};
-use quillback_harness::Server;
+use quillback_harness::{Server, ServerOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::program;
 use crate::support::{
-    Archive, Streaming, exec_all, executed, gtids_of, on_primary, request, snapshot,
+    Archive, Streaming, begun, exec_all, executed, gtids_of, on_primary, request, snapshot,
     stream_options, url,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_on_its_way_is_waited_for() -> Result<()> {
-    let source = Server::start().await?;
-    exec_all(
-        &source,
-        &["CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY)"],
-    )
-    .await?;
-    let archive = Archive::new().await?;
+    let (source, archive) = begun(ServerOptions::new()).await?;
     let repository = &archive.repository;
-    snapshot(repository, &[url(&source)], &on_primary()).await?;
     let server = Server::start().await?;
     let made = gtids_of(&source, &["INSERT INTO d.t VALUES (1)"]).await?;
     let set = executed(&source).await?;

@@ -4,22 +4,13 @@ use anyhow::{Result, ensure};
 use quillback::gtid::GtidSet;
 use quillback::restore::RestoreRequest;
 use quillback::restore::target::Target;
-use quillback_harness::Server;
+use quillback_harness::{Server, ServerOptions};
 
-use crate::support::{
-    Archive, exec_all, gtids_of, on_primary, only, request, restore, snapshot, stream_once, url,
-};
+use crate::support::{begun, exec_all, gtids_of, only, request, restore, stream_once};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_prepared_transaction_at_the_cut_is_told() -> Result<()> {
-    let source = Server::start().await?;
-    exec_all(
-        &source,
-        &["CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY)"],
-    )
-    .await?;
-    let archive = Archive::new().await?;
-    snapshot(&archive.repository, &[url(&source)], &on_primary()).await?;
+    let (source, archive) = begun(ServerOptions::new()).await?;
     let prepared = gtids_of(
         &source,
         &[

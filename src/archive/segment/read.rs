@@ -10,14 +10,12 @@ use super::{
     WINDOW_LOG_MAX,
 };
 use crate::archive::hash::{Sha256, Sha256Writer, sha256};
-use crate::mysql::binlog::{Checksum, EventKind, HEADER_LENGTH, MAGIC, RawEvent};
+use crate::mysql::binlog::{Checksum, EVENT_LIMIT, EventKind, HEADER_LENGTH, MAGIC, RawEvent};
 
 /// A skippable frame's magic number and length.
 const FRAME_HEAD: usize = 8;
 /// The digest behind the index.
 const DIGEST: usize = 32;
-/// The largest event of a source (`max_allowed_packet` plus what a header needs).
-const EVENT_LIMIT: usize = (1 << 30) + (1 << 20);
 /// An event's memory grows by so much as its bytes come, whatever its header claims.
 const READ_STEP: usize = 1 << 20;
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::archive::history::History;
 use crate::archive::repository::Repository;
 use crate::gtid::{Gtid, GtidSet};
-use crate::mysql::binlog::{GtidEvent, RawEvent, Summary, SummaryBuilder};
-use crate::restore::feed::{Fed, Feed};
+use crate::mysql::binlog::{Summary, SummaryBuilder};
+use crate::restore::feed::{Step, Walk};
 
 /// The whole summaries of these transactions.
 pub(super) async fn summaries(
@@ -14,25 +14,18 @@ pub(super) async fn summaries(
     history: &History,
     set: GtidSet,
 ) -> anyhow::Result<BTreeMap<Gtid, Summary>> {
-    let members = history.needed(&set);
-    let mut feed = Feed::new(repository.clone(), history.branch, members, set);
-    let mut checksum = feed.first_checksum();
-    let mut bytes = Vec::new();
+    let mut walk = Walk::new(repository, history, set);
     let mut open: Option<(Gtid, SummaryBuilder)> = None;
     let mut found = BTreeMap::new();
-    loop {
-        match feed.next(&mut bytes).await? {
-            Fed::End => break,
-            Fed::File(changed) => checksum = changed,
-            Fed::Event => {
-                let event = RawEvent::new(&bytes)?;
-                if event.kind().is_gtid() {
-                    let first = GtidEvent::parse(&event, checksum)?;
-                    if let Some((gtid, done)) = open.replace((first.gtid, SummaryBuilder::whole()))
-                    {
-                        found.insert(gtid, done.finish());
-                    }
-                } else if let Some((_, summary)) = &mut open {
+    while let Some(step) = walk.next().await? {
+        match step {
+            Step::Begins(first) => {
+                if let Some((gtid, done)) = open.replace((first.gtid, SummaryBuilder::whole())) {
+                    found.insert(gtid, done.finish());
+                }
+            }
+            Step::Inside(event, checksum) => {
+                if let Some((_, summary)) = &mut open {
                     summary.take(&event, checksum)?;
                 }
             }

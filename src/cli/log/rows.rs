@@ -19,11 +19,10 @@ use crate::archive::search::Filter;
 use crate::gtid::{Gtid, GtidSet};
 use crate::mysql::binlog::rows::{Image, Row, RowsEvent, TableMap, Value};
 use crate::mysql::binlog::{
-    Checksum, EventKind, GtidEvent, Inner, Operation, PayloadEvents, RawEvent, is_frame,
-    without_secrets,
+    Checksum, EventKind, Inner, Operation, PayloadEvents, RawEvent, is_frame, without_secrets,
 };
 use crate::mysql::quote::{identifier, qualified};
-use crate::restore::feed::{Fed, Feed};
+use crate::restore::feed::{Step, Walk};
 
 /// A value of more bytes is cut.
 const VALUE_LIMIT: usize = 256;
@@ -76,8 +75,7 @@ impl RowsOf<'_> {
             set.insert(&place.1.gtid);
             known.insert(&place.1.gtid, place);
         }
-        let members = self.history.needed(&set);
-        let mut feed = Feed::new(self.repository.clone(), self.history.branch, members, set);
+        let mut walk = Walk::new(self.repository, self.history, set);
         let mut sheet = Sheet {
             filter: self.filter,
             limits: self.limits,
@@ -88,34 +86,19 @@ impl RowsOf<'_> {
             out: String::new(),
             unread: false,
         };
-        let mut checksum = feed.first_checksum();
-        let mut bytes = Vec::new();
-        loop {
-            match feed.next(&mut bytes).await? {
-                Fed::End => break,
-                Fed::File(changed) => checksum = changed,
-                Fed::Event => {
-                    let event = RawEvent::new(&bytes)?;
-                    if event.kind().is_gtid() {
-                        sheet.close();
-                        let first = GtidEvent::parse(&event, checksum)?;
-                        if let Some((member, transaction)) = known.get(&first.gtid) {
-                            page.transaction(
-                                self.history,
-                                member,
-                                transaction,
-                                false,
-                                &mut sheet.out,
-                            );
-                        }
-                        sheet.gtid = Some(first.gtid);
-                    } else {
-                        sheet.event(&event, checksum)?;
+        while let Some(step) = walk.next().await? {
+            match step {
+                Step::Begins(first) => {
+                    sheet.close();
+                    if let Some((member, transaction)) = known.get(&first.gtid) {
+                        page.transaction(self.history, member, transaction, false, &mut sheet.out);
                     }
-                    if sheet.is_unread() {
-                        return Ok(());
-                    }
+                    sheet.gtid = Some(first.gtid);
                 }
+                Step::Inside(event, checksum) => sheet.event(&event, checksum)?,
+            }
+            if sheet.is_unread() {
+                return Ok(());
             }
         }
         sheet.close();

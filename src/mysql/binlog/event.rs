@@ -6,6 +6,8 @@ use crate::mysql::wire::packet::{Fields, Truncated};
 
 /// The bytes before every event's body.
 pub const HEADER_LENGTH: usize = 19;
+/// The largest event of a source (`max_allowed_packet` plus what a header needs).
+pub const EVENT_LIMIT: usize = (1 << 30) + (1 << 20);
 /// The bytes of a CRC-32 behind the body.
 const CRC_LENGTH: usize = 4;
 

@@ -19,7 +19,9 @@ mod summary;
 pub(crate) mod testing;
 
 pub use build::{EventBuilder, MAGIC};
-pub use event::{Checksum, EventError, EventHeader, EventKind, HEADER_LENGTH, RawEvent};
+pub use event::{
+    Checksum, EVENT_LIMIT, EventError, EventHeader, EventKind, HEADER_LENGTH, RawEvent,
+};
 pub use gtid_event::GtidEvent;
 pub use payload::{Inner, PayloadEvents};
 pub use redact::without_secrets;

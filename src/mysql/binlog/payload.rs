@@ -24,7 +24,7 @@ pub enum Inner<'a> {
 
 /// The events of one payload.
 pub struct PayloadEvents<'a> {
-    reader: Box<dyn Read + 'a>,
+    reader: Box<dyn Read + Send + 'a>,
     limit: usize,
     buffer: Vec<u8>,
 }
@@ -47,7 +47,7 @@ impl<'a> PayloadEvents<'a> {
         limit: usize,
     ) -> Result<Self, EventError> {
         let (algorithm, payload) = split(event.body(checksum)?)?;
-        let reader: Box<dyn Read + 'a> = match algorithm {
+        let reader: Box<dyn Read + Send + 'a> = match algorithm {
             // ZSTD and NONE of `mysql::binlog::event::compression::type`.
             0 => Box::new(
                 zstd::stream::read::Decoder::with_buffer(payload)
@@ -137,4 +137,35 @@ fn split(body: &[u8]) -> Result<(u64, &[u8]), EventError> {
     };
     let payload = payload.get(..length).ok_or(EventError::Truncated)?;
     Ok((algorithm, payload))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mysql::binlog::testing::{SourceLog, Work};
+
+    #[test]
+    fn what_is_inside_comes_out_event_by_event() {
+        let gtid = "3e11fa47-71ca-11e1-9e33-c80aa9429562:1"
+            .parse()
+            .expect("a GTID");
+        for compressed in [false, true] {
+            let rows = vec![("a.t", vec![1; 300]), ("b.u", vec![2; 70_000])];
+            let work = Work::Payload(rows, compressed);
+            let events = SourceLog::new(Checksum::Crc32, 7).transaction(&gtid, (1, 1), &work);
+            let last = events.last().expect("a payload");
+            let event = RawEvent::new(last).expect("well formed");
+            let mut payload =
+                PayloadEvents::open(&event, Checksum::Crc32, usize::MAX).expect("opens");
+            let mut kinds = Vec::new();
+            while let Some(inner) = payload.next_event().expect("an event") {
+                match inner {
+                    Inner::Event(event) => kinds.push(event.kind()),
+                    Inner::TooLarge(kind) => panic!("{kind:?} is passed over"),
+                }
+            }
+            let maps = kinds.iter().filter(|kind| **kind == EventKind::TABLE_MAP);
+            assert_eq!(maps.count(), 2, "{kinds:?}");
+        }
+    }
 }

@@ -35,8 +35,23 @@ pub(super) async fn check(
             objects: manifest.needs.keyring.clone(),
         });
     }
+    let unknown = unknown_time_zones(session, &manifest.needs.time_zones).await?;
+    if !unknown.is_empty() {
+        return Err(LoadError::NoTimeZones {
+            server,
+            zones: unknown,
+        });
+    }
+    Ok(())
+}
+
+/// Those that the server's tables of time zones do not have.
+pub(in crate::restore) async fn unknown_time_zones(
+    session: &mut Session,
+    zones: &[String],
+) -> Result<Vec<String>, MysqlError> {
     let mut unknown = Vec::new();
-    for zone in &manifest.needs.time_zones {
+    for zone in zones {
         let known: bool = session
             .query_one(format!(
                 "SELECT CONVERT_TZ('2026-01-01 00:00:00', '+00:00', {}) IS NOT NULL",
@@ -47,31 +62,20 @@ pub(super) async fn check(
             unknown.push(zone.clone());
         }
     }
-    if !unknown.is_empty() {
-        return Err(LoadError::NoTimeZones {
-            server,
-            zones: unknown,
-        });
-    }
-    Ok(())
+    Ok(unknown)
 }
 
 /// Whether a keyring component (8.0.24) or plugin works.
-async fn has_keyring(session: &mut Session) -> Result<bool, MysqlError> {
+pub(in crate::restore) async fn has_keyring(session: &mut Session) -> Result<bool, MysqlError> {
     let component = session
         .query_one::<u64>(
             "SELECT COUNT(*) FROM performance_schema.keyring_component_status \
              WHERE STATUS_KEY = 'Component_status' AND STATUS_VALUE = 'Active'",
         )
         .await;
+    let is_unknown = |error: &MysqlError| error.code().is_some_and(|c| UNKNOWN_TABLE.contains(&c));
     let component = match component {
-        Err(error)
-            if error
-                .code()
-                .is_some_and(|code| UNKNOWN_TABLE.contains(&code)) =>
-        {
-            0
-        }
+        Err(error) if is_unknown(&error) => 0,
         count => count?,
     };
     let plugin: u64 = session

@@ -7,7 +7,6 @@
 //! one that the server has already is passed over, by us and by the server.
 
 mod context;
-mod payload;
 mod player;
 mod rows;
 mod variables;

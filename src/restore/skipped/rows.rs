@@ -10,13 +10,10 @@ use std::collections::{BTreeMap, HashSet};
 use crate::archive::hash::sha256;
 use crate::archive::history::History;
 use crate::archive::repository::{ArchiveError, Repository};
-use crate::archive::segment::SegmentError;
 use crate::gtid::{Gtid, GtidSet};
 use crate::mysql::binlog::rows::{Image, RowsEvent, TableMap};
-use crate::mysql::binlog::{
-    Checksum, EventError, EventKind, GtidEvent, Inner, PayloadEvents, RawEvent,
-};
-use crate::restore::feed::{Fed, Feed};
+use crate::mysql::binlog::{Checksum, EventError, EventKind, Inner, PayloadEvents, RawEvent};
+use crate::restore::feed::{Step, Walk};
 
 /// So many images are remembered.
 const IMAGES: usize = 2_000_000;
@@ -37,30 +34,17 @@ pub(super) async fn same_rows(
     left_out: &GtidSet,
     among: &GtidSet,
 ) -> Result<SameRows, ArchiveError> {
-    let wanted = left_out.union(among);
-    let members = history.needed(&wanted);
-    let key = members.first().map(|member| member.stored.name.key());
-    let damaged = |source: EventError| ArchiveError::Segment {
-        key: key.clone().unwrap_or_default(),
-        source: SegmentError::Event { offset: 0, source },
-    };
-    let mut feed = Feed::new(repository.clone(), history.branch, members, wanted);
-    let mut checksum = feed.first_checksum();
+    let mut walk = Walk::new(repository, history, left_out.union(among));
     let mut trace = Trace::default();
-    let mut bytes = Vec::new();
-    loop {
-        match feed.next(&mut bytes).await? {
-            Fed::End => break,
-            Fed::File(changed) => checksum = changed,
-            Fed::Event => {
-                let event = RawEvent::new(&bytes).map_err(damaged)?;
-                if event.kind().is_gtid() {
-                    let begun = GtidEvent::parse(&event, checksum).map_err(damaged)?;
-                    let is_out = left_out.contains(&begun.gtid);
-                    trace.begin(begun.gtid, is_out);
-                } else {
-                    trace.event(&event, checksum).map_err(damaged)?;
-                }
+    while let Some(step) = walk.next().await? {
+        match step {
+            Step::Begins(begun) => {
+                let is_out = left_out.contains(&begun.gtid);
+                trace.begin(begun.gtid, is_out);
+            }
+            Step::Inside(event, checksum) => {
+                let traced = trace.event(&event, checksum);
+                traced.map_err(|source| walk.damaged(source))?;
             }
         }
     }

@@ -12,13 +12,14 @@ use mysql_common::binlog::events::{FormatDescriptionEvent, GtidEvent as Layout};
 use mysql_common::io::ParseBuf;
 
 use super::context::Statement;
-use super::payload::Payload;
 use super::rows::{self, Rows};
 use super::variables::{self, Collations};
 use crate::archive::repository::ArchiveError;
 use crate::archive::segment::SegmentError;
 use crate::gtid::Gtid;
-use crate::mysql::binlog::{Checksum, EventError, EventKind, GtidEvent, RawEvent};
+use crate::mysql::binlog::{
+    Checksum, EVENT_LIMIT, EventError, EventKind, GtidEvent, Inner, PayloadEvents, RawEvent,
+};
 use crate::mysql::error::MysqlError;
 use crate::mysql::quote;
 use crate::mysql::session::Session;
@@ -108,14 +109,18 @@ impl<'a> Player<'a> {
         if event.kind() != EventKind::TRANSACTION_PAYLOAD {
             return self.inner(&event, checksum).await;
         }
-        let mut payload = Payload::open(&event, checksum).map_err(|error| self.broken(error))?;
-        let mut bytes = Vec::new();
-        while payload
-            .next(&mut bytes)
-            .map_err(|error| self.broken(error))?
-        {
-            let event = RawEvent::new(&bytes).map_err(|error| self.broken(error))?;
-            self.inner(&event, Checksum::None).await?;
+        let opened = PayloadEvents::open(&event, checksum, EVENT_LIMIT);
+        let mut payload = opened.map_err(|error| self.broken(error))?;
+        while let Some(inner) = payload.next_event().map_err(|error| self.broken(error))? {
+            match inner {
+                Inner::Event(event) => self.inner(&event, Checksum::None).await?,
+                Inner::TooLarge(kind) => {
+                    return Err(self.broken(EventError::Malformed {
+                        kind,
+                        reason: "it is longer than any event of a source".to_owned(),
+                    }));
+                }
+            }
         }
         Ok(())
     }
