@@ -52,8 +52,10 @@ pub use error::LoadError;
 pub use globals::put_back;
 
 /// Raw bytes of a table from which on its indexes wait for its rows (docs/PERFORMANCE.md).
-pub const DEFER_INDEXES_FROM: u64 = 16 << 20;
-/// Raw bytes of a snapshot from which on the redo log is switched off for its load.
+pub const DEFER_INDEXES_FROM: u64 = 4 << 20;
+/// Raw bytes of a snapshot from which on the redo log is switched off for its load. It begins to pay
+/// at a quarter of that; but what it saves there is half a second, and its price is that the server
+/// must not crash meanwhile.
 pub const REDO_LOG_OFF_FROM: u64 = 64 << 20;
 /// How long putting settings back may take after a failure.
 const GIVE_UP: Duration = Duration::from_secs(60);
