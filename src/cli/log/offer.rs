@@ -13,8 +13,24 @@ pub(super) struct Offer {
     /// The history, if it is not the newest.
     branch: Option<BranchNumber>,
     is_json: bool,
-    best: Option<(Harm, Gtid, String)>,
+    best: Option<Best>,
 }
+
+/// The transaction that the offer is for.
+#[derive(Debug)]
+struct Best {
+    harm: Harm,
+    gtid: Gtid,
+    /// It, in short.
+    what: String,
+    /// What brings only its tables back, if those can be named.
+    tables: Option<String>,
+}
+
+/// So many tables are named in an offer.
+const TABLES: usize = 5;
+/// The schema that tables are offered to be restored into where they are still there themselves.
+const BESIDE: &str = "restored";
 
 /// How much a transaction destroys; the order is from little to much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,18 +66,23 @@ impl Offer {
             return;
         }
         let harm = Harm::of(transaction);
-        if self.best.as_ref().is_none_or(|(most, ..)| harm >= *most) {
-            let what = transaction.summary.brief();
-            self.best = Some((harm, transaction.gtid.clone(), what));
+        if self.best.as_ref().is_none_or(|best| harm >= best.harm) {
+            self.best = Some(Best {
+                harm,
+                gtid: transaction.gtid.clone(),
+                what: transaction.summary.brief(),
+                tables: only_tables(transaction),
+            });
         }
     }
 
     /// The lines to show behind `found` transactions.
     pub(super) fn lines(&self, repository: &Repository, found: u64) -> Vec<String> {
-        let Some((harm, gtid, what)) = &self.best else {
+        let Some(best) = &self.best else {
             return Vec::new();
         };
-        if found > 1 && *harm == Harm::None {
+        let Best { gtid, what, .. } = best;
+        if found > 1 && best.harm == Harm::None {
             return Vec::new();
         }
         let which = match found {
@@ -75,13 +96,68 @@ impl Offer {
         };
         let to = "--to mysql://user@new-server:3306";
         let restore = format!("  quillback restore --archive {archive}{branch}");
-        vec![
+        let mut lines = vec![
             format!("to restore to just before {which}:"),
             format!("{restore} --before-gtid {gtid} {to}"),
             "with all that came since, but without it:".to_owned(),
             format!("{restore} --until latest --skip-gtid {gtid} {to}"),
-        ]
+        ];
+        if let Some(tables) = &best.tables {
+            lines.push("only what it changed, as it was, on the server in use:".to_owned());
+            lines.push(format!(
+                "{restore} {tables} --before-gtid {gtid} --to mysql://user@server:3306"
+            ));
+        }
+        lines
     }
+}
+
+/// The options that bring back the tables that a transaction took something from, and only those:
+/// under their own names if it dropped them, else into a schema beside them.
+fn only_tables(transaction: &IndexedTransaction) -> Option<String> {
+    let summary = &transaction.summary;
+    let statement = summary.statement.as_deref();
+    let ddl = Ddl::parse(
+        summary.schema.as_deref().unwrap_or_default(),
+        statement.unwrap_or_default(),
+    );
+    let (names, are_gone) = match &ddl {
+        Some(ddl) => match &ddl.verb[..] {
+            "DROP DATABASE" | "DROP TABLE" => (names(ddl), true),
+            "TRUNCATE TABLE" | "ALTER TABLE" => (names(ddl), false),
+            _ => return None,
+        },
+        None => {
+            let lost = summary.tables.iter().filter(|table| {
+                let rows = table.rows.as_ref();
+                rows.is_some_and(|rows| rows.delete > 0 || rows.update > 0)
+            });
+            (lost.map(|table| table.name.clone()).collect(), false)
+        }
+    };
+    let is_plain = |name: &String| {
+        name.chars()
+            .all(|c| c.is_alphanumeric() || "_$.*-".contains(c))
+    };
+    if names.is_empty() || names.len() > TABLES || !names.iter().all(is_plain) {
+        return None;
+    }
+    let tables = format!("--tables {}", quoted(&names.join(",")));
+    Some(match are_gone {
+        true => tables,
+        false => format!("{tables} --into-schema {BESIDE}"),
+    })
+}
+
+/// The tables of a statement as `--tables` takes them.
+fn names(ddl: &Ddl) -> Vec<String> {
+    let names = ddl.names.iter();
+    names
+        .map(|name| match &name.table {
+            Some(_) => name.to_string(),
+            None => format!("{name}.*"),
+        })
+        .collect()
 }
 
 impl Harm {
@@ -150,11 +226,15 @@ mod tests {
     use crate::mysql::binlog::{RowCounts, Summary, TableTouch};
 
     fn harm(statement: &str, deleted: u64) -> Harm {
+        Harm::of(&transaction(statement, deleted))
+    }
+
+    fn transaction(statement: &str, deleted: u64) -> IndexedTransaction {
         let rows = RowCounts {
             delete: deleted,
             ..RowCounts::default()
         };
-        Harm::of(&IndexedTransaction {
+        IndexedTransaction {
             gtid: "3e11fa47-71ca-11e1-9e33-c80aa9429562:1"
                 .parse()
                 .expect("a GTID"),
@@ -172,7 +252,7 @@ mod tests {
                 }],
                 ..Summary::default()
             },
-        })
+        }
     }
 
     #[test]
@@ -190,6 +270,27 @@ mod tests {
         assert_eq!(harm("ALTER TABLE t DROP INDEX i", 0), Harm::Alters);
         assert_eq!(harm("ALTER TABLE t TRUNCATE PARTITION p", 0), Harm::Shrinks);
         assert_eq!(harm("DROP TABLE t", 0), harm("TRUNCATE TABLE t", 0));
+    }
+
+    #[test]
+    fn tables_come_back_alone_under_names_that_are_free() {
+        for (statement, deleted, expected) in [
+            ("DROP TABLE a.t, `b`.u", 0, Some("--tables a.t,b.u")),
+            ("DROP DATABASE a", 0, Some("--tables 'a.*'")),
+            (
+                "TRUNCATE a.t",
+                0,
+                Some("--tables a.t --into-schema restored"),
+            ),
+            ("", 7, Some("--tables a.t --into-schema restored")),
+            ("", 0, None),
+            ("CREATE TABLE a.t (id INT)", 0, None),
+            ("DROP TABLE a.`odd,name`", 0, None),
+            ("DROP USER u", 0, None),
+        ] {
+            let found = only_tables(&transaction(statement, deleted));
+            assert_eq!(found.as_deref(), expected, "{statement}");
+        }
     }
 
     #[test]
