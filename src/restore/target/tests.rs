@@ -234,6 +234,31 @@ fn without_a_promise_the_last_transaction_s_own_moment_is_not_covered() {
 }
 
 #[test]
+fn the_last_transaction_s_own_moment_is_covered_as_soon_as_the_source_vouches_for_it() {
+    let mut world = three_segments();
+    let last = world.history.members.len() - 1;
+    world.history.members[last].complete_to = Some(at(500));
+    assert_eq!(cut(&world, &until(500)).expect("covered").set, set("1-17"));
+    let beyond = |asked, ends| TargetError::Beyond {
+        asked: at(asked),
+        ends: at(ends),
+    };
+    assert_eq!(cut(&world, &until(501)), Err(beyond(501, 500)));
+    // An answer of before the last commit vouches for less than that commit itself proves.
+    world.history.members[last].complete_to = Some(at(450));
+    assert_eq!(cut(&world, &until(500)), Err(beyond(500, 499)));
+    // The state with that transaction is nearer than the last moment of which all is known.
+    let found = nearest::candidates(
+        &world.history,
+        &world.snapshots,
+        &until(500),
+        &nearest::NoWay::Target(&beyond(500, 499)),
+    );
+    assert_eq!(found.before[0].target, Target::Latest);
+    assert_eq!(found.before[1].target, until(499));
+}
+
+#[test]
 fn a_clock_that_went_back_cuts_at_the_first_one_out_and_says_so() {
     let world = world(
         &vec![vec![(11, 100), (12, 900)], vec![(13, 200), (14, 950)]],
