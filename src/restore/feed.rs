@@ -64,6 +64,8 @@ pub struct Feed {
     again: Option<(Gtid, u64)>,
     /// How often in a row a segment was not there.
     searches: u32,
+    /// What is played and fetched stays below so many bytes.
+    ahead_bytes: u64,
     /// The source's server and file that the last segment came from.
     file: Option<(uuid::Uuid, String)>,
 }
@@ -113,8 +115,15 @@ impl Feed {
             open: None,
             again: None,
             searches: 0,
+            ahead_bytes: AHEAD_BYTES,
             file: None,
         }
+    }
+
+    /// Fetches less ahead, for whoever needs the memory more than the time.
+    const fn ahead(mut self, bytes: u64) -> Self {
+        self.ahead_bytes = bytes;
+        self
     }
 
     /// The checksum of the first segment's events.
@@ -321,7 +330,7 @@ impl Feed {
             }
             // One that is too large for the bound comes when nothing else is there.
             let is_first = at == 0 && self.playing.is_none();
-            if bytes > AHEAD_BYTES && !is_first {
+            if bytes > self.ahead_bytes && !is_first {
                 break;
             }
             let (repository, branch) = (self.repository.clone(), self.branch);
