@@ -340,6 +340,10 @@ pub fn resolve(
             };
             return Ok(cut);
         }
+        (Target::Until { .. }, None) => {
+            let set = states::before(history, history.members.len());
+            (stretch(set, &all, all.len()), all.len())
+        }
         (_, None) => {
             let set = end.clone().unwrap_or_else(|| newest(snapshots));
             (stretch(set, &all, all.len()), all.len())

@@ -238,6 +238,9 @@ async fn over_a_hole() -> Result<()> {
         let expected = if at < 3 { 2 } else { 1 };
         let offers = refused(&copy, &server, &["--until", &inside], 21).await?;
         assert_eq!(offers.len(), expected, "hole {at}: {offers:?}");
+        // Behind the first transaction it is a moment, not a snapshot of long ago.
+        let nearest = if at > 0 { "--until" } else { "--until-gtid" };
+        assert_eq!(first_words(&offers)[0], nearest, "hole {at}: {offers:?}");
         if at > 0 {
             let asked = ["--before-gtid", gtid.as_str()];
             let offers = refused(&copy, &server, &asked, 21).await?;

@@ -20,7 +20,7 @@ pub const CHANNEL: &str = "quillback_restore";
 /// How long stopping may take.
 const STOP_LIMIT: Duration = Duration::from_secs(600);
 /// How long it may take once the caller has given up.
-const STOP_GRACE: Duration = Duration::from_secs(5);
+const STOP_GRACE: Duration = Duration::from_secs(8);
 /// How long a server may take to tell what it is at.
 const ASK_LIMIT: Duration = Duration::from_secs(3);
 

@@ -9,6 +9,8 @@ use crate::archive::layout::{BranchNumber, Epoch, SegmentName};
 use crate::archive::segment::SegmentIndex;
 use crate::mysql::binlog::{Checksum, Summary};
 
+mod edges;
+
 const UUID: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
 
 fn set(gnos: &str) -> GtidSet {
@@ -234,31 +236,6 @@ fn without_a_promise_the_last_transaction_s_own_moment_is_not_covered() {
 }
 
 #[test]
-fn the_last_transaction_s_own_moment_is_covered_as_soon_as_the_source_vouches_for_it() {
-    let mut world = three_segments();
-    let last = world.history.members.len() - 1;
-    world.history.members[last].complete_to = Some(at(500));
-    assert_eq!(cut(&world, &until(500)).expect("covered").set, set("1-17"));
-    let beyond = |asked, ends| TargetError::Beyond {
-        asked: at(asked),
-        ends: at(ends),
-    };
-    assert_eq!(cut(&world, &until(501)), Err(beyond(501, 500)));
-    // An answer of before the last commit vouches for less than that commit itself proves.
-    world.history.members[last].complete_to = Some(at(450));
-    assert_eq!(cut(&world, &until(500)), Err(beyond(500, 499)));
-    // The state with that transaction is nearer than the last moment of which all is known.
-    let found = nearest::candidates(
-        &world.history,
-        &world.snapshots,
-        &until(500),
-        &nearest::NoWay::Target(&beyond(500, 499)),
-    );
-    assert_eq!(found.before[0].target, Target::Latest);
-    assert_eq!(found.before[1].target, until(499));
-}
-
-#[test]
 fn a_clock_that_went_back_cuts_at_the_first_one_out_and_says_so() {
     let world = world(
         &vec![vec![(11, 100), (12, 900)], vec![(13, 200), (14, 950)]],
@@ -470,48 +447,4 @@ fn a_mark_is_exact_or_nothing() {
         cut(&world, &mark("1-18")),
         Err(TargetError::Unknown { unknown: set("18") })
     );
-}
-
-#[test]
-fn beside_what_cannot_be_had_stands_what_can() {
-    use super::nearest::{NoWay, candidates};
-    let mut world = three_segments();
-    let first = |world: &World, target: &Target| {
-        let error = cut(world, target).expect_err("it cannot be had");
-        let found = candidates(
-            &world.history,
-            &world.snapshots,
-            target,
-            &NoWay::Target(&error),
-        );
-        let first = |offers: Vec<nearest::Offer>| offers.into_iter().next().map(|o| o.target);
-        (first(found.before), first(found.after))
-    };
-    let up_to = |gnos: &str| Some(Target::UntilGtid { set: set(gnos) });
-    assert_eq!(first(&world, &until(5000)), (Some(until(1000)), None));
-    assert_eq!(first(&world, &until(-1)), (None, Some(until(0))));
-    let unknown = |gno| Target::BeforeGtid { gtid: gtid(gno) };
-    assert_eq!(first(&world, &unknown(99)), (Some(Target::Latest), None));
-    assert_eq!(first(&world, &unknown(10)), (None, up_to("1-10")));
-    // A hole: the last moment before it, and the snapshot that has what is missing.
-    world.history.members.remove(1);
-    world.details.remove(1);
-    world.snapshots.push(SnapshotSet {
-        set: set("1-15"),
-        started: at(0),
-        finished: at(350),
-    });
-    assert_eq!(
-        first(&world, &until(250)),
-        (Some(until(199)), up_to("1-15"))
-    );
-    let unknown = Target::UntilGtid { set: set("20") };
-    let error = TargetError::Unknown { unknown: set("20") };
-    let found = candidates(
-        &world.history,
-        &world.snapshots,
-        &unknown,
-        &NoWay::Target(&error),
-    );
-    assert_eq!(found.before[1].target, Target::UntilGtid { set: set("17") });
 }
