@@ -31,6 +31,9 @@ const AHEAD_SEGMENTS: usize = 8;
 /// The stored bytes of the segment that is played and of those that are fetched stay below this.
 const AHEAD_BYTES: u64 = 96 << 20;
 
+/// So much memory of an event is kept for the next one.
+const KEPT_BYTES: usize = 4 << 20;
+
 /// What comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fed {
@@ -157,12 +160,14 @@ impl Feed {
                 key: playing.key.clone(),
                 source,
             };
-            let Some(event) = playing.events.next_event().map_err(damaged)? else {
+            // The event before is given back first: of large ones memory holds one.
+            bytes.clear();
+            bytes.shrink_to(KEPT_BYTES);
+            if playing.events.next_event().map_err(damaged)?.is_none() {
                 self.playing = None;
                 continue;
-            };
-            bytes.clear();
-            bytes.extend_from_slice(event.bytes());
+            }
+            playing.events.swap_event(bytes);
             let checksum = playing.member.stored.index.checksum;
             let event = RawEvent::new(bytes).map_err(|e| self.broken(e))?;
             let piece = match self.splitter.take(&event, checksum) {
