@@ -27,11 +27,13 @@ pub(super) struct End {
     pub(super) notes: Vec<String>,
 }
 
-/// Looks whether the end is what was planned. `snapshot` are the tables that were loaded.
+/// Looks whether the end is what was planned. `snapshot` are the tables that were loaded, and
+/// `had_events` whether the event scheduler ran before.
 pub(super) async fn check(
     session: &mut Session,
     plan: &RestorePlan,
     snapshot: &BTreeSet<String>,
+    had_events: bool,
 ) -> Result<End, RestoreError> {
     // What the replay's loose settings left in memory must not be lost after this.
     session
@@ -70,6 +72,9 @@ pub(super) async fn check(
     let mut notes = Vec::new();
     notes.extend(in_doubt(session).await?);
     notes.extend(disabled_events(session).await?);
+    if !had_events {
+        notes.extend(sleeping_events(session).await?);
+    }
     Ok(End {
         executed,
         tables: found.len() as u64,
@@ -120,6 +125,29 @@ async fn disabled_events(session: &mut Session) -> Result<Option<String>, MysqlE
         format!(
             "events that came by replication do not run; for those that shall: {}",
             statements.join("; ")
+        )
+    }))
+}
+
+/// Tells of events that do not run because nothing will switch their scheduler on: it was off
+/// before this restore, perhaps by an earlier one that nobody opened.
+async fn sleeping_events(session: &mut Session) -> Result<Option<String>, MysqlError> {
+    let scheduler: String = session.query_one("SELECT @@GLOBAL.event_scheduler").await?;
+    let own = SYSTEM_SCHEMAS.map(quote::string).join(", ");
+    let events: u64 = session
+        .query_one(format!(
+            "SELECT COUNT(*) FROM information_schema.EVENTS \
+             WHERE STATUS = 'ENABLED' AND LOWER(EVENT_SCHEMA) NOT IN ({own})"
+        ))
+        .await?;
+    let way = match scheduler.as_str() {
+        "DISABLED" => "they need a start of the server without event_scheduler=DISABLED",
+        _ => "if they shall: SET GLOBAL event_scheduler = ON",
+    };
+    Ok((events > 0).then(|| {
+        format!(
+            "the event scheduler was {scheduler} before the restore, so enabled events ({events}) do \
+             not run; {way}"
         )
     }))
 }

@@ -296,7 +296,7 @@ impl Restore {
             .iter()
             .map(crate::archive::manifest::TableEntry::display_name)
             .collect();
-        let end = end::check(&mut self.session, &self.plan, &tables).await?;
+        let end = end::check(&mut self.session, &self.plan, &tables, journal.had_events()).await?;
         let verified = match self.options.verify {
             Verify::Basic => None,
             Verify::Checksums => Some(

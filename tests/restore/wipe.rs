@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use quillback::error::{Class, Classified as _};
 use quillback::mysql::HostPort;
 use quillback::restore::target::Target;
-use quillback::restore::{RestoreRequest, prepare};
+use quillback::restore::{RestoreReport, RestoreRequest, prepare};
 use quillback_harness::{Replicas, Server, Trio};
 
 use crate::program;
@@ -53,6 +53,7 @@ async fn small() -> Result<(Archive, State)> {
             "CREATE RESOURCE GROUP slow TYPE = USER",
             "CREATE SERVER far FOREIGN DATA WRAPPER mysql OPTIONS (USER 'v', HOST 'i')",
             "INSERT INTO d.t VALUES (1)",
+            "CREATE EVENT d.daily ON SCHEDULE EVERY 1 DAY DO SELECT 1",
         ],
     )
     .await?;
@@ -121,8 +122,19 @@ async fn a_named_server_is_emptied_and_filled() -> Result<()> {
         wipe: Some(address.parse::<HostPort>()?),
         ..request(Target::Latest, &server)
     };
-    let report = restore(&archive.repository, asked).await?;
+    let report = restore(&archive.repository, asked.clone()).await?;
     ensure!(report.wiped, "{report:?}");
+    let scheduler = "SET GLOBAL event_scheduler = ON".to_owned();
+    let told = |report: &RestoreReport| report.notes.iter().any(|note| note.contains(&scheduler));
+    ensure!(
+        report.open_with.contains(&scheduler) && !told(&report),
+        "{report:?}"
+    );
+
+    // Once more, without opening it between: that its events ran once is forgotten, and said.
+    let report = restore(&archive.repository, asked).await?;
+    ensure!(told(&report), "{:?}", report.notes);
+    exec_all(&server, &[&scheduler]).await?;
     assert_restored(&server, &report, &end).await?;
     let left: Vec<String> = server
         .query("SELECT User FROM mysql.user WHERE User IN ('old', 'elder')")
