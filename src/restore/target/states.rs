@@ -80,8 +80,13 @@ fn hole(history: &History, end: usize) -> Option<(usize, GtidSet)> {
 /// What the history has before member `end` of a moment that was checked: a hole behind the last
 /// transaction came later than that.
 pub(super) fn before(history: &History, end: usize) -> GtidSet {
-    let end = hole(history, end).map_or(end, |(behind, _)| behind);
-    match end.checked_sub(1).and_then(|at| history.members.get(at)) {
+    let members = &history.members;
+    let end = match hole(history, end) {
+        Some((behind, _)) => behind,
+        None if end == members.len() => return history.end().unwrap_or_default(),
+        None => end,
+    };
+    match end.checked_sub(1).and_then(|at| members.get(at)) {
         Some(last) => last.after(),
         None => history.start().cloned().unwrap_or_default(),
     }

@@ -54,15 +54,15 @@ fn a_hole_behind_a_moment_is_none_of_its_state() {
         );
         // Up to where a transaction stands behind the hole nobody knows, whatever the silence says.
         let (unknown, lost) = match missing {
-            1 => ([251, 350, 399].as_slice(), "13"),
-            _ => ([351, 450, 500].as_slice(), "14"),
+            1 => ([251, 350, 399], "13"),
+            _ => ([351, 450, 500], "14"),
         };
         for micros in unknown {
             let in_gap = TargetError::InGap {
-                asked: self::at(*micros),
+                asked: self::at(micros),
                 missing: set(lost),
             };
-            assert_eq!(cut(&world, &until(*micros)), Err(in_gap), "{micros}");
+            assert_eq!(cut(&world, &until(micros)), Err(in_gap), "{micros}");
         }
         if missing == 1 {
             let later = cut(&world, &until(400)).expect("covered").set;
