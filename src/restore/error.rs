@@ -155,7 +155,7 @@ impl Classified for RestoreError {
             Self::Mysql(error) => error.class(),
             Self::Wire(error) => error.class(),
             Self::Target {
-                error: TargetError::InGap { .. },
+                error: TargetError::InGap { .. } | TargetError::Missing { .. },
                 ..
             } => Class::Gap,
             Self::Target { .. } | Self::UnknownBranch(_) | Self::NoMark { .. } => Class::NotCovered,

@@ -31,6 +31,9 @@ const AHEAD_SEGMENTS: usize = 8;
 /// The stored bytes of the segment that is played and of those that are fetched stay below this.
 const AHEAD_BYTES: u64 = 96 << 20;
 
+/// So much memory of an event is kept for the next one.
+const KEPT_BYTES: usize = 4 << 20;
+
 /// What comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fed {
@@ -64,6 +67,8 @@ pub struct Feed {
     again: Option<(Gtid, u64)>,
     /// How often in a row a segment was not there.
     searches: u32,
+    /// What is played and fetched stays below so many bytes.
+    ahead_bytes: u64,
     /// The source's server and file that the last segment came from.
     file: Option<(uuid::Uuid, String)>,
 }
@@ -113,8 +118,15 @@ impl Feed {
             open: None,
             again: None,
             searches: 0,
+            ahead_bytes: AHEAD_BYTES,
             file: None,
         }
+    }
+
+    /// Fetches less ahead, for whoever needs the memory more than the time.
+    const fn ahead(mut self, bytes: u64) -> Self {
+        self.ahead_bytes = bytes;
+        self
     }
 
     /// The checksum of the first segment's events.
@@ -148,12 +160,14 @@ impl Feed {
                 key: playing.key.clone(),
                 source,
             };
-            let Some(event) = playing.events.next_event().map_err(damaged)? else {
+            // The event before is given back first: of large ones memory holds one.
+            bytes.clear();
+            bytes.shrink_to(KEPT_BYTES);
+            if playing.events.next_event().map_err(damaged)?.is_none() {
                 self.playing = None;
                 continue;
-            };
-            bytes.clear();
-            bytes.extend_from_slice(event.bytes());
+            }
+            playing.events.swap_event(bytes);
             let checksum = playing.member.stored.index.checksum;
             let event = RawEvent::new(bytes).map_err(|e| self.broken(e))?;
             let piece = match self.splitter.take(&event, checksum) {
@@ -321,7 +335,7 @@ impl Feed {
             }
             // One that is too large for the bound comes when nothing else is there.
             let is_first = at == 0 && self.playing.is_none();
-            if bytes > AHEAD_BYTES && !is_first {
+            if bytes > self.ahead_bytes && !is_first {
                 break;
             }
             let (repository, branch) = (self.repository.clone(), self.branch);

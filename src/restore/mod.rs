@@ -13,6 +13,7 @@ mod end;
 mod error;
 pub mod estimate;
 pub mod feed;
+mod held;
 pub mod journal;
 pub mod load;
 pub mod plan;

@@ -31,7 +31,7 @@ use crate::mysql::server_url::ServerUrl;
 pub use blame::BlamedTransaction;
 pub use channel::CHANNEL;
 pub use listen::Advertise;
-pub use replication::by_replication;
+pub use replication::{by_replication, drop_channel};
 pub use sql::by_sql;
 pub use tuning::TUNED;
 
@@ -170,6 +170,18 @@ pub enum ReplayError {
     /// The caller gave up.
     #[error("the replay was interrupted")]
     Cancelled,
+    /// The caller gave up, and the server has not stopped yet.
+    #[error(
+        "the replay was interrupted; {server} is still applying {} and stops by itself when that is \
+         done",
+        if transactions.is_empty() { "a transaction".to_owned() } else { transactions.join(", ") }
+    )]
+    StillApplying {
+        /// `host:port`.
+        server: String,
+        /// What it is at, if it told.
+        transactions: Vec<String>,
+    },
 }
 
 fn in_brackets(reason: &str) -> String {
@@ -196,7 +208,8 @@ impl Classified for ReplayError {
             | Self::Applier { .. }
             | Self::Stopped { .. }
             | Self::Stuck { .. }
-            | Self::Cancelled => Class::Failure,
+            | Self::Cancelled
+            | Self::StillApplying { .. } => Class::Failure,
         }
     }
 }

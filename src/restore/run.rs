@@ -14,7 +14,7 @@ use super::journal::{Journal, JournalError, RunRecord, Stage};
 use super::load::{self, LoadOptions};
 use super::plan::{PlanError, RestorePlan};
 use super::prepare::Prepared;
-use super::replay::{self, CHANNEL, ReplayJob, ReplayKind};
+use super::replay::{self, ReplayJob, ReplayKind};
 use super::report::{Observer, RestoreEvent, RestoreOptions, RestoreReport, Verify};
 use super::{verify, wipe};
 use crate::archive::manifest::Manifest;
@@ -22,7 +22,6 @@ use crate::archive::repository::Repository;
 use crate::clock::{Clock as _, SystemClock};
 use crate::mysql::error::MysqlError;
 use crate::mysql::facts::TargetFacts;
-use crate::mysql::quote;
 use crate::mysql::server_url::ServerUrl;
 use crate::mysql::session::Session;
 use crate::observe::fail_point::FailPoint;
@@ -115,6 +114,9 @@ async fn still_the_same(
 async fn mark_unfinished(server: &ServerUrl) {
     let marked = async {
         let mut session = Session::connect(server).await?;
+        // It waits for whoever is writing, and an applier may be for long; ordinary accounts are
+        // kept out in any case, since the beginning.
+        session.execute("SET SESSION lock_wait_timeout = 3").await?;
         session.execute("SET GLOBAL super_read_only = ON").await?;
         session.close().await;
         Ok::<_, MysqlError>(())
@@ -381,22 +383,9 @@ impl Restore {
     }
 
     /// What a replay that was cut off has left: it begins anew, from what the server has.
-    async fn drop_own_channel(&mut self) -> Result<(), MysqlError> {
-        let channel = quote::string(CHANNEL);
-        let configured: u64 = self
-            .session
-            .query_one(format!(
-                "SELECT COUNT(*) FROM performance_schema.replication_connection_configuration \
-                 WHERE CHANNEL_NAME = {channel}"
-            ))
-            .await?;
-        if configured > 0 {
-            for statement in ["STOP REPLICA", "RESET REPLICA ALL"] {
-                self.session
-                    .execute(format!("{statement} FOR CHANNEL {channel}"))
-                    .await?;
-            }
-        }
+    async fn drop_own_channel(&mut self) -> Result<(), RestoreError> {
+        let version = &self.facts.server.version;
+        replay::drop_channel(&self.server, &mut self.session, version, &self.cancel).await?;
         Ok(())
     }
 

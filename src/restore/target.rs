@@ -256,10 +256,17 @@ fn boundary(
                 return Ok(None);
             }
             // The last segment that holds one of them; older ones may all be in the snapshots.
-            Ok(history
+            let last = history
                 .members
                 .iter()
-                .rposition(|member| !member.added.is_disjoint(set)))
+                .rposition(|member| !member.added.is_disjoint(set));
+            let is_held = snapshots.iter().any(|s| s.set.is_superset(set));
+            match last {
+                None if !is_held => Err(TargetError::Missing {
+                    missing: set.clone(),
+                }),
+                last => Ok(last),
+            }
         }
         Target::BeforeGtid { gtid } => {
             if let Some(at) = history
@@ -268,6 +275,11 @@ fn boundary(
                 .position(|member| member.added.contains(gtid))
             {
                 return Ok(Some(at));
+            }
+            let missing = history.missing().union(&history.accepted());
+            if missing.contains(gtid) {
+                let missing = GtidSet::from(gtid.clone());
+                return Err(TargetError::Missing { missing });
             }
             if known(history, snapshots).contains(gtid) {
                 return Err(TargetError::BeforeLog { gtid: gtid.clone() });
@@ -327,6 +339,10 @@ pub fn resolve(
                 notes: vec!["the log begins later: this is the oldest snapshot's state".to_owned()],
             };
             return Ok(cut);
+        }
+        (Target::Until { .. }, None) => {
+            let set = states::before(history, history.members.len());
+            (stretch(set, &all, all.len()), all.len())
         }
         (_, None) => {
             let set = end.clone().unwrap_or_else(|| newest(snapshots));

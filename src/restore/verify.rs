@@ -17,12 +17,15 @@ use super::error::RestoreError;
 use super::plan::RestorePlan;
 use crate::archive::manifest::{Manifest, RowChecksum, RowHash, TableEntry};
 use crate::archive::repository::Repository;
-use crate::archive::rows::{LineScanner, Scan, encode_row, select_statement};
+use crate::archive::rows::{LineScanner, LineWriter, Scan, encode_row, select_statement};
 use crate::mysql::ddl::{Ddl, DdlKind};
 use crate::mysql::error::MysqlError;
 use crate::mysql::server_url::ServerUrl;
 use crate::mysql::session::Session;
-use crate::mysql::wire::{WireConnection, WireError, WireOptions};
+use crate::mysql::wire::packet::Truncated;
+use crate::mysql::wire::{
+    FieldPiece, FieldPieces, RowPiece, WireConnection, WireError, WireOptions,
+};
 
 /// As a snapshot reads: values as bytes, in UTC, whatever the server's own settings are.
 const SETTINGS: &str = "SET SESSION net_write_timeout = 3600, net_read_timeout = 3600, \
@@ -136,7 +139,8 @@ async fn compare(
     }
 }
 
-/// The rows of a table and the sum over them, one row in memory at a time.
+/// The rows of a table and the sum over them. A row that is too large for the connection's buffer
+/// is never held whole.
 async fn sum(
     connection: &mut WireConnection,
     table: &TableEntry,
@@ -150,14 +154,47 @@ async fn sum(
     });
     let mut rows = connection.query_rows(&statement).await?;
     let mut scanner = LineScanner::new(hash);
+    let (mut writer, mut fields) = (LineWriter::default(), FieldPieces::default());
     let mut line = Vec::new();
-    while let Some(row) = rows.next().await? {
+    while let Some(piece) = rows.next_piece().await? {
         line.clear();
-        encode_row(row.fields(), &mut line).map_err(|error| row.malformed(error))?;
+        let taken = match piece {
+            RowPiece::Whole(row) => encode_row(row.fields(), &mut line),
+            RowPiece::Part { bytes, last } => {
+                part(bytes, last, &mut fields, &mut writer, &mut line)
+            }
+        };
+        if let Err(error) = taken {
+            return Err(rows.malformed(error));
+        }
         scanner.update(&line);
     }
     // Every line was written to its end.
     Ok(scanner.finish().unwrap_or_default())
+}
+
+/// Appends a part of a row to its line.
+fn part(
+    mut bytes: &[u8],
+    last: bool,
+    fields: &mut FieldPieces,
+    writer: &mut LineWriter,
+    line: &mut Vec<u8>,
+) -> Result<(), Truncated> {
+    while let Some(piece) = fields.next(&mut bytes)? {
+        match piece {
+            FieldPiece::Null => writer.null(line),
+            FieldPiece::Begin => writer.begin(line),
+            FieldPiece::Bytes(bytes) => writer.bytes(bytes, line),
+        }
+    }
+    if last {
+        if !fields.is_between_fields() {
+            return Err(Truncated);
+        }
+        writer.end(line);
+    }
+    Ok(())
 }
 
 /// What the replay may have changed.

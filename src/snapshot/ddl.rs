@@ -75,7 +75,7 @@ pub(super) fn scripts(schema: &Schema) -> Vec<KindScript> {
 pub(super) fn by_hand(tables: &[TableEntry], gtid_executed: &GtidSet) -> Vec<KindScript> {
     let mut rows = Script::new();
     rows.push(
-        "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', foreign_key_checks = 0, \
+        "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', foreign_key_checks = 0, \
          unique_checks = 0, time_zone = '+00:00'",
     );
     let mut files = 0;
@@ -263,7 +263,8 @@ fn databases(databases: &[Database]) -> Script {
 /// What the dump holds was legal once: neither order nor today's strictness may refuse it, and no
 /// table may end up in another engine or with a key that it does not have. (A version comment is a
 /// setting that came with that version.)
-const FOR_TABLES: &str = "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION', \
+const FOR_TABLES: &str = "SET SESSION sql_mode = \
+     'NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION,ALLOW_INVALID_DATES', \
      foreign_key_checks = 0, unique_checks = 0, time_zone = '+00:00', innodb_strict_mode = 0\
      /*!80013 , sql_require_primary_key = 0 */\
      /*!80030 , sql_generate_invisible_primary_key = 0 */";

@@ -341,6 +341,7 @@ impl Follower {
                     while let Some(DumpPacket::Event { bytes, acknowledge }) = dump.received()? {
                         self.take(&info.name, &bytes, acknowledge).await?;
                     }
+                    self.last_word().await?;
                     return Ok(Ended::Cancelled);
                 }
                 () = inlet.room(), if !has_room => {}

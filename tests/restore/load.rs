@@ -8,12 +8,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use quillback::archive::manifest::Manifest;
 use quillback::error::{Class, Classified as _};
+use quillback::mysql::ServerUrl;
+use quillback::mysql::wire::{WireConnection, WireOptions};
 use quillback::observe::fail_point::{FailPoint, FailPoints};
 use quillback::restore::load::steps::JOURNAL_SCHEMA;
 use quillback::restore::load::{self, LoadError, LoadOptions};
 use quillback::snapshot::SnapshotOptions;
 use quillback::storage::{MemoryStorage, Storage};
-use quillback_harness::{Server, ServerOptions, until};
+use quillback_harness::{Proxy, Server, ServerOptions, until};
 
 use crate::support::{LIMIT, exec_all, make, on_primary, snapshot, state, url};
 
@@ -306,6 +308,77 @@ async fn a_target_that_is_killed_is_gone_on_with() -> Result<()> {
         .exec(&format!("DROP DATABASE {JOURNAL_SCHEMA}"))
         .await?;
     assert_eq!(creates(&source).await?, creates(&target).await?);
+    assert_eq!(state(&source).await?.tables, state(&target).await?.tables);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_a_cut_network_left_open_are_ended() -> Result<()> {
+    let source = Server::start().await?;
+    exec_all(&source, &TABLES[..8]).await?;
+    let (storage, manifest) = taken(&source, &in_pieces()).await?;
+    let options = ServerOptions::new().account("other", "other-for-tests", &["SELECT ON *.*"]);
+    let target = Server::start_with(options).await?;
+    journal(&target).await?;
+    // Neither another account's connections nor other ones of the same account are ended.
+    let others: ServerUrl = target.url_for("other", "other-for-tests").parse()?;
+    let as_loader = WireOptions {
+        program_name: "quillback load".to_owned(),
+        ..WireOptions::default()
+    };
+    let mut anothers = WireConnection::connect(&others, &as_loader).await?;
+    let mut own = WireConnection::connect(&url(&target), &WireOptions::default()).await?;
+    let proxy = Proxy::start(&target.address()).await?;
+    let through: ServerUrl = proxy.url(&target.url()).parse()?;
+    let reached = Arc::new(AtomicBool::new(false));
+    let options = LoadOptions {
+        journal: true,
+        threads: 1,
+        fail_points: {
+            let reached = Arc::clone(&reached);
+            FailPoints::new(move |passed| {
+                if passed == FailPoint::LoadSent && !reached.swap(true, Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(800));
+                }
+            })
+        },
+        ..as_if_large()
+    };
+    let loading = {
+        let (storage, manifest) = (Arc::clone(&storage), manifest.clone());
+        tokio::spawn(async move { load::load(&through, storage, &manifest, &options).await })
+    };
+    until("rows that are not committed", LIMIT, async || {
+        Ok(reached.load(Ordering::Relaxed).then_some(()))
+    })
+    .await?;
+    // Neither side hears of the other any more, and neither knows.
+    proxy.black_hole().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let open: u64 = target
+        .one("SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_rows_modified > 0")
+        .await?;
+    ensure!(open > 0, "no transaction was left open");
+    let options = LoadOptions {
+        journal: true,
+        resume: true,
+        ..as_if_large()
+    };
+    let url = url(&target);
+    let going_on = load::load(&url, storage, &manifest, &options);
+    let report = tokio::time::timeout(LIMIT, going_on)
+        .await
+        .context("it waits for the dead")??;
+    assert_eq!(report.rows, manifest.totals.rows);
+    for connection in [&mut anothers, &mut own] {
+        let answer = connection.query_text("SELECT 'here'").await?;
+        assert_eq!(answer.as_deref(), Some("here"));
+    }
+    loading.abort();
+    let _ = loading.await;
+    target
+        .exec(&format!("DROP DATABASE {JOURNAL_SCHEMA}"))
+        .await?;
     assert_eq!(state(&source).await?.tables, state(&target).await?.tables);
     Ok(())
 }

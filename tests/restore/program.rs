@@ -1,12 +1,12 @@
 //! The real program at work on an archive of these tests.
 
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use quillback_harness::{ROOT_PASSWORD, Server};
+use quillback_harness::{ROOT_PASSWORD, Server, until};
 
-use crate::support::Archive;
+use crate::support::{Archive, LIMIT};
 
 /// SIGABRT, by which a run dies at a fail point.
 const ABORT: i32 = 6;
@@ -72,9 +72,17 @@ pub(crate) async fn run_to(
     arguments: &[&str],
     env: &[(&str, &str)],
 ) -> Result<Said> {
+    let mut command = command(&archive.url(), to, arguments, env);
+    let output = tokio::task::spawn_blocking(move || command.output())
+        .await?
+        .context("failed to run quillback")?;
+    Ok(Said { output })
+}
+
+fn command(archive: &str, to: &str, arguments: &[&str], env: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_quillback"));
     command
-        .args(["restore", "--archive", &archive.url(), "--to", to])
+        .args(["restore", "--archive", archive, "--to", to])
         .args(arguments)
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -83,8 +91,37 @@ pub(crate) async fn run_to(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let output = tokio::task::spawn_blocking(move || command.output())
-        .await?
-        .context("failed to run quillback")?;
-    Ok(Said { output })
+    command
+}
+
+/// A run that is under way.
+#[derive(Debug)]
+pub(crate) struct Running(Child);
+
+impl Running {
+    /// Begins to restore.
+    pub(crate) fn start(archive: &Archive, server: &Server, arguments: &[&str]) -> Result<Self> {
+        let to = server.url_without_password();
+        let child = command(&archive.url(), &to, arguments, &[]).spawn();
+        Ok(Self(child.context("failed to run quillback")?))
+    }
+
+    /// Presses Ctrl-C, and waits for the end; a run that goes on all the same is killed.
+    pub(crate) async fn interrupted(mut self) -> Result<Said> {
+        let status = Command::new("kill")
+            .args(["-INT", &self.0.id().to_string()])
+            .status()?;
+        ensure!(status.success(), "kill failed");
+        let ended = until("the run to end", LIMIT, || {
+            let ended = self.0.try_wait();
+            async move { Ok(ended?.map(drop)) }
+        })
+        .await;
+        if ended.is_err() {
+            self.0.kill()?;
+        }
+        let output = tokio::task::spawn_blocking(move || self.0.wait_with_output()).await??;
+        ended.with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+        Ok(Said { output })
+    }
 }

@@ -18,7 +18,7 @@ use quillback::archive::layout::SnapshotId;
 
 use crate::support::{
     Archive, LIMIT, State, Streaming, chain, exec_all, gtids_of, on_primary, only, snapshot, state,
-    stream_options, url, wait_archived,
+    stream_options, url, wait_archived, wait_covered,
 };
 
 /// What happened, and where.
@@ -220,6 +220,7 @@ async fn tell() -> Result<Story> {
     let definitions = checksum::schema_fingerprint(&mut conn).await?;
     conn.disconnect().await?;
     wait_archived(repository, &end.set).await?;
+    wait_covered(repository).await?;
     let report = streaming.stop().await?;
     ensure!(report.gtid_set == end.set, "{report:?}");
 

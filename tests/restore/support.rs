@@ -106,6 +106,17 @@ pub(crate) async fn wait_archived(repository: &Repository, set: &GtidSet) -> Res
     .await
 }
 
+/// Waits until the log vouches for the moment of its own last transaction: that nothing else was
+/// committed in the same microsecond.
+pub(crate) async fn wait_covered(repository: &Repository) -> Result<()> {
+    until("the archive to cover its end", LIMIT, async || {
+        let chain = chain(repository).await?;
+        let last = chain.segments.iter().filter_map(|s| s.index.last_commit);
+        Ok((chain.complete_to() >= last.max()).then_some(()))
+    })
+    .await
+}
+
 /// Small segments, so that a few rows are many of them.
 pub(crate) fn stream_options() -> StreamOptions {
     StreamOptions {

@@ -173,3 +173,38 @@ async fn a_server_that_others_follow_is_not_emptied() -> Result<()> {
     refused(trio.primary().await?, "ONLINE").await?;
     refused(trio.secondaries().await?[0], "ONLINE").await
 }
+
+/// It was a member of a group once: what that has left on it is removed, and what is restored is
+/// not in the way of a new group.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_former_member_of_a_group_is_emptied() -> Result<()> {
+    let (archive, end) = small().await?;
+    let trio = Trio::start().await?;
+    let member = trio.secondaries().await?[0];
+    exec_all(member, &["STOP GROUP_REPLICATION"]).await?;
+    let channels = "SELECT CHANNEL_NAME FROM performance_schema.replication_connection_configuration \
+                    WHERE CHANNEL_NAME LIKE 'group\\_replication%'";
+    let left: Vec<String> = member.query(channels).await?;
+    ensure!(!left.is_empty(), "the group has left no channel");
+    let asked = RestoreRequest {
+        wipe: Some(member.address().parse::<HostPort>()?),
+        ..request(Target::Latest, member)
+    };
+    let report = restore(&archive.repository, asked).await?;
+    ensure!(report.wiped, "{report:?}");
+    let left: Vec<String> = member.query(channels).await?;
+    assert_eq!(left, [""; 0]);
+    assert_eq!(executed(member).await?, end.set);
+    exec_all(
+        member,
+        &[
+            "SET GLOBAL super_read_only = OFF",
+            "SET GLOBAL read_only = OFF",
+        ],
+    )
+    .await?;
+    let found = state(member).await?;
+    assert_eq!(found.tables, end.tables);
+    // The group itself has not felt it.
+    exec_all(trio.primary().await?, &["CREATE DATABASE still_here"]).await
+}

@@ -12,6 +12,15 @@ use crate::support::exec_all;
 
 /// The most that the program may take, with four connections at work.
 const MOST: u64 = 160 << 20;
+/// The same of a restore that compares what it has loaded.
+const MOST_RESTORED: u64 = 256 << 20;
+
+fn options() -> ServerOptions {
+    ServerOptions::new()
+        .line("max_allowed_packet=1G")
+        .line("innodb_redo_log_capacity=4G")
+        .line("innodb_flush_log_at_trx_commit=0")
+}
 
 fn command(server: &Server, archive: &str, arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_quillback"));
@@ -69,11 +78,7 @@ async fn a_row_of_any_size_passes() -> Result<()> {
     // A gibibyte, less what a packet needs besides, takes the server some gigabytes of memory.
     let most =
         std::env::var("QUILLBACK_GIANT_MIB").map_or(Ok(200), |text| text.parse::<usize>())?;
-    let options = ServerOptions::new()
-        .line("max_allowed_packet=1G")
-        .line("innodb_redo_log_capacity=4G")
-        .line("innodb_flush_log_at_trx_commit=0");
-    let server = Server::start_with(options).await?;
+    let server = Server::start_with(options()).await?;
     exec_all(
         &server,
         &[
@@ -145,5 +150,28 @@ async fn a_row_of_any_size_passes() -> Result<()> {
     }
     assert_eq!((rows, found), (table.rows, table.row_checksum));
     ensure!(peak > 0 && peak < MOST, "{peak} bytes of memory");
+    drop(server);
+
+    // And back, with every row read again and compared.
+    let target = Server::start_with(options()).await?;
+    let to = target.url_without_password();
+    let restore = [
+        "restore",
+        "--until",
+        "latest",
+        "--to",
+        &to,
+        "--verify",
+        "checksums",
+        "--threads",
+        "4",
+        "--json",
+    ];
+    let restore = command(&target, &url, &restore)?;
+    let (text, peak) = tokio::task::spawn_blocking(move || run(restore)).await??;
+    let report: serde_json::Value = serde_json::from_str(&text)?;
+    assert_eq!(report["verified"]["equal"], 1, "{report}");
+    assert_eq!(report["verified"]["rows"], sizes.len(), "{report}");
+    ensure!(peak > 0 && peak < MOST_RESTORED, "{peak} bytes of memory");
     Ok(())
 }

@@ -176,6 +176,9 @@ impl Segment {
     }
 }
 
+/// So much memory of an event is kept for the next one.
+const KEPT_BYTES: usize = 4 << 20;
+
 /// The events of a segment, one after the other, each with its checksum verified.
 pub struct SegmentEvents {
     zstd: zstd::stream::read::Decoder<'static, Cursor<Bytes>>,
@@ -222,6 +225,7 @@ impl SegmentEvents {
         }
         let mut event = std::mem::take(&mut self.event);
         event.clear();
+        event.shrink_to(KEPT_BYTES);
         event.extend_from_slice(&head);
         while event.len() < length {
             let filled = event.len();
@@ -237,6 +241,11 @@ impl SegmentEvents {
         };
         event.verify(checksum).map_err(broken)?;
         Ok(Some(event))
+    }
+
+    /// Gives the bytes of the event that came last for others, whose memory serves the next one.
+    pub fn swap_event(&mut self, bytes: &mut Vec<u8>) {
+        std::mem::swap(&mut self.event, bytes);
     }
 
     fn fill(&mut self, buffer: &mut [u8]) -> Result<(), SegmentError> {

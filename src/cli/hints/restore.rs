@@ -66,6 +66,10 @@ pub(super) fn of_restore(error: &RestoreError) -> Option<String> {
             let gtid = &transaction.gtid;
             format!("--before-gtid {gtid}, which stops before it; or --skip-gtid {gtid}")
         }
+        RestoreError::Replay(ReplayError::StillApplying { .. }) => {
+            "SHOW PROCESSLIST on it, if that takes long: somebody may hold a lock that it waits for"
+                .to_owned()
+        }
         RestoreError::Replay(ReplayError::Stopped { .. }) => {
             "START REPLICA on it, or nobody who stops it".to_owned()
         }
@@ -130,12 +134,18 @@ fn of_reasons(reasons: &[Reason]) -> String {
 
 fn of_target(error: &TargetError, nearest: &Nearest) -> Option<String> {
     Some(match error {
-        TargetError::Beyond { ends, .. } => format!(
-            "--until {}, --until latest, or --wait, which waits until the archive is complete",
-            crate::clock::rfc3339(*ends)
-        ),
+        TargetError::Beyond { .. } => {
+            let wait = "--wait, which waits until the archive is complete";
+            match &nearest.before {
+                Some(offer) if offer.target == Target::Latest => {
+                    format!("{}, or {wait}", words(offer))
+                }
+                Some(offer) => format!("{}, --until latest, or {wait}", words(offer)),
+                None => wait.to_owned(),
+            }
+        }
         TargetError::BeforeFirst { .. } => offers(nearest, "an older archive"),
-        TargetError::InGap { .. } => offers(
+        TargetError::InGap { .. } | TargetError::Missing { .. } => offers(
             nearest,
             "a moment before or behind the gap (quillback status, quillback log)",
         ),

@@ -6,6 +6,9 @@ use crate::archive::repository::{ArchiveError, Repository};
 use crate::gtid::GtidSet;
 use crate::mysql::binlog::{Checksum, EventError, GtidEvent, RawEvent};
 
+/// The stored bytes that are held: what is looked at may have rows of as many bytes again.
+const AHEAD_BYTES: u64 = 24 << 20;
+
 /// Goes through the events of some transactions, in the history's order.
 #[derive(Debug)]
 pub struct Walk {
@@ -28,7 +31,8 @@ impl Walk {
     #[must_use]
     pub fn new(repository: &Repository, history: &History, wanted: GtidSet) -> Self {
         let members = history.needed(&wanted);
-        let feed = Feed::new(repository.clone(), history.branch, members, wanted);
+        let feed =
+            Feed::new(repository.clone(), history.branch, members, wanted).ahead(AHEAD_BYTES);
         Self {
             checksum: feed.first_checksum(),
             feed,

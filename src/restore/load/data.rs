@@ -84,6 +84,9 @@ pub(super) async fn load(
         scripts,
     } = *files;
     let statements = of_tables(scripts);
+    if options.resume {
+        session::end_loaders(control).await?;
+    }
     let mut loaded = Loaded::default();
     let mut lanes = Vec::with_capacity(manifest.tables.len());
     let locked = tables_that_insert_alone(control).await?;

@@ -81,9 +81,42 @@ pub(super) async fn for_indexes(
     Ok(())
 }
 
+/// What the server shows as the program of a connection that loads rows.
+const LOADER: &str = "quillback load";
+/// `ER_NO_SUCH_THREAD`.
+const NO_SUCH_THREAD: u16 = 1094;
+
+/// Ends the connections of an earlier run, which the server may not know to be dead: a network that
+/// was cut leaves them open, with their transactions and their locks. Only connections of this
+/// session's own account are looked at (`session_account_connect_attrs` shows no others), and ending
+/// those needs no privilege. Without the performance schema the server finds out by itself, in its
+/// own time.
+pub(super) async fn end_loaders(session: &mut Session) -> Result<(), MysqlError> {
+    let ids: Vec<u64> = session
+        .query(format!(
+            "SELECT PROCESSLIST_ID FROM performance_schema.session_account_connect_attrs \
+             WHERE ATTR_NAME = 'program_name' AND ATTR_VALUE = '{LOADER}'"
+        ))
+        .await?;
+    for id in ids {
+        match session.execute(format!("KILL CONNECTION {id}")).await {
+            Err(error) if error.code() == Some(NO_SUCH_THREAD) => {}
+            other => {
+                other?;
+                tracing::info!(id, "ended a connection that an earlier run left open");
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Opens a connection that loads rows.
 pub(super) async fn loader(url: &ServerUrl) -> Result<WireConnection, LoadError> {
-    let mut connection = WireConnection::connect(url, &WireOptions::default()).await?;
+    let options = WireOptions {
+        program_name: LOADER.to_owned(),
+        ..WireOptions::default()
+    };
+    let mut connection = WireConnection::connect(url, &options).await?;
     connection.execute(SETTINGS).await?;
     Ok(connection)
 }

@@ -1,16 +1,28 @@
 //! The replication channel of a replay: made, started, watched, and removed without a trace.
 
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
 use super::ReplayError;
 use super::listen::Place;
 use crate::config::Secret;
 use crate::gtid::GtidSet;
 use crate::mysql::error::MysqlError;
 use crate::mysql::quote;
+use crate::mysql::server_url::ServerUrl;
 use crate::mysql::session::Session;
 use crate::mysql::version::ServerVersion;
 
 /// The replication channel that a replay uses, and removes at its end.
 pub const CHANNEL: &str = "quillback_restore";
+
+/// How long stopping may take.
+const STOP_LIMIT: Duration = Duration::from_secs(600);
+/// How long it may take once the caller has given up.
+const STOP_GRACE: Duration = Duration::from_secs(8);
+/// How long a server may take to tell what it is at.
+const ASK_LIMIT: Duration = Duration::from_secs(3);
 
 /// How the server shall reach us.
 #[derive(Debug)]
@@ -130,7 +142,16 @@ async fn filters(session: &mut Session) -> Result<Vec<String>, MysqlError> {
 }
 
 /// Stops and removes the channel, if there is one, with its relay logs.
-pub(super) async fn detach(session: &mut Session, words: Words) -> Result<(), MysqlError> {
+///
+/// A transaction that is under way is finished or taken back first, which may take as long as
+/// somebody holds a lock that it wants. So this is asked over a connection of its own, which is left
+/// alone a moment after `cancel`: the server stops the channel all the same, once it can.
+pub(super) async fn detach(
+    server: &ServerUrl,
+    session: &mut Session,
+    words: Words,
+    cancel: &CancellationToken,
+) -> Result<(), ReplayError> {
     let configured: u64 = session
         .query_one(format!(
             "SELECT COUNT(*) FROM performance_schema.replication_connection_configuration \
@@ -138,15 +159,55 @@ pub(super) async fn detach(session: &mut Session, words: Words) -> Result<(), My
             quote::string(CHANNEL)
         ))
         .await?;
-    if configured > 0 {
-        // A large transaction that is under way is taken back first.
-        session.set_timeout(Some(super::watch::STOP_LIMIT));
-        for statement in ["STOP REPLICA", "RESET REPLICA ALL"] {
-            session.execute(words.on_channel(statement)).await?;
-        }
-        session.set_timeout(Some(crate::mysql::session::QUERY_TIMEOUT));
+    if configured == 0 {
+        return Ok(());
     }
+    let mut own = Session::connect(server).await?;
+    own.set_timeout(Some(STOP_LIMIT));
+    let stopping = async {
+        for statement in ["STOP REPLICA", "RESET REPLICA ALL"] {
+            own.execute(words.on_channel(statement)).await?;
+        }
+        Ok::<_, MysqlError>(())
+    };
+    let given_up = async {
+        cancel.cancelled().await;
+        tokio::time::sleep(STOP_GRACE).await;
+    };
+    tokio::select! {
+        biased;
+        stopped = stopping => stopped?,
+        () = given_up => {
+            return Err(ReplayError::StillApplying {
+                server: session.address().to_string(),
+                transactions: applying(server).await,
+            });
+        }
+    }
+    own.close().await;
     Ok(())
+}
+
+/// What the appliers are at, if the server tells it at once.
+async fn applying(server: &ServerUrl) -> Vec<String> {
+    let asking = async {
+        let mut session = Session::connect_within(server, ASK_LIMIT).await?;
+        let found = session
+            .query(format!(
+                "SELECT APPLYING_TRANSACTION \
+                 FROM performance_schema.replication_applier_status_by_worker \
+                 WHERE CHANNEL_NAME = {} AND APPLYING_TRANSACTION <> ''",
+                quote::string(CHANNEL)
+            ))
+            .await?;
+        session.close().await;
+        Ok::<_, MysqlError>(found)
+    };
+    match tokio::time::timeout(ASK_LIMIT, asking).await {
+        Ok(Ok(found)) => found,
+        // It is told without.
+        Ok(Err(_)) | Err(_) => Vec::new(),
+    }
 }
 
 /// What the server holds of what it has received.

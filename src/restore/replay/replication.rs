@@ -7,13 +7,16 @@
 //! only its scramble.
 
 use rand::RngExt as _;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::channel::{self, Source, Words};
 use super::listen::listen;
 use super::{ReplayError, ReplayJob, tuning, watch};
 use crate::config::Secret;
+use crate::mysql::server_url::ServerUrl;
 use crate::mysql::session::Session;
+use crate::mysql::version::ServerVersion;
 use crate::mysql::wire::tls::ServerIdentity;
 use crate::restore::serve::{ServeOptions, Server};
 
@@ -29,7 +32,7 @@ const USER: &str = "quillback";
 pub async fn by_replication(job: &ReplayJob<'_>, session: &mut Session) -> Result<(), ReplayError> {
     let words = Words::of(&job.facts.version);
     // What an earlier run left.
-    channel::detach(session, words).await?;
+    channel::detach(job.server, session, words, job.cancel).await?;
     let (listener, place) = listen(job).await?;
     let identity =
         ServerIdentity::generate().map_err(|reason| ReplayError::Certificate { reason })?;
@@ -72,12 +75,31 @@ async fn tuned(
         Ok(()) => watch::wait(job, session, server).await,
         Err(error) => Err(error),
     };
-    let detached = channel::detach(session, words).await;
+    let detached = channel::detach(job.server, session, words, job.cancel).await;
     let restored = tuning::put_back(session, &found).await;
+    if let (Err(ReplayError::Cancelled), Err(ReplayError::StillApplying { .. })) =
+        (&outcome, &detached)
+    {
+        return detached;
+    }
     outcome?;
     detached?;
     restored?;
     Ok(())
+}
+
+/// Stops and removes the channel that a replay which was cut off has left, if it did.
+///
+/// # Errors
+///
+/// [`ReplayError`]; [`ReplayError::StillApplying`] if the server takes longer than the caller.
+pub async fn drop_channel(
+    server: &ServerUrl,
+    session: &mut Session,
+    version: &ServerVersion,
+    cancel: &CancellationToken,
+) -> Result<(), ReplayError> {
+    channel::detach(server, session, Words::of(version), cancel).await
 }
 
 /// A `server_id` for us that neither the archive nor the server has.

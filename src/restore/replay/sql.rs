@@ -20,6 +20,7 @@ use crate::gtid::GtidSet;
 use crate::mysql::facts::gtid_executed;
 use crate::mysql::session::Session;
 use crate::restore::feed::{Fed, Feed};
+use crate::restore::held;
 
 /// How often the caller is told how far it is.
 const TELL: Duration = Duration::from_millis(200);
@@ -43,7 +44,15 @@ pub async fn by_sql(job: &ReplayJob<'_>, session: &mut Session) -> Result<(), Re
     Ok(())
 }
 
+/// The connection that replays holds this.
+const HELD: &str = "quillback_restore.replay";
+
 async fn play(job: &ReplayJob<'_>, mut session: Session) -> Result<(), ReplayError> {
+    session.set_timeout(None);
+    tokio::select! {
+        held = held::take(&mut session, HELD) => held?,
+        () = job.cancel.cancelled() => return Err(ReplayError::Cancelled),
+    }
     let executed = gtid_executed(&mut session).await?;
     let wanted = job.set.subtract(&executed);
     let total = count(job.set);
@@ -54,7 +63,6 @@ async fn play(job: &ReplayJob<'_>, mut session: Session) -> Result<(), ReplayErr
         job.members.to_vec(),
         wanted,
     );
-    session.set_timeout(None);
     let mut player = Player::new(session, job).await?;
     let mut sent_bytes = 0;
     let mut told = Instant::now();

@@ -23,8 +23,6 @@ const LOST_CONTACT: Duration = Duration::from_secs(60);
 const STOPPED: Duration = Duration::from_secs(600);
 /// How long a server with everything and nothing to do may stay behind.
 const IDLE: Duration = Duration::from_secs(30);
-/// How long stopping may take.
-pub(super) const STOP_LIMIT: Duration = Duration::from_secs(600);
 /// Relay logs may grow to this before we stop sending.
 const RELAY_BYTES: u64 = 1 << 30;
 

@@ -37,6 +37,12 @@ pub enum TargetError {
         /// The transactions that were committed before or after it, nobody knows.
         missing: GtidSet,
     },
+    /// The transactions are in a hole of the log.
+    #[error("the log has a gap: {missing:#} is not archived")]
+    Missing {
+        /// Those that were asked for.
+        missing: GtidSet,
+    },
     /// There is no log, so moments cannot be told apart.
     #[error("the archive holds snapshots only, so it restores to {latest:#} and nothing between")]
     NoLog {

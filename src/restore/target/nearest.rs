@@ -73,13 +73,20 @@ pub fn candidates(
         after: oldest_first(snapshots, |snapshot| snapshot.finished > asked),
     };
     match why {
-        NoWay::Target(TargetError::Beyond { ends, .. }) => Candidates {
-            before: vec![
-                Target::Until { moment: *ends }.into(),
-                Target::Latest.into(),
-            ],
-            after: Vec::new(),
-        },
+        NoWay::Target(TargetError::Beyond { asked, ends }) => {
+            let end: Offer = Target::Until { moment: *ends }.into();
+            let latest: Offer = Target::Latest.into();
+            let last = history.members.iter().filter_map(|m| m.last_commit).max();
+            // The last transactions may be nearer than the last moment of which all is known.
+            let is_nearer = last.is_some_and(|last| last > *ends && last <= *asked);
+            Candidates {
+                before: match is_nearer {
+                    true => vec![latest, end],
+                    false => vec![end, latest],
+                },
+                after: Vec::new(),
+            }
+        }
         NoWay::Target(TargetError::NoLog { .. }) => match target {
             Target::Until { moment } => around(*moment),
             _ => Candidates::default(),
@@ -98,6 +105,7 @@ pub fn candidates(
             found
         }
         NoWay::Gap(missing) => beside_gap(history, snapshots, missing),
+        NoWay::Target(TargetError::Missing { missing }) => beside_gap(history, snapshots, missing),
         NoWay::NoSnapshot | NoWay::Target(TargetError::MarkTooOld { .. }) => Candidates {
             before: Vec::new(),
             after: oldest_first(snapshots, |_| true),
@@ -144,6 +152,7 @@ fn beside_gap(history: &History, snapshots: &[SnapshotSet], missing: &GtidSet) -
         }
         had = Some(member.after());
     }
+    before.extend(newest_first(snapshots, |s| s.set.is_disjoint(missing)));
     Candidates {
         before,
         after: oldest_first(snapshots, |snapshot| snapshot.set.is_superset(missing)),

@@ -20,8 +20,10 @@ pub struct SnapshotSet {
 
 /// Fails if it is not known which transactions were committed up to a moment.
 ///
-/// A transaction of the log that is in proves that all before it are older than the moment. With
-/// none, what the log goes on from may be younger: then a snapshot must be older.
+/// A transaction of the log that is in proves that all before it are older than the moment: also
+/// what is missing there. What is missing behind the last of them is younger if what stands before the
+/// hole vouches for the moment, and else nobody knows. With none, what the log goes on from may be
+/// younger: then a snapshot must be older that has it.
 pub(super) fn check_moment(
     history: &History,
     snapshots: &[SnapshotSet],
@@ -32,38 +34,61 @@ pub(super) fn check_moment(
     if inside.first().is_some_and(|first| first.time <= moment) {
         return Ok(());
     }
-    let passed = &history.members[..boundary.unwrap_or(history.members.len())];
-    // What a segment says of the source's clock holds for what is missing behind it, too.
-    let is_vouched = complete_to(passed).is_some_and(|to| to >= moment);
-    if let Some(at) = boundary
-        && let Some(last) = passed.last()
-        && !is_vouched
+    let in_gap = |missing| TargetError::InGap {
+        asked: moment,
+        missing,
+    };
+    let end = boundary.unwrap_or(history.members.len());
+    if let Some((behind, missing)) = hole(history, end)
+        && complete_to(&history.members[..behind]).is_none_or(|to| to < moment)
     {
-        let missing = history.members[at].before.subtract(&last.after());
-        if !missing.is_empty() {
-            return Err(TargetError::InGap {
-                asked: moment,
-                missing,
-            });
-        }
+        return Err(in_gap(missing));
     }
-    let is_proved = passed.iter().any(|member| member.transactions > 0);
+    let mut passed = history.members[..end].iter();
+    if passed.any(|member| member.transactions > 0) {
+        return Ok(());
+    }
     let oldest = snapshots.iter().map(|snapshot| snapshot.finished).min();
-    match oldest {
-        Some(begins) if !is_proved && begins > moment => Err(TargetError::BeforeFirst {
+    if let Some(begins) = oldest.filter(|begins| *begins > moment) {
+        return Err(TargetError::BeforeFirst {
             asked: moment,
             begins,
-        }),
-        _ => Ok(()),
+        });
+    }
+    let mut missing = history.start().cloned().unwrap_or_default();
+    for snapshot in snapshots.iter().filter(|s| s.finished <= moment) {
+        missing = missing.subtract(&snapshot.set);
+    }
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(in_gap(missing)),
     }
 }
 
-/// What the history has before a member, without what is missing in between: a moment before that
-/// hole does not have it.
-pub(super) fn before(history: &History, at: usize) -> GtidSet {
-    match at.checked_sub(1).and_then(|at| history.members.get(at)) {
+/// The first hole behind the last transaction that stands before member `end`: the member behind the
+/// hole, and what is missing.
+fn hole(history: &History, end: usize) -> Option<(usize, GtidSet)> {
+    let members = &history.members;
+    let last = members[..end].iter().rposition(|m| m.transactions > 0);
+    let first = last.unwrap_or_default() + 1;
+    (first..members.len().min(end + 1)).find_map(|at| {
+        let missing = members[at].before.subtract(&members[at - 1].after());
+        (!missing.is_empty()).then_some((at, missing))
+    })
+}
+
+/// What the history has before member `end` of a moment that was checked: a hole behind the last
+/// transaction came later than that.
+pub(super) fn before(history: &History, end: usize) -> GtidSet {
+    let members = &history.members;
+    let end = match hole(history, end) {
+        Some((behind, _)) => behind,
+        None if end == members.len() => return history.end().unwrap_or_default(),
+        None => end,
+    };
+    match end.checked_sub(1).and_then(|at| members.get(at)) {
         Some(last) => last.after(),
-        None => history.members[at].before.clone(),
+        None => history.start().cloned().unwrap_or_default(),
     }
 }
 

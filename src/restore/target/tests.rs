@@ -9,6 +9,8 @@ use crate::archive::layout::{BranchNumber, Epoch, SegmentName};
 use crate::archive::segment::SegmentIndex;
 use crate::mysql::binlog::{Checksum, Summary};
 
+mod edges;
+
 const UUID: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
 
 fn set(gnos: &str) -> GtidSet {
@@ -445,48 +447,4 @@ fn a_mark_is_exact_or_nothing() {
         cut(&world, &mark("1-18")),
         Err(TargetError::Unknown { unknown: set("18") })
     );
-}
-
-#[test]
-fn beside_what_cannot_be_had_stands_what_can() {
-    use super::nearest::{NoWay, candidates};
-    let mut world = three_segments();
-    let first = |world: &World, target: &Target| {
-        let error = cut(world, target).expect_err("it cannot be had");
-        let found = candidates(
-            &world.history,
-            &world.snapshots,
-            target,
-            &NoWay::Target(&error),
-        );
-        let first = |offers: Vec<nearest::Offer>| offers.into_iter().next().map(|o| o.target);
-        (first(found.before), first(found.after))
-    };
-    let up_to = |gnos: &str| Some(Target::UntilGtid { set: set(gnos) });
-    assert_eq!(first(&world, &until(5000)), (Some(until(1000)), None));
-    assert_eq!(first(&world, &until(-1)), (None, Some(until(0))));
-    let unknown = |gno| Target::BeforeGtid { gtid: gtid(gno) };
-    assert_eq!(first(&world, &unknown(99)), (Some(Target::Latest), None));
-    assert_eq!(first(&world, &unknown(10)), (None, up_to("1-10")));
-    // A hole: the last moment before it, and the snapshot that has what is missing.
-    world.history.members.remove(1);
-    world.details.remove(1);
-    world.snapshots.push(SnapshotSet {
-        set: set("1-15"),
-        started: at(0),
-        finished: at(350),
-    });
-    assert_eq!(
-        first(&world, &until(250)),
-        (Some(until(199)), up_to("1-15"))
-    );
-    let unknown = Target::UntilGtid { set: set("20") };
-    let error = TargetError::Unknown { unknown: set("20") };
-    let found = candidates(
-        &world.history,
-        &world.snapshots,
-        &unknown,
-        &NoWay::Target(&error),
-    );
-    assert_eq!(found.before[1].target, Target::UntilGtid { set: set("17") });
 }

@@ -153,6 +153,23 @@ impl Follower {
         due.then(|| self.cutter.silence()).flatten()
     }
 
+    /// Says at the end of a run that nothing happened since what was archived last, if that is so
+    /// and news: else the moment of the last transaction would stay without a voucher.
+    pub(super) async fn last_word(&mut self) -> Result<(), StreamError> {
+        if !self.cutter.is_inside() {
+            self.horizon
+                .pass(self.cutter.position(), || self.cutter.received());
+        }
+        let is_news = self.horizon.reached() > self.report.complete_to;
+        if self.sent > self.shipped || !is_news || !self.shipper.has_room() {
+            return Ok(());
+        }
+        match self.cutter.silence() {
+            Some(draft) => self.send(draft).await,
+            None => Ok(()),
+        }
+    }
+
     /// Hands a draft over, when there is room for it.
     pub(super) async fn send(&mut self, draft: Draft) -> Result<(), StreamError> {
         self.options.fail_points.pass(FailPoint::Cut);
