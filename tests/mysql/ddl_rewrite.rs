@@ -12,12 +12,14 @@ use anyhow::{Context as _, Result, ensure};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable as _;
 use quillback::mysql::ServerVersion;
+use quillback::mysql::binlog::{Checksum, EventKind, MAGIC, RawEvent};
 use quillback::mysql::ddl::lineage::{Lineage, Need, Start};
 use quillback::mysql::ddl::staging::Staging;
 use quillback::mysql::ddl::statement::{NameCase, Statement, StatementKind, TableName};
 use quillback::mysql::ddl::{Dialect, definition, view};
 use quillback_harness::{Server, checksum};
 
+use crate::log::Log;
 use zoo::{ANSI, START, ZOO};
 
 const CASE: NameCase = NameCase::Distinct;
@@ -73,7 +75,9 @@ async fn run_all(conn: &mut Conn, statements: &[(&str, &str)]) -> Result<()> {
     Ok(())
 }
 
-/// The tables outside the system's schemas, without their next AUTO_INCREMENT.
+/// The tables outside the system's schemas. Whether a column's character set is said beside its
+/// collation is left out: the server prints it where the collation was said when the table was
+/// made, which it is in what was printed before.
 async fn tables(conn: &mut Conn) -> Result<BTreeMap<TableName, String>> {
     let names: Vec<(String, String)> = conn
         .query(
@@ -89,42 +93,34 @@ async fn tables(conn: &mut Conn) -> Result<BTreeMap<TableName, String>> {
             .query_first(format!("SHOW CREATE TABLE {quoted}"))
             .await?
             .context("a row")?;
+        let charsets = ["utf8mb4", "latin1", "latin2", "cp1250"];
+        let create = charsets.iter().fold(create, |create, charset| {
+            create.replace(&format!(" CHARACTER SET {charset} COLLATE"), " COLLATE")
+        });
         tables.insert(name, create);
     }
     Ok(tables)
 }
 
-async fn log(conn: &mut Conn) -> Result<Vec<Logged>> {
-    let (file,): (String,) = {
-        let row: mysql_async::Row = conn
-            .query_first("SHOW BINARY LOG STATUS")
-            .await?
-            .context("a row")?;
-        (row.get(0).context("a file")?,)
-    };
-    type Event = (String, u64, String, u64, u64, String);
-    let events: Vec<Event> = conn
-        .query(format!("SHOW BINLOG EVENTS IN '{file}'"))
-        .await?;
-    let queries = events.into_iter().filter(|event| event.2 == "Query");
-    Ok(queries
-        .map(|event| {
-            let named = event
-                .5
-                .strip_prefix("use `")
-                .and_then(|rest| rest.split_once("`; "));
-            match named {
-                Some((schema, text)) => Logged {
-                    schema: Some(schema.to_owned()),
-                    text: text.to_owned(),
-                },
-                None => Logged {
-                    schema: None,
-                    text: event.5,
-                },
-            }
-        })
-        .collect())
+/// The statements of the last file of the source's binlog.
+async fn log(source: &Server) -> Result<Vec<Logged>> {
+    let log = Log::of(source).await?;
+    let (_, file) = log.files.last_key_value().context("a file")?;
+    let mut rest = file.get(MAGIC.len()..).unwrap_or_default();
+    let mut logged = Vec::new();
+    while !rest.is_empty() {
+        let event = RawEvent::first_of(rest)?;
+        rest = &rest[event.bytes().len()..];
+        if event.kind() == EventKind::QUERY {
+            let (schema, text) = event.query(Checksum::Crc32)?;
+            let schema = String::from_utf8(schema.to_vec())?;
+            logged.push(Logged {
+                schema: (!schema.is_empty()).then_some(schema),
+                text: String::from_utf8(text.to_vec())?,
+            });
+        }
+    }
+    Ok(logged)
 }
 
 async fn tell(source: &Server) -> Result<Story> {
@@ -141,7 +137,7 @@ async fn tell(source: &Server) -> Result<Story> {
     Ok(Story {
         version,
         start,
-        log: log(&mut conn).await?,
+        log: log(source).await?,
         end: tables(&mut conn).await?,
     })
 }
