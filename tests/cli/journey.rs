@@ -146,7 +146,10 @@ async fn walk(shell: &Shell, archive: &str, source: &Server, target: &Server) ->
             "to restore to just before {which}:\n\
              {restore} --before-gtid <source uuid>:6 {to}\n\
              with all that came since, but without it:\n\
-             {restore} --until latest --skip-gtid <source uuid>:6 {to}"
+             {restore} --until latest --skip-gtid <source uuid>:6 {to}\n\
+             only what it changed, as it was, on the server in use:\n\
+             {restore} --tables shop.orders --before-gtid <source uuid>:6 \
+             --to mysql://user@server:3306"
         )
     };
     let worst =

@@ -119,10 +119,16 @@ impl Proxy {
     async fn set(&self, link: Link) {
         self.control.link.send_replace(link);
         let mut listens = self.control.listens.subscribe();
-        listens
-            .wait_for(|listens| *listens == (link != Link::Cut))
-            .await
-            .expect("the sender lives in self");
+        let mut now = self.control.link.subscribe();
+        tokio::select! {
+            followed = listens.wait_for(|listens| *listens == (link != Link::Cut)) => {
+                followed.map(drop).expect("the sender lives in self");
+            }
+            // Somebody else has changed it again, before the listener saw this.
+            changed = now.wait_for(|now| *now != link) => {
+                changed.map(drop).expect("the sender lives in self");
+            }
+        }
     }
 
     /// Adds this much latency to each direction (zero: none).
