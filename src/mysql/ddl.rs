@@ -4,8 +4,20 @@
 //! is cut into words and names; its first words say what it is, and the names that follow them what
 //! it changes. Nothing else of SQL is understood. The invariant: a statement that changes tables
 //! in a way that is not known here has no names, and whoever asks must take it for any table.
+//!
+//! That is [`Ddl`], for looking at statements. To run them elsewhere, under other names, `statement` reads
+//! them strictly, `lineage` follows tables through them, and `staging` writes them anew;
+//! `definition` and `view` do the like for what a server prints.
 
+pub mod definition;
+mod lexer;
+pub mod lineage;
+pub mod staging;
+pub mod statement;
 mod tokens;
+pub mod view;
+
+pub use lexer::{Dialect, Misunderstood};
 
 use tokens::{Token, tokens};
 
