@@ -25,7 +25,7 @@ use crate::mysql::session::Session;
 use crate::mysql::wire::{WireConnection, WireError, WireOptions};
 
 /// As a snapshot reads: values as bytes, in UTC, whatever the server's own settings are.
-const SETTINGS: &str = "SET SESSION net_write_timeout = 3600, net_read_timeout = 3600, \
+pub(super) const SETTINGS: &str = "SET SESSION net_write_timeout = 3600, net_read_timeout = 3600, \
      wait_timeout = 86400, max_execution_time = 0, sql_mode = '', time_zone = '+00:00', \
      character_set_results = binary, transaction_isolation = 'REPEATABLE-READ'";
 
@@ -137,7 +137,7 @@ async fn compare(
 }
 
 /// The rows of a table and the sum over them, one row in memory at a time.
-async fn sum(
+pub(super) async fn sum(
     connection: &mut WireConnection,
     table: &TableEntry,
     hash: RowHash,

@@ -22,6 +22,8 @@ mod skipped;
 mod stores;
 mod story;
 mod support;
+mod tables;
+mod tables_support;
 mod targets;
 mod waiting;
 mod wipe;

@@ -12,7 +12,7 @@ use super::journal::{PartsJournal, PartsStage, PlacedTable};
 use super::statements::list;
 use crate::archive::manifest::Manifest;
 use crate::error::Class;
-use crate::mysql::ddl::TableName;
+use crate::mysql::ddl::statement::TableName;
 use crate::mysql::error::MysqlError;
 use crate::mysql::facts::TargetFacts;
 use crate::mysql::grants::GlobalPrivileges;
@@ -35,7 +35,10 @@ const NEEDED: [(&str, &[&str]); 14] = [
     ("REFERENCES", &[]),
     ("TRIGGER", &[]),
     ("REPLICATION_APPLIER", &["SUPER"]),
-    ("SESSION_VARIABLES_ADMIN", &["SYSTEM_VARIABLES_ADMIN", "SUPER"]),
+    (
+        "SESSION_VARIABLES_ADMIN",
+        &["SYSTEM_VARIABLES_ADMIN", "SUPER"],
+    ),
     ("PROCESS", &[]),
     ("REPLICATION CLIENT", &["SUPER"]),
 ];
@@ -155,7 +158,10 @@ impl PartsState {
     fn whether_it_takes_writes(&self, reasons: &mut Vec<Reason>) {
         let server = &self.facts.server;
         let primary = self.group.iter().find(|member| member.is_primary);
-        let is_secondary = self.group.iter().any(|member| member.is_self && !member.is_primary);
+        let is_secondary = self
+            .group
+            .iter()
+            .any(|member| member.is_self && !member.is_primary);
         if is_secondary {
             let to = primary.map_or("the primary".to_owned(), |member| {
                 format!("--to with the primary, {}", member.address)
@@ -214,7 +220,10 @@ impl PartsState {
                 ));
             }
         }
-        if wanted.journal.is_some_and(|journal| journal.stage >= PartsStage::Place) {
+        if wanted
+            .journal
+            .is_some_and(|journal| journal.stage >= PartsStage::Place)
+        {
             return;
         }
         let taken: Vec<String> = wanted
@@ -225,7 +234,10 @@ impl PartsState {
             .collect();
         if !taken.is_empty() {
             reasons.push(Reason::refused(
-                format!("it has {} already, and nothing is overwritten", taken.join(", ")),
+                format!(
+                    "it has {} already, and nothing is overwritten",
+                    taken.join(", ")
+                ),
                 "--into-schema with another schema, to compare and repair out of; or RENAME TABLE \
                  on it first",
             ));
@@ -278,7 +290,10 @@ impl PartsState {
             .collect();
         if !encrypted.is_empty() && !self.has_keyring {
             reasons.push(Reason::refused(
-                format!("it has no keyring, and these are encrypted: {}", encrypted.join(", ")),
+                format!(
+                    "it has no keyring, and these are encrypted: {}",
+                    encrypted.join(", ")
+                ),
                 "a server with a keyring component, such as component_keyring_file",
             ));
         }
@@ -311,7 +326,10 @@ impl PartsState {
         }
         if !bad.is_empty() {
             reasons.push(Reason::refused(
-                format!("it is in a group, which does not take these: {}", bad.join("; ")),
+                format!(
+                    "it is in a group, which does not take these: {}",
+                    bad.join("; ")
+                ),
                 "a server outside of the group",
             ));
         }
@@ -406,10 +424,18 @@ pub(super) fn differences(request: &PartsRequest, journal: &PartsJournal) -> Vec
             None => "into their own schemas".to_owned(),
         });
     }
-    if request.target.as_ref().is_some_and(|asked| *asked != run.target) {
+    if request
+        .target
+        .as_ref()
+        .is_some_and(|asked| *asked != run.target)
+    {
         differs.push(format!("for {}", run.target));
     }
-    if request.snapshot.as_ref().is_some_and(|id| *id != run.snapshot) {
+    if request
+        .snapshot
+        .as_ref()
+        .is_some_and(|id| *id != run.snapshot)
+    {
         differs.push(format!("from snapshot {}", run.snapshot));
     }
     if request.branch.is_some_and(|branch| branch != run.branch) {

@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::{Absent, Cause, NamedView, PartsError};
 use super::names::staged_schema;
+use super::prepare::PreparedParts;
 use super::scan::Logged;
 use super::triggers::{self, Trigger};
 use crate::archive::manifest::{Manifest, ScriptKind};
 use crate::archive::script::{Script, names_of};
 use crate::gtid::Gtid;
-use crate::mysql::ddl::{
-    Dialect, Fate, ForeignKey, Lineage, NameCase, Need, Place, Staging, Start, Statement, TableId,
-    TableName, foreign_keys, view_reads,
-};
+use crate::mysql::ddl::definition::{ForeignKey, foreign_keys};
+use crate::mysql::ddl::lineage::{Fate, Lineage, Need, Place, Start, TableId};
+use crate::mysql::ddl::staging::Staging;
+use crate::mysql::ddl::statement::{NameCase, Role, Statement, StatementKind, TableName};
+use crate::mysql::ddl::{Dialect, view};
 use crate::mysql::schema::Pattern;
 use crate::mysql::version::ServerVersion;
 
@@ -22,6 +24,20 @@ pub(super) struct Held<'a> {
     pub(super) manifest: &'a Manifest,
     pub(super) scripts: &'a [(ScriptKind, Script)],
     pub(super) case: NameCase,
+    /// The version of the server that is restored to, which reads the statements.
+    pub(super) version: &'a ServerVersion,
+}
+
+impl<'a> Held<'a> {
+    /// What a plan holds.
+    pub(super) const fn of(prepared: &'a PreparedParts) -> Self {
+        Self {
+            manifest: &prepared.manifest,
+            scripts: prepared.scripts.as_slice(),
+            case: prepared.case,
+            version: &prepared.version,
+        }
+    }
 }
 
 impl Held<'_> {
@@ -63,13 +79,12 @@ impl Held<'_> {
     }
 
     /// The foreign keys of every table of the snapshot that can be read.
-    pub(super) fn foreign_keys(&self, version: &ServerVersion) -> BTreeMap<TableName, Vec<ForeignKey>> {
-        let _ = version;
+    pub(super) fn foreign_keys(&self) -> BTreeMap<TableName, Vec<ForeignKey>> {
         let creates = self.objects(ScriptKind::Tables);
         let creates = creates.filter(|(_, statement)| statement.starts_with(b"CREATE "));
         creates
             .filter_map(|(name, statement)| {
-                let keys = foreign_keys(statement, &name.database).ok()?;
+                let keys = foreign_keys(statement, &name.database, self.version).ok()?;
                 (!keys.is_empty()).then_some((name, keys))
             })
             .collect()
@@ -86,8 +101,8 @@ impl Held<'_> {
         let tables: Vec<TableName> = tables
             .map(|table| TableName::new(&table.database, &table.name))
             .collect();
-        let read = view_reads(text, &view.database).unwrap_or_default();
-        read.into_iter().filter(|name| tables.contains(name)).collect()
+        let read = view::reads_of(text, &view.database, self.version, self.case, &tables);
+        read.unwrap_or_default().into_iter().cloned().collect()
     }
 
     /// The views that read one of these tables.
@@ -111,6 +126,10 @@ pub(super) struct Chosen {
     pub(super) tables: Vec<(TableName, TableId)>,
     /// The numbers of the statements that concern followed tables, by transaction.
     pub(super) statements: BTreeMap<Gtid, Vec<usize>>,
+    /// Those that a statement of the log was on.
+    pub(super) altered: BTreeSet<TableId>,
+    /// Tables that the log gave a foreign key by which a parent changes their rows, with that one.
+    pub(super) late_parents: Vec<(TableName, TableName)>,
     /// Every name that a followed table ever has.
     pub(super) names: BTreeSet<TableName>,
     /// The names of the snapshot's tables that are followed.
@@ -127,7 +146,6 @@ impl Chosen {
         held: &Held<'_>,
         logged: &[Logged],
         patterns: &[Pattern],
-        version: &ServerVersion,
     ) -> Result<Self, PartsError> {
         let mut lineage = Lineage::new(held.start(), held.case);
         let mut numbers = Vec::with_capacity(logged.len());
@@ -142,7 +160,7 @@ impl Chosen {
                 "{name} in the snapshot, which others come out of"
             )]));
         }
-        let keys = held.foreign_keys(version);
+        let keys = held.foreign_keys();
         let mut schemas: BTreeMap<String, String> = BTreeMap::new();
         let mut add = |schema: &str| {
             let folded = held.case.fold(schema);
@@ -173,6 +191,8 @@ impl Chosen {
                 .map(|(_, name, _)| name.to_string())
                 .collect(),
             statements: BTreeMap::new(),
+            altered: BTreeSet::new(),
+            late_parents: Vec::new(),
             views,
             lineage,
             triggers: Vec::new(),
@@ -183,6 +203,8 @@ impl Chosen {
 
     /// Goes along the log once: what is to be run of it, and whether it can be.
     fn walk(&mut self, held: &Held<'_>, logged: &[Logged]) -> Result<(), PartsError> {
+        let (mut statements, mut names) = (BTreeMap::new(), std::mem::take(&mut self.names));
+        let (mut altered, mut parents) = (BTreeSet::new(), Vec::new());
         let mut place = self.lineage.beginning();
         let ids: BTreeSet<TableId> = self.tables.iter().map(|(_, id)| *id).collect();
         let mut known = triggers::of_snapshot(held, &place, &ids);
@@ -199,13 +221,19 @@ impl Chosen {
             triggers::follow(&mut known, statement, &found.cause, &place, &ids);
             let staged = match statement.kind {
                 // Whether these concern a followed table their lines tell (`scan`).
-                crate::mysql::ddl::StatementKind::Rows => Ok(None),
+                StatementKind::Rows => Ok(None),
                 _ => self.lineage.stage(&place, statement, &self.staging),
             };
             match staged {
                 Ok(Some(_)) => {
-                    let numbers = self.statements.entry(found.cause.gtid.clone());
-                    numbers.or_default().push(number);
+                    let numbers: &mut Vec<usize> =
+                        statements.entry(found.cause.gtid.clone()).or_default();
+                    numbers.push(number);
+                    for used in &statement.names {
+                        let id = place.table(&used.name.database, &used.name.table);
+                        altered.extend(id);
+                    }
+                    parents.extend(late_parents(statement));
                 }
                 Ok(None) => {}
                 Err(error) => {
@@ -219,11 +247,14 @@ impl Chosen {
             place.pass();
             for used in &statement.names {
                 if place.need(&used.name.database, &used.name.table).is_some() {
-                    self.names.insert(used.name.clone());
+                    names.insert(used.name.clone());
                 }
             }
         }
-        self.triggers = triggers::at_the_end(known, &place, &ids);
+        let triggers = triggers::at_the_end(known, &place, &ids);
+        self.triggers = triggers;
+        (self.statements, self.names) = (statements, names);
+        (self.altered, self.late_parents) = (altered, parents);
         // A statement that nobody can read may concern whom it names.
         for (cause, reason, text) in not_read {
             if let Some(name) = self.names.iter().find(|name| mentions(text, &name.table)) {
@@ -241,6 +272,21 @@ impl Chosen {
     pub(super) fn needs_rows(&self, id: TableId) -> bool {
         self.lineage.need(id) == Some(Need::Rows)
     }
+}
+
+/// The parents that a statement gives to its table, if they change its rows.
+fn late_parents(statement: &Statement) -> Vec<(TableName, TableName)> {
+    let text = String::from_utf8_lossy(statement.text()).to_uppercase();
+    let (Some(subject), true) = (
+        statement.subject(),
+        text.contains("CASCADE") || text.contains("NULL"),
+    ) else {
+        return Vec::new();
+    };
+    let parents = statement.of_role(Role::Parent);
+    parents
+        .map(|parent| (subject.clone(), parent.clone()))
+        .collect()
 }
 
 /// Whether a text has a word, whatever its case.
@@ -328,10 +374,13 @@ pub(super) fn create_schema(held: &Held<'_>, schema: &str, name: &str) -> Vec<u8
             let Some((names, statement)) = names_of(statement) else {
                 continue;
             };
-            if names.first().is_none_or(|found| held.case.fold(found) != schema) {
+            if names
+                .first()
+                .is_none_or(|found| held.case.fold(found) != schema)
+            {
                 continue;
             }
-            let dialect = Dialect::of_scripts(held.manifest.server.version.clone());
+            let dialect = Dialect::of_scripts(held.version.clone());
             let staging = Staging::new([(schema.to_owned(), name.to_owned())], held.case);
             let read = Statement::parse(statement, None, &dialect, held.case);
             if let (Ok(staging), Ok(read)) = (staging, read)

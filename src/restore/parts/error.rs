@@ -2,9 +2,9 @@
 
 use crate::archive::repository::ArchiveError;
 use crate::clock::rfc3339;
-use crate::error::{Class, Classified, with_causes};
+use crate::error::{Class, Classified};
 use crate::gtid::Gtid;
-use crate::mysql::ddl::TableName;
+use crate::mysql::ddl::statement::TableName;
 use crate::mysql::error::MysqlError;
 use crate::mysql::wire::WireError;
 use crate::restore::replay::BlamedTransaction;
@@ -75,10 +75,16 @@ pub enum PartsError {
         /// Another one.
         second: TableName,
     },
+    /// A table of the snapshot cannot be made under another name.
+    #[error("the definition of {table} cannot be used under another name: {reason}")]
+    Definition {
+        /// The table.
+        table: TableName,
+        /// Why.
+        reason: String,
+    },
     /// A transaction that may concern the tables cannot be repeated on them alone.
-    #[error(
-        "{cause} may concern {tables} and cannot be repeated on these tables alone: {reason}"
-    )]
+    #[error("{cause} may concern {tables} and cannot be repeated on these tables alone: {reason}")]
     NotUnderstood {
         /// The transaction.
         cause: Box<Cause>,
@@ -228,6 +234,7 @@ impl Classified for PartsError {
             Self::Absent(_) | Self::NoTable(_) => Class::NotCovered,
             Self::Views(_)
             | Self::SameName { .. }
+            | Self::Definition { .. }
             | Self::NotUnderstood { .. }
             | Self::NotInParts { .. }
             | Self::Journal { .. }
@@ -248,9 +255,4 @@ impl Cause {
             what: line.summary.brief(),
         }
     }
-}
-
-/// An error's text with its causes, for a reason.
-pub(super) fn told(error: &dyn std::error::Error) -> String {
-    with_causes(error)
 }

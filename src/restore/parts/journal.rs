@@ -12,9 +12,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::TableName;
 use crate::archive::layout::{BranchNumber, SnapshotId};
 use crate::gtid::GtidSet;
+use crate::mysql::ddl::statement::TableName;
 use crate::mysql::error::MysqlError;
 use crate::mysql::quote;
 use crate::mysql::schema::Pattern;

@@ -17,7 +17,8 @@ use crate::gtid::Gtid;
 use crate::mysql::binlog::{
     Checksum, EVENT_LIMIT, EventError, EventKind, GtidEvent, Inner, PayloadEvents, RawEvent,
 };
-use crate::mysql::ddl::{NameCase, Place, TableName};
+use crate::mysql::ddl::lineage::Place;
+use crate::mysql::ddl::statement::{NameCase, TableName};
 use crate::mysql::error::MysqlError;
 use crate::mysql::facts::ServerFacts;
 use crate::mysql::session::Session;
@@ -37,8 +38,6 @@ pub(super) struct Open {
     pub(super) gtid: Gtid,
     /// Its number among those that concern the tables, once it is known to.
     pub(super) number: Option<u64>,
-    /// Statements of it so far.
-    pub(super) parts: u64,
     /// Whether it is applied already, or is not to be.
     passed: bool,
     /// Whether something of it was said.
@@ -128,9 +127,10 @@ impl<'a> Player<'a> {
         checksum: Checksum,
     ) -> Result<(), PartsError> {
         self.checksum = checksum;
-        let plain = format_without_checksums(event)
-            .ok_or_else(|| self.broken(EventError::Truncated))?;
-        self.gather(b"SET @@SESSION.gtid_next = 'AUTOMATIC'").await?;
+        let plain =
+            format_without_checksums(event).ok_or_else(|| self.broken(EventError::Truncated))?;
+        self.gather(b"SET @@SESSION.gtid_next = 'AUTOMATIC'")
+            .await?;
         for statement in statements(&plain, usize::MAX) {
             self.gather(&statement).await?;
         }
@@ -149,7 +149,6 @@ impl<'a> Player<'a> {
             self.open = Some(Open {
                 gtid: first.gtid,
                 number: None,
-                parts: 0,
                 passed: false,
                 begun: false,
                 savepoints: Vec::new(),
@@ -176,11 +175,12 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
-    /// Ends a transaction: all of it has come. Whether it concerned the tables.
-    pub(super) async fn end(&mut self) -> Result<bool, PartsError> {
+    /// Ends a transaction: all of it has come. How many concerned the tables so far, and which this
+    /// is if it did.
+    pub(super) async fn ended(&mut self) -> Result<(u64, Option<Gtid>), PartsError> {
         self.commit().await?;
-        let open = self.open.take();
-        Ok(open.is_some_and(|open| open.number.is_some()))
+        let open = self.open.take().filter(|open| open.number.is_some());
+        Ok((self.met, open.map(|open| open.gtid)))
     }
 
     /// Says goodbye.
@@ -202,7 +202,9 @@ impl<'a> Player<'a> {
                 let unchecked = &self.unchecked;
                 let staged = |schema: &str, table: &str| {
                     let name = TableName::new(schema, table);
-                    let staged = staging.table(&name).filter(|_| rows_of(here, schema, table))?;
+                    let staged = staging
+                        .table(&name)
+                        .filter(|_| rows_of(here, schema, table))?;
                     Some(Staged {
                         unchecked: unchecked.contains(&staged),
                         schema: staged.database,
@@ -214,12 +216,14 @@ impl<'a> Player<'a> {
             }
             kind if is_rows(kind) => self.take_rows(event, checksum).await,
             EventKind(23..=25) => Err(self.not_here("it has rows in the format of MySQL 5.5")),
-            EventKind::INCIDENT => Err(self.not_here(
-                "the source reports an incident there: transactions may be missing",
-            )),
-            EventKind(9 | 17 | 18) => Err(self.not_here(
-                "it is a LOAD DATA in statement format, with its file in the binlog",
-            )),
+            EventKind::INCIDENT => {
+                Err(self
+                    .not_here("the source reports an incident there: transactions may be missing"))
+            }
+            EventKind(9 | 17 | 18) => {
+                Err(self
+                    .not_here("it is a LOAD DATA in statement format, with its file in the binlog"))
+            }
             // What stands before statements on rows, which are refused themselves; the words of
             // those who made rows; what a group says to itself.
             _ if event.header().flags & IGNORABLE != 0 => Ok(()),
@@ -324,7 +328,12 @@ impl<'a> Player<'a> {
             && let Some(number) = open.number
         {
             open.begun = false;
-            for statement in ["ROLLBACK", "BEGIN", &applied(number, &gtid.to_string()), "COMMIT"] {
+            for statement in [
+                "ROLLBACK",
+                "BEGIN",
+                &applied(number, &gtid.to_string()),
+                "COMMIT",
+            ] {
                 self.gather(statement.as_bytes()).await?;
             }
             self.send().await?;

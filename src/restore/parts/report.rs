@@ -86,7 +86,10 @@ pub struct PartsPlan {
     /// Schemas that are made for them.
     pub new_schemas: Vec<String>,
     /// When what is gone on with was begun.
-    #[serde(skip_serializing_if = "Option::is_none", with = "crate::clock::micros_option")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        with = "crate::clock::micros_option"
+    )]
     pub resumes: Option<DateTime<Utc>>,
     /// Seconds that it may take.
     pub expected_seconds: f64,

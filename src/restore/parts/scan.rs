@@ -13,8 +13,11 @@ use crate::archive::repository::{ArchiveError, Repository};
 use crate::archive::search::{Filter, Kind, Search};
 use crate::archive::segment::IndexedTransaction;
 use crate::gtid::{Gtid, GtidSet};
-use crate::mysql::binlog::{Checksum, EVENT_LIMIT, EventKind, Inner, Operation, PayloadEvents, RawEvent};
-use crate::mysql::ddl::{Dialect, Misunderstood, NameCase, Statement, StatementKind, TableName};
+use crate::mysql::binlog::{
+    Checksum, EVENT_LIMIT, EventKind, Inner, Operation, PayloadEvents, RawEvent,
+};
+use crate::mysql::ddl::statement::{NameCase, Statement, StatementKind, TableName};
+use crate::mysql::ddl::{Dialect, Misunderstood};
 use crate::mysql::schema::{Filter as Tables, Pattern};
 use crate::mysql::version::ServerVersion;
 use crate::restore::feed::{Step, Walk};
@@ -122,10 +125,7 @@ impl Log<'_> {
     }
 
     /// What the log did to the rows of tables, by every name that they had.
-    pub(super) async fn touched(
-        &self,
-        names: &BTreeSet<TableName>,
-    ) -> Result<Touched, PartsError> {
+    pub(super) async fn touched(&self, names: &BTreeSet<TableName>) -> Result<Touched, PartsError> {
         let mut touched = Touched::default();
         if names.is_empty() {
             return Ok(touched);
@@ -158,7 +158,7 @@ fn undamaged(search: &mut Search) -> Result<(), ArchiveError> {
 }
 
 /// Calls `take` with every statement in an event, also of a compressed one.
-fn each_query(
+pub(super) fn each_query(
     event: &RawEvent<'_>,
     checksum: Checksum,
     take: &mut impl FnMut(&sql::Statement<'_>),

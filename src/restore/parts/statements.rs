@@ -16,7 +16,8 @@ use super::journal::{Doing, about_to, applied};
 use super::player::Player;
 use super::scan;
 use crate::archive::hash::Sha256Writer;
-use crate::mysql::ddl::{Role, StagedStatement, Statement, StatementKind, TableName};
+use crate::mysql::ddl::staging::StagedStatement;
+use crate::mysql::ddl::statement::{Role, Statement, StatementKind, TableName};
 use crate::mysql::error::MysqlError;
 use crate::mysql::quote;
 use crate::mysql::session::Session;
@@ -30,18 +31,29 @@ const OWN: [&str; 3] = ["autocommit", "foreign_key_checks", "pseudo_thread_id"];
 
 impl Player<'_> {
     /// A statement of the log, in its session.
-    pub(super) async fn statement(&mut self, logged: &sql::Statement<'_>) -> Result<(), PartsError> {
+    pub(super) async fn statement(
+        &mut self,
+        logged: &sql::Statement<'_>,
+    ) -> Result<(), PartsError> {
         let Some(open) = &self.open else {
             return Ok(());
         };
-        let Some(number) = self.chosen.statements.get(&open.gtid).and_then(|n| n.first()) else {
+        let Some(number) = self
+            .chosen
+            .statements
+            .get(&open.gtid)
+            .and_then(|n| n.first())
+        else {
             return Ok(());
         };
         let gtid = open.gtid.to_string();
         let read = scan::parse(logged, &self.facts.version, self.case);
         let read = read.map_err(|error| self.not_here(&error.to_string()))?;
         self.place.pass_to(*number);
-        let staged = self.chosen.lineage.stage(&self.place, &read, &self.chosen.staging);
+        let staged = self
+            .chosen
+            .lineage
+            .stage(&self.place, &read, &self.chosen.staging);
         let staged = staged.map_err(|error| self.not_here(&error.to_string()))?;
         let Some(staged) = staged else {
             return Ok(());
@@ -64,10 +76,17 @@ impl Player<'_> {
         let part = 0;
         let (compared, schemas) = (self.compared(read), self.chosen.schemas.values());
         let shape = shape(&mut self.session, schemas, &compared).await?;
-        let before = self.doing.take().filter(|doing| (doing.number, doing.part) == (number, part));
+        let before = self
+            .doing
+            .take()
+            .filter(|doing| (doing.number, doing.part) == (number, part));
         let is_done = before.as_ref().is_some_and(|doing| doing.shape != shape);
         if !is_done {
-            let doing = Doing { number, part, shape };
+            let doing = Doing {
+                number,
+                part,
+                shape,
+            };
             self.own(&about_to(&doing)).await?;
             self.fail_points.pass(FailPoint::PartsStatement);
             self.execute(logged, &staged).await?;
@@ -164,7 +183,9 @@ impl Player<'_> {
             }
             _ => Vec::new(),
         };
-        let staged = names.into_iter().filter_map(|name| self.chosen.staging.table(name));
+        let staged = names
+            .into_iter()
+            .filter_map(|name| self.chosen.staging.table(name));
         staged.collect()
     }
 
@@ -182,7 +203,9 @@ impl Player<'_> {
                  AND t.TABLE_NAME IS NULL"
             ))
             .await?;
-        let names = found.into_iter().map(|(schema, table)| TableName::new(schema, table));
+        let names = found
+            .into_iter()
+            .map(|(schema, table)| TableName::new(schema, table));
         self.unchecked = names.collect();
         Ok(())
     }
@@ -213,13 +236,16 @@ async fn shape(
     let mut digest = Sha256Writer::default();
     for (schema, table) in tables {
         let name = quote::qualified(&schema, &table);
-        let shown: (String, Vec<u8>) = session.query_one(format!("SHOW CREATE TABLE {name}")).await?;
+        let shown: (String, Vec<u8>) = session
+            .query_one(format!("SHOW CREATE TABLE {name}"))
+            .await?;
         digest.update(name.as_bytes());
         digest.update(&shown.1);
     }
     for table in compared {
         let name = quote::qualified(&table.database, &table.table);
-        let sum: (String, Option<u64>) = session.query_one(format!("CHECKSUM TABLE {name}")).await?;
+        let sum: (String, Option<u64>) =
+            session.query_one(format!("CHECKSUM TABLE {name}")).await?;
         digest.update(format!("{name} {:?}", sum.1).as_bytes());
     }
     Ok(digest.finish().to_string())
@@ -246,6 +272,9 @@ mod tests {
             without_start(b"CREATE TABLE `s`.`t` (`a` int) START TRANSACTION"),
             b"CREATE TABLE `s`.`t` (`a` int) "
         );
-        assert_eq!(without_start(b"CREATE TABLE start (a int)"), b"CREATE TABLE start (a int)");
+        assert_eq!(
+            without_start(b"CREATE TABLE start (a int)"),
+            b"CREATE TABLE start (a int)"
+        );
     }
 }

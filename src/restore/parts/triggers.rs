@@ -7,11 +7,24 @@
 use std::collections::BTreeSet;
 
 use super::choose::Held;
-use super::error::Cause;
+use super::error::{Cause, PartsError};
+use super::prepare::PreparedParts;
+use super::scan::each_query;
 use crate::archive::manifest::ScriptKind;
 use crate::archive::script::names_of;
-use crate::gtid::Gtid;
-use crate::mysql::ddl::{Dialect, Place, Statement, StatementKind, TableId, TableName};
+use crate::error::with_causes;
+use crate::gtid::{Gtid, GtidSet};
+use crate::mysql::ddl::Dialect;
+use crate::mysql::ddl::lineage::{Place, TableId};
+use crate::mysql::ddl::statement::{Statement, StatementKind, TableName};
+use crate::mysql::error::MysqlError;
+use crate::mysql::quote;
+use crate::mysql::session::Session;
+use crate::restore::feed::{Step, Walk};
+use crate::restore::replay::sql;
+
+/// `ER_TRG_ALREADY_EXISTS`.
+const EXISTS: u16 = 1359;
 
 /// Where a trigger's statement is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +55,7 @@ pub(super) fn of_snapshot(
     place: &Place<'_>,
     ids: &BTreeSet<TableId>,
 ) -> Vec<Trigger> {
-    let dialect = Dialect::of_scripts(held.manifest.server.version.clone());
+    let dialect = Dialect::of_scripts(held.version.clone());
     let mut found = Vec::new();
     let scripts = held.scripts.iter();
     for (_, script) in scripts.filter(|(kind, _)| *kind == ScriptKind::Triggers) {
@@ -92,7 +105,8 @@ pub(super) fn follow(
         return;
     };
     let same = |a: &TableName, b: &TableName| {
-        a.database.eq_ignore_ascii_case(&b.database) && a.table.to_lowercase() == b.table.to_lowercase()
+        a.database.eq_ignore_ascii_case(&b.database)
+            && a.table.to_lowercase() == b.table.to_lowercase()
     };
     match statement.kind {
         StatementKind::DropTrigger => known.retain(|trigger| !same(&trigger.name, subject)),
@@ -139,13 +153,108 @@ pub(super) fn at_the_end(
     left
 }
 
+/// Makes the triggers of the restored tables, and tells of those that cannot be made: the tables are
+/// there without them.
+pub(super) async fn make(
+    session: &mut Session,
+    prepared: &PreparedParts,
+) -> Result<Vec<String>, PartsError> {
+    let mut told = Vec::new();
+    for trigger in &prepared.chosen.triggers {
+        let name = &trigger.name;
+        if trigger.renamed {
+            told.push(format!(
+                "the trigger {name} is not made: it was made when its table was called {}",
+                trigger.on
+            ));
+            continue;
+        }
+        let made = match &trigger.source {
+            Source::Snapshot(statements) => run(session, statements).await,
+            Source::Log(gtid) => match from_log(prepared, gtid).await? {
+                Some(statements) => run(session, &statements).await,
+                None => continue,
+            },
+        };
+        match made {
+            Ok(()) => {}
+            // By a run that was killed.
+            Err(error) if error.code() == Some(EXISTS) => {}
+            Err(error) if error.is_connection_lost() => return Err(error.into()),
+            Err(error) => told.push(format!(
+                "the trigger {name} could not be made: {}",
+                with_causes(&error)
+            )),
+        }
+    }
+    for statement in [
+        "SET NAMES utf8mb4",
+        "SET SESSION sql_mode = '', timestamp = DEFAULT",
+    ] {
+        session.execute(statement).await?;
+    }
+    Ok(told)
+}
+
+async fn run(session: &mut Session, statements: &[Vec<u8>]) -> Result<(), MysqlError> {
+    for statement in statements {
+        session.execute(statement).await?;
+    }
+    Ok(())
+}
+
+/// The statement that made a trigger, behind what its session needs.
+async fn from_log(
+    prepared: &PreparedParts,
+    gtid: &Gtid,
+) -> Result<Option<Vec<Vec<u8>>>, PartsError> {
+    const NEEDED: [&str; 5] = [
+        "sql_mode",
+        "character_set_client",
+        "collation_connection",
+        "time_zone",
+        "timestamp",
+    ];
+    let wanted = GtidSet::from(gtid.clone());
+    let mut walk = Walk::new(&prepared.repository, &prepared.history, wanted);
+    let mut found = None;
+    while let Some(step) = walk.next().await? {
+        let Step::Inside(event, checksum) = step else {
+            continue;
+        };
+        let take = &mut |logged: &sql::Statement<'_>| {
+            let schema = logged.schema.map(String::from_utf8_lossy);
+            let mut statements: Vec<Vec<u8>> = vec![b"SET NAMES utf8mb4".to_vec()];
+            if let Some(schema) = schema {
+                statements.push(format!("USE {}", quote::identifier(&schema)).into_bytes());
+            }
+            let variables = logged.variables.iter();
+            let variables: Vec<String> = variables
+                .filter(|(name, _)| NEEDED.contains(name))
+                .map(|(name, value)| format!("@@SESSION.{name} = {value}"))
+                .collect();
+            statements.push(format!("SET {}", variables.join(", ")).into_bytes());
+            statements.push(logged.text.to_vec());
+            found = Some(statements);
+        };
+        if let Err(error) = each_query(&event, checksum, take) {
+            return Err(walk.damaged(error).into());
+        }
+    }
+    Ok(found)
+}
+
 /// The name in a CREATE TRIGGER, without its schema.
 fn name_in(text: &str) -> Option<String> {
     let mut words = words(text).into_iter();
     words.find(|word| word.eq_ignore_ascii_case("TRIGGER"))?;
     let mut rest: Vec<String> = words.take(8).collect();
-    let is_conditional = rest.first().is_some_and(|word| word.eq_ignore_ascii_case("IF"))
-        && rest.get(1).is_some_and(|word| word.eq_ignore_ascii_case("NOT"));
+    let is_conditional = rest
+        .first()
+        .is_some_and(|word| word.eq_ignore_ascii_case("IF"))
+        && rest
+            .get(1)
+            .is_some_and(|word| word.eq_ignore_ascii_case("NOT"));
     if is_conditional {
         rest.drain(..3.min(rest.len()));
     }
@@ -176,7 +285,10 @@ fn words(text: &str) -> Vec<String> {
             found.push(".".to_owned());
         } else if c.is_alphanumeric() || c == '_' || c == '$' {
             let mut word = c.to_string();
-            while let Some(next) = chars.peek().filter(|c| c.is_alphanumeric() || matches!(c, '_' | '$')) {
+            while let Some(next) = chars
+                .peek()
+                .filter(|c| c.is_alphanumeric() || matches!(c, '_' | '$'))
+            {
                 word.push(*next);
                 chars.next();
             }
@@ -193,9 +305,18 @@ mod tests {
     #[test]
     fn a_triggers_name_is_found() {
         for (text, name) in [
-            ("CREATE DEFINER=`trigger`@`%` TRIGGER `a``b` BEFORE INSERT ON t FOR EACH ROW SET @x=1", "a`b"),
-            ("create trigger shop.t1 after update on t for each row begin end", "t1"),
-            ("CREATE TRIGGER IF NOT EXISTS `s`.`x` AFTER DELETE ON `t` FOR EACH ROW SET @a=1", "x"),
+            (
+                "CREATE DEFINER=`trigger`@`%` TRIGGER `a``b` BEFORE INSERT ON t FOR EACH ROW SET @x=1",
+                "a`b",
+            ),
+            (
+                "create trigger shop.t1 after update on t for each row begin end",
+                "t1",
+            ),
+            (
+                "CREATE TRIGGER IF NOT EXISTS `s`.`x` AFTER DELETE ON `t` FOR EACH ROW SET @a=1",
+                "x",
+            ),
         ] {
             assert_eq!(name_in(text).as_deref(), Some(name), "{text}");
         }
