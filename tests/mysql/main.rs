@@ -3,6 +3,7 @@
 //! MySQL is found on PATH or by `tests/setup`; without it these tests fail.
 
 mod bytes;
+mod ddl_rewrite;
 mod dump;
 mod gtid;
 mod load;

@@ -238,10 +238,7 @@ fn what_is_not_there_at_the_cut_says_why() {
         gone("a.moved"),
         [("a.moved".to_owned(), Fate::Renamed(name("b.moved")), 1)]
     );
-    assert_eq!(
-        gone("b.[xm]*".replace("[xm]*", "x").as_str()),
-        [("b.x".to_owned(), Fate::SchemaDropped, 2)]
-    );
+    assert_eq!(gone("b.x"), [("b.x".to_owned(), Fate::SchemaDropped, 2)]);
     assert_eq!(gone("b.moved").len(), 1);
     assert!(gone("a.never").is_empty());
     assert_eq!(chosen(&lineage, "b.y").tables.len(), 1);

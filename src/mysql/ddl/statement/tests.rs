@@ -309,7 +309,8 @@ proptest! {
         prop_assert!(statement.names.iter().all(|found| found.name == expected));
         for found in &statement.names {
             let text = &text.as_bytes()[found.table_span.clone()];
-            prop_assert_eq!(text, crate::mysql::quote::identifier(&expected.table).as_bytes());
+            let quoted = crate::mysql::quote::identifier(&expected.table);
+            prop_assert_eq!(text, quoted.as_bytes());
         }
     }
 }
