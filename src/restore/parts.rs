@@ -28,6 +28,7 @@ mod run;
 mod scan;
 mod staged;
 mod statements;
+mod survey;
 mod triggers;
 mod xa;
 

@@ -15,21 +15,50 @@ async fn what_tables_alone_cannot_have_is_refused_and_why() -> Result<()> {
         words.into_iter().map(ToOwned::to_owned).collect::<Vec<_>>()
     };
     for (more, text) in [
-        (&["--into-schema", "x"][..], "--into-schema goes with --tables"),
-        (&["--tables", "d.t", "--wipe", "h:1"], "--wipe makes no sense with --tables"),
-        (&["--tables", "d.t", "--open"], "--open makes no sense with --tables"),
-        (&["--tables", "d.t", "--keep-redo-log"], "--keep-redo-log makes no sense"),
-        (&["--tables", "d.t", "--serve-listen", "127.0.0.1:0"], "--serve-listen makes no sense"),
-        (&["--tables", "d.t", "--serve-advertise", "h:1"], "--serve-advertise makes no sense"),
-        (&["--tables", "d.t", "--replay", "replication"], "--replay replication makes no sense"),
-        (&["--tables", "d.t", "--into-schema", ""], "a schema's name has"),
+        (
+            &["--into-schema", "x"][..],
+            "--into-schema goes with --tables",
+        ),
+        (
+            &["--tables", "d.t", "--wipe", "h:1"],
+            "--wipe makes no sense with --tables",
+        ),
+        (
+            &["--tables", "d.t", "--open"],
+            "--open makes no sense with --tables",
+        ),
+        (
+            &["--tables", "d.t", "--keep-redo-log"],
+            "--keep-redo-log makes no sense",
+        ),
+        (
+            &["--tables", "d.t", "--serve-listen", "127.0.0.1:0"],
+            "--serve-listen makes no sense",
+        ),
+        (
+            &["--tables", "d.t", "--serve-advertise", "h:1"],
+            "--serve-advertise makes no sense",
+        ),
+        (
+            &["--tables", "d.t", "--replay", "replication"],
+            "--replay replication makes no sense",
+        ),
+        (
+            &["--tables", "d.t", "--into-schema", ""],
+            "a schema's name has",
+        ),
         (&["--tables", "d.t.u"], "is no pattern"),
         (&["--tables", ".t"], "is no pattern"),
     ] {
         let words = with(more);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let said = shell.run(&words).await?;
-        assert_eq!((said.code, said.out.as_str()), (2, ""), "{more:?}: {}", said.err);
+        assert_eq!(
+            (said.code, said.out.as_str()),
+            (2, ""),
+            "{more:?}: {}",
+            said.err
+        );
         assert!(said.err.contains(text), "{more:?}: {}", said.err);
     }
     Ok(())

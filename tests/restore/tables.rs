@@ -5,6 +5,7 @@ use quillback::error::{Class, Classified as _};
 use quillback::restore::target::Target;
 use quillback_harness::{Replicas, Server, ServerOptions, Trio, until};
 
+use crate::program;
 use crate::support::{
     Archive, LIMIT, exec_all, gtids_of, on_primary, only, snapshot, state, stream_once, url,
 };
@@ -81,6 +82,17 @@ async fn a_dropped_table_comes_back_on_the_live_source() -> Result<()> {
     bring_back(&archive, request).await?;
     assert_eq!(looks(&source, "notes_before", &["pages"]).await?, before);
     assert_eq!(looks(&source, "notes", &["pages"]).await?, before);
+    assert_nothing_left(&source).await?;
+
+    // And the next night again: the log has the first restore now.
+    exec_all(&source, &["UPDATE notes.pages SET stars = 2 WHERE id = 1"]).await?;
+    let before = looks(&source, "notes", &["pages"]).await?;
+    let dropped = only(&gtids_of(&source, &["DROP TABLE notes.pages"]).await?);
+    stream_once(&archive.repository, &source).await?;
+    let target = Target::BeforeGtid { gtid: dropped };
+    bring_back(&archive, tables(target.clone(), &source, &["notes.pages"])).await?;
+    assert_eq!(looks(&source, "notes", &["pages"]).await?, before);
+    assert_eq!(truth(&archive, target, "notes", &["pages"]).await?, before);
     assert_nothing_left(&source).await
 }
 
@@ -340,4 +352,86 @@ async fn it_comes_back_on_the_primary_of_a_group_and_on_no_secondary() -> Result
     .await?;
     assert_eq!(looks(secondary, "d", &["t"]).await?, before);
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statements_on_rows_are_refused_if_they_may_concern_the_tables() -> Result<()> {
+    let (source, archive) = notes(ServerOptions::default()).await?;
+    let bad = only(
+        &gtids_of(
+            &source,
+            &[
+                "SET SESSION binlog_format = STATEMENT",
+                "UPDATE notes.pages SET body = 'by statement' WHERE id = 1",
+            ],
+        )
+        .await?,
+    );
+    stream_once(&archive.repository, &source).await?;
+    let server = Server::start().await?;
+    let asked = || tables(Target::Latest, &server, &["notes.pages"]);
+    let error = plan(&archive, asked()).await.expect_err("a statement");
+    assert_eq!(error.class(), Class::Refused);
+    ensure!(error.to_string().contains(&bad.to_string()), "{error}");
+    // Other tables, and the state before it, are as good as ever; so is all but that transaction.
+    plan(&archive, tables(Target::Latest, &server, &["notes.other"])).await?;
+    let before = Target::BeforeGtid { gtid: bad.clone() };
+    plan(&archive, tables(before, &server, &["notes.pages"])).await?;
+    let mut without = asked();
+    without.skip.insert(&bad);
+    let report = bring_back(&archive, without).await?;
+    ensure!(report.skipped.contains(&bad), "{report:?}");
+    let changed: u64 = server
+        .one("SELECT COUNT(*) FROM notes.pages WHERE body = 'by statement'")
+        .await?;
+    assert_eq!(changed, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_will_not_do_is_told_with_every_reason() -> Result<()> {
+    let (source, archive) = notes(ServerOptions::default()).await?;
+    stream_once(&archive.repository, &source).await?;
+    let options = ServerOptions::default()
+        .line("binlog_format = MIXED")
+        .line("read_only = ON");
+    let server = Server::start_with(options).await?;
+    exec_all(
+        &server,
+        &["CREATE DATABASE notes", "CREATE TABLE notes.pages (id INT)"],
+    )
+    .await?;
+    let error = plan(&archive, tables(Target::Latest, &server, &["notes.pages"]))
+        .await
+        .expect_err("it will not do");
+    for what in ["binlog_format", "read-only", "notes.pages already"] {
+        ensure!(error.to_string().contains(what), "{what}: {error}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_server_may_die_as_well() -> Result<()> {
+    let (source, archive) = notes(ServerOptions::default()).await?;
+    stream_once(&archive.repository, &source).await?;
+    let expected = looks(&source, "notes", &["pages", "other"]).await?;
+    let server = Server::start().await?;
+    let ask = ["--tables", "notes.*"];
+    let first = [&["--until", "latest"], &ask[..]].concat();
+    let again = [&["--resume"], &ask[..]].concat();
+    for point in ["load-sent", "replaying", "parts-statement-done"] {
+        let armed = [("QUILLBACK_FAIL_POINT", point)];
+        let words = if point == "load-sent" { &first } else { &again };
+        let said = program::restore(&archive, &server, words, &armed).await?;
+        said.aborted()?;
+        server.kill9().await?;
+        server.start_again().await?;
+    }
+    let said = program::restore(&archive, &server, &again, &[]).await?;
+    said.ended(&[0])?;
+    assert_eq!(
+        looks(&server, "notes", &["pages", "other"]).await?,
+        expected
+    );
+    assert_nothing_left(&server).await
 }

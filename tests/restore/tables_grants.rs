@@ -72,12 +72,18 @@ async fn what_is_printed_is_enough_for_tables_and_nothing_of_it_is_too_much() ->
         ..tables(Target::Latest, &source, &["d.*"])
     };
     let version = ServerVersion::parse("9.7.0")?;
-    let required = needs(Purpose::RestoreTables).iter().filter(|need| need.is_required());
+    let required = needs(Purpose::RestoreTables)
+        .iter()
+        .filter(|need| need.is_required());
     for name in required.filter_map(|need| need.name_on(&version)) {
         exec_all(&source, &[&format!("REVOKE {name} ON *.* FROM parts")]).await?;
         let refused = if name == "SESSION_VARIABLES_ADMIN" {
             // Whoever may set the server's variables may set a session's.
-            exec_all(&source, &["REVOKE SYSTEM_VARIABLES_ADMIN ON *.* FROM parts"]).await?;
+            exec_all(
+                &source,
+                &["REVOKE SYSTEM_VARIABLES_ADMIN ON *.* FROM parts"],
+            )
+            .await?;
             let refused = plan(&archive, asked()).await;
             exec_all(&source, &["GRANT SYSTEM_VARIABLES_ADMIN ON *.* TO parts"]).await?;
             refused
@@ -86,13 +92,25 @@ async fn what_is_printed_is_enough_for_tables_and_nothing_of_it_is_too_much() ->
         };
         exec_all(&source, &[&format!("GRANT {name} ON *.* TO parts")]).await?;
         let error = refused.expect_err(name);
-        assert_eq!(error.class(), Class::Authentication, "without {name}: {error}");
+        assert_eq!(
+            error.class(),
+            Class::Authentication,
+            "without {name}: {error}"
+        );
         // Without SELECT not even the question can be asked.
         ensure!(
             name == "SELECT" || error.to_string().contains(name),
             "without {name}: {error}"
         );
     }
+    // A server that writes a binlog asks for SUPER before it lets anybody make a trigger.
+    let told = plan(&archive, asked()).await?.notes.join("\n");
+    ensure!(told.contains("lacks SUPER: d.a"), "{told}");
+    exec_all(
+        &source,
+        &["SET GLOBAL log_bin_trust_function_creators = ON"],
+    )
+    .await?;
     let report = bring_back(&archive, asked()).await?;
     assert_eq!(report.notes, Vec::<String>::new());
     assert_eq!(looks(&source, "d", &["t", "p", "w"]).await?, expected);

@@ -204,20 +204,22 @@ impl Statement {
         Ok(staged)
     }
 
-    /// The text with staging schemas in the place of schemas, and nothing else changed.
+    /// The text with staging schemas in the place of schemas, and nothing else changed but quotes.
     fn with_schemas(&self, staging: &Staging) -> Result<Vec<u8>, StageError> {
         let mut edits: Vec<(Range<usize>, String)> = Vec::new();
         for found in &self.names {
             let schema = staging.schema(&found.name.database);
             let schema = schema.ok_or_else(|| StageError::NoStaging(found.name.clone()))?;
-            let quoted = quote::identifier(schema);
-            edits.push(match &found.database_span {
-                Some(span) => (span.clone(), quoted),
-                None => {
-                    let at = found.table_span.start;
-                    (at..at, format!("{quoted}."))
+            // The name is put in backticks too: behind some, `.2024_log` would be a number.
+            let table = quote::identifier(&found.name.table);
+            let schema = quote::identifier(schema);
+            match &found.database_span {
+                Some(span) => {
+                    edits.push((span.clone(), schema));
+                    edits.push((found.table_span.clone(), table));
                 }
-            });
+                None => edits.push((found.table_span.clone(), format!("{schema}.{table}"))),
+            }
         }
         if let Some(database) = &self.database {
             let schema = staging.schema(database);
@@ -312,15 +314,15 @@ mod tests {
         for (text, expected) in [
             (
                 "CREATE TABLE/**/t(a INT,CHECK(`d` . `t`.a>0))COMMENT='d.t'",
-                "CREATE TABLE/**/`s``1`.t(a INT,CHECK(`s``1` . `t`.a>0))COMMENT='d.t'",
+                "CREATE TABLE/**/`s``1`.`t`(a INT,CHECK(`s``1` . `t`.a>0))COMMENT='d.t'",
             ),
             (
                 "ALTER TABLE x.`t` RENAME d.`u`, ADD FOREIGN KEY (a) REFERENCES p (b) -- d.x",
-                "ALTER TABLE `s2`.`t` RENAME `s``1`.`u`, ADD FOREIGN KEY (a) REFERENCES `s2`.p (b) -- d.x",
+                "ALTER TABLE `s2`.`t` RENAME `s``1`.`u`, ADD FOREIGN KEY (a) REFERENCES `s2`.`p` (b) -- d.x",
             ),
             (
                 "/*!50000 CREATE */ INDEX i ON d.t (a) /*!80000 INVISIBLE */",
-                "/*!50000 CREATE */ INDEX i ON `s``1`.t (a) /*!80000 INVISIBLE */",
+                "/*!50000 CREATE */ INDEX i ON `s``1`.`t` (a) /*!80000 INVISIBLE */",
             ),
             ("TRUNCATE`t`", "TRUNCATE TABLE `s``1`.`t`"),
             (
@@ -344,14 +346,14 @@ mod tests {
         let ansi = br#"ALTER TABLE "d"."t" ADD "d" INT"#;
         assert_eq!(
             stage(ansi, 4, 45, "s").expect("good"),
-            br#"ALTER TABLE `s`."t" ADD "d" INT"#
+            br#"ALTER TABLE `s`.`t` ADD "d" INT"#
         );
     }
 
     #[test]
     fn texts_of_one_byte_characters_keep_their_bytes() {
         let staged = stage(b"ALTER TABLE t COMMENT '\xe9'", 0, 8, "s").expect("good");
-        assert_eq!(staged, b"ALTER TABLE `s`.t COMMENT '\xe9'");
+        assert_eq!(staged, b"ALTER TABLE `s`.`t` COMMENT '\xe9'");
         assert!(matches!(
             stage(b"ALTER TABLE t COMMENT 'e'", 0, 8, "ż"),
             Err(StageError::Charset(_))

@@ -67,6 +67,7 @@ pub(super) struct PartsState {
     constraints: BTreeSet<(String, String)>,
     has_keyring: bool,
     row_logged: bool,
+    trusts_creators: bool,
 }
 
 impl PartsState {
@@ -113,6 +114,9 @@ impl PartsState {
             .await?;
         Ok(Self {
             has_keyring: has_keyring(session).await?,
+            trusts_creators: session
+                .query_one::<bool>("SELECT @@GLOBAL.log_bin_trust_function_creators")
+                .await?,
             row_logged: facts.server.binlog_format == "ROW",
             group: group
                 .into_iter()
@@ -143,6 +147,11 @@ impl PartsState {
                     taken.table.to_lowercase() == name.table.to_lowercase()
                         && taken.database.to_lowercase() == name.database.to_lowercase()
                 })
+    }
+
+    /// Whether triggers can be made on it.
+    pub(super) fn may_make_triggers(&self) -> bool {
+        !self.facts.server.log_bin || self.trusts_creators || self.privileges.has("SUPER")
     }
 
     /// Every reason why tables cannot be restored to it.

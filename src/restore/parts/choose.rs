@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::{Absent, Cause, NamedView, PartsError};
-use super::names::staged_schema;
+use super::names::staged_schemas;
 use super::prepare::PreparedParts;
 use super::scan::Logged;
 use super::triggers::{self, Trigger};
@@ -161,11 +161,9 @@ impl Chosen {
             )]));
         }
         let keys = held.foreign_keys();
-        let mut schemas: BTreeMap<String, String> = BTreeMap::new();
+        let mut schemas: BTreeSet<String> = BTreeSet::new();
         let mut add = |schema: &str| {
-            let folded = held.case.fold(schema);
-            let staged = staged_schema(&folded);
-            schemas.insert(folded, staged);
+            schemas.insert(held.case.fold(schema));
         };
         for schema in lineage.schemas() {
             add(&schema.name);
@@ -176,6 +174,7 @@ impl Chosen {
                 add(&key.parent.database);
             }
         }
+        let schemas = staged_schemas(&schemas);
         let staging = Staging::new(schemas.clone(), held.case);
         let staging = staging.map_err(|error| PartsError::NoTable(vec![error.to_string()]))?;
         let mut chosen = Self {

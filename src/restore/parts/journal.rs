@@ -281,6 +281,14 @@ pub(super) fn applied(number: u64, gtid: &str) -> String {
     format!("UPDATE {SCHEMA}.{PARTS} SET position = {number}, gtid = '{gtid}', doing = NULL")
 }
 
+/// The statement that adds to what there is to tell.
+pub(super) fn note(text: &str) -> String {
+    format!(
+        "UPDATE {SCHEMA}.{PARTS} SET notes = JSON_ARRAY_APPEND(notes, '$', {})",
+        quote::string(text)
+    )
+}
+
 /// The statement that says what is about to be done.
 pub(super) fn about_to(doing: &Doing) -> String {
     format!(

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::choose::{Chosen, rows_of};
 use super::error::PartsError;
-use super::journal::{Doing, PartsJournal, applied};
+use super::journal::{Doing, PartsJournal, applied, note};
 use super::rewrite::{KeptRows, Staged, Taken};
 use super::xa::{self, Outcome};
 use crate::archive::repository::ArchiveError;
@@ -73,8 +73,6 @@ pub(super) struct Player<'a> {
     /// How many of them an earlier run has applied.
     applied_before: u64,
     pub(super) doing: Option<Doing>,
-    /// Prepared transactions that the cut leaves in doubt.
-    pub(super) in_doubt: Vec<Gtid>,
 }
 
 impl<'a> Player<'a> {
@@ -114,7 +112,6 @@ impl<'a> Player<'a> {
             met: 0,
             applied_before: journal.position,
             doing: journal.doing.clone(),
-            in_doubt: Vec::new(),
         };
         player.look_at_parents().await?;
         Ok(player)
@@ -136,7 +133,9 @@ impl<'a> Player<'a> {
         }
         self.send().await?;
         // The event leaves it to the next one whether it has a GTID.
-        self.gather(b"SET @@SESSION.gtid_next = 'AUTOMATIC'").await
+        self.gather(b"SET @@SESSION.gtid_next = 'AUTOMATIC'")
+            .await?;
+        self.send().await
     }
 
     /// Takes an event of a transaction.
@@ -317,10 +316,9 @@ impl<'a> Player<'a> {
         if one_phase || !concerns {
             return self.commit().await;
         }
-        match self.log.outcome(&gtid, &start).await? {
-            Outcome::Committed => return self.commit().await,
-            Outcome::RolledBack => {}
-            Outcome::InDoubt => self.in_doubt.push(gtid.clone()),
+        let outcome = self.log.outcome(&gtid, &start).await?;
+        if outcome == Outcome::Committed {
+            return self.commit().await;
         }
         self.rows.clear();
         if let Some(open) = &mut self.open
@@ -328,12 +326,19 @@ impl<'a> Player<'a> {
             && let Some(number) = open.number
         {
             open.begun = false;
-            for statement in [
-                "ROLLBACK",
-                "BEGIN",
-                &applied(number, &gtid.to_string()),
-                "COMMIT",
-            ] {
+            let mut statements = vec![
+                "ROLLBACK".to_owned(),
+                "BEGIN".to_owned(),
+                applied(number, &gtid.to_string()),
+            ];
+            if outcome == Outcome::InDoubt {
+                statements.push(note(&format!(
+                    "{gtid} prepared an XA transaction on these tables that the cut leaves in \
+                     doubt: nothing of it is in them"
+                )));
+            }
+            statements.push("COMMIT".to_owned());
+            for statement in statements {
                 self.gather(statement.as_bytes()).await?;
             }
             self.send().await?;

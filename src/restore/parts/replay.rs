@@ -25,8 +25,6 @@ const TELL: Duration = Duration::from_millis(200);
 pub(super) struct Replayed {
     /// Transactions that concern the tables, those of an earlier run among them.
     pub(super) transactions: u64,
-    /// Prepared transactions that the cut leaves in doubt: nothing of them is there.
-    pub(super) in_doubt: Vec<Gtid>,
 }
 
 /// Who is told, and who may end it.
@@ -110,7 +108,6 @@ pub(super) async fn replay(
     }
     let replayed = Replayed {
         transactions: player.met,
-        in_doubt: std::mem::take(&mut player.in_doubt),
     };
     if player.met < journal.position {
         return Err(PartsError::Journal {

@@ -116,7 +116,6 @@ impl Run {
         }
         let mut replayed = Replayed {
             transactions: journal.position,
-            in_doubt: Vec::new(),
         };
         if journal.stage == PartsStage::Replay {
             self.tell("replay");
@@ -127,11 +126,8 @@ impl Run {
             };
             let facts = &self.state.facts.server;
             replayed = replay::replay(&self.prepared, &journal, facts, around).await?;
-            for gtid in &replayed.in_doubt {
-                journal.notes.push(format!(
-                    "{gtid} prepared an XA transaction on these tables that the cut leaves in \
-                     doubt: nothing of it is in them"
-                ));
+            if let Some(now) = PartsJournal::open(&mut self.session).await? {
+                journal.notes = now.notes;
             }
             self.prepared
                 .clock

@@ -23,6 +23,8 @@ use crate::mysql::session::Session;
 use crate::restore::feed::{Step, Walk};
 use crate::restore::replay::sql;
 
+/// `ER_BINLOG_CREATE_ROUTINE_NEED_SUPER`.
+const NEEDS_SUPER: u16 = 1419;
 /// `ER_TRG_ALREADY_EXISTS`.
 const EXISTS: u16 = 1359;
 
@@ -178,6 +180,8 @@ pub(super) async fn make(
         };
         match made {
             Ok(()) => {}
+            // The plan has told.
+            Err(error) if error.code() == Some(NEEDS_SUPER) && prepared.triggers_told => {}
             // By a run that was killed.
             Err(error) if error.code() == Some(EXISTS) => {}
             Err(error) if error.is_connection_lost() => return Err(error.into()),

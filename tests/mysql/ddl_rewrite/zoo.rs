@@ -16,7 +16,7 @@ pub(super) const START: Statements = &[
     (
         "a",
         "CREATE TABLE pages (id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, title VARCHAR(90), parent BIGINT UNSIGNED, \
-         made DATETIME, FOREIGN KEY (parent) REFERENCES pages (id), CHECK (id > 0))",
+         made DATETIME, FOREIGN KEY (parent) REFERENCES pages (id), CHECK (title <> ''))",
     ),
     (
         "",
@@ -129,7 +129,7 @@ pub(super) const ZOO: Statements = &[
     ),
     (
         "",
-        "/*ansi*/ CREATE TABLE \"a\".\"quo\"\"ted\" (\"id\" INT, \"b.swap1\" INT CHECK (\"a\".\"quo\"\"ted\".\"id\" > 0))",
+        "/*ansi*/ CREATE TABLE \"a\".\"quo\"\"ted\" (\"id\" INT, \"b.swap1\" INT, CHECK (\"a\".\"quo\"\"ted\".\"id\" > 0))",
     ),
     (
         "",
@@ -153,7 +153,7 @@ pub(super) const ZOO: Statements = &[
     ),
     (
         "a",
-        "ALTER TABLE t01 RENAME COLUMN c TO rename_c, RENAME INDEX c TO ix, COMMENT 'RENAME TO b.x'",
+        "ALTER TABLE t01 DROP CHECK t01_chk_1, RENAME COLUMN c TO rename_c, RENAME INDEX c TO ix, COMMENT 'RENAME TO b.x'",
     ),
     (
         "",
@@ -180,7 +180,7 @@ pub(super) const ZOO: Statements = &[
     ("", "ALTER TABLE t15 REMOVE PARTITIONING"),
     (
         "",
-        "ALTER TABLE t05 PARTITION BY KEY (id) PARTITIONS 3, DROP FOREIGN KEY t05_ibfk_1",
+        "ALTER TABLE t05 DROP FOREIGN KEY t05_ibfk_1 PARTITION BY KEY (id) PARTITIONS 3",
     ),
     (
         "",
@@ -188,7 +188,7 @@ pub(super) const ZOO: Statements = &[
     ),
     (
         "",
-        "alter /*!80000 table */ `odd.na``me` add (x int, y int default '5'), alter x set default (1 + 1), ENGINE=InnoDB ROW_FORMAT=DYNAMIC",
+        "alter /*!80000 table */ `odd.na``me` add (x int, y int default '5'), alter id set default (1 + 1), ENGINE=InnoDB ROW_FORMAT=DYNAMIC",
     ),
     ("", "ALTER TABLE `odd.na``me` RENAME `taken`"),
     (

@@ -100,11 +100,11 @@ fn a_swapped_table_is_followed_under_the_names_that_it_had() {
     assert_eq!(
         run(&["a.p", "a.q"], &GHOST, "a.p"),
         [
-            "CREATE TABLE `s_a`._p_gho LIKE `s_a`.p",
-            "ALTER TABLE `s_a`._p_gho ADD c INT",
+            "CREATE TABLE `s_a`.`_p_gho` LIKE `s_a`.`p`",
+            "ALTER TABLE `s_a`.`_p_gho` ADD c INT",
             "RENAME TABLE `s_a`.`p` TO `s_a`.`_p_del`, `s_a`.`_p_gho` TO `s_a`.`p`",
             "DROP TABLE `s_a`.`_p_del`",
-            "ALTER TABLE `s_a`.p ADD d INT",
+            "ALTER TABLE `s_a`.`p` ADD d INT",
         ]
     );
     let (mut lineage, _) = lineage(&["a.p", "a.q"], &GHOST);
@@ -170,7 +170,7 @@ fn only_the_last_life_of_a_name_is_followed() {
         run(&["a.p", "a.q"], &statements, "a.p"),
         [
             "",
-            "CREATE TABLE `s_a`.p (a INT, FOREIGN KEY (a) REFERENCES `s_new`.q (id))",
+            "CREATE TABLE `s_a`.`p` (a INT, FOREIGN KEY (a) REFERENCES `s_new`.`q` (id))",
             "TRUNCATE TABLE `s_a`.`p`",
             "",
         ]
@@ -202,9 +202,9 @@ fn partners_of_an_exchange_are_followed_with_what_is_needed() {
     assert_eq!(
         run(&tables, &statements, "b.part"),
         [
-            "CREATE TABLE `s_a`.part LIKE `s_a`.whole",
-            "ALTER TABLE `s_a`.whole EXCHANGE PARTITION p0 WITH TABLE `s_b`.other",
-            "ALTER TABLE `s_a`.part RENAME `s_b`.part",
+            "CREATE TABLE `s_a`.`part` LIKE `s_a`.`whole`",
+            "ALTER TABLE `s_a`.`whole` EXCHANGE PARTITION p0 WITH TABLE `s_b`.`other`",
+            "ALTER TABLE `s_a`.`part` RENAME `s_b`.`part`",
         ]
     );
 }
@@ -271,7 +271,7 @@ fn schemas_of_followed_tables_come_and_go() {
             "",
             "DROP DATABASE `s_new`",
             "CREATE DATABASE IF NOT EXISTS `s_new`",
-            "CREATE TABLE `s_new`.t (id INT, n INT)",
+            "CREATE TABLE `s_new`.`t` (id INT, n INT)",
             "RENAME TABLE `s_new`.`t` TO `s_a`.`t`",
             "DROP DATABASE IF EXISTS `s_new`",
             "",
