@@ -273,8 +273,6 @@ const RESTORE_TABLES: &[Need] = &[
     required("INDEX", "builds and drops indexes"),
     required("REFERENCES", "makes foreign keys"),
     required("TRIGGER", "makes the tables' triggers again"),
-    required("PROCESS", "sees tablespaces, and who else is at work"),
-    required("REPLICATION CLIENT", "asks whether the server is a replica"),
     Need {
         broader: &["SUPER"],
         ..required("REPLICATION_APPLIER", "says rows of the binlog (BINLOG)")

@@ -23,7 +23,7 @@ use crate::restore::journal::SCHEMA;
 use crate::restore::load::preflight::has_keyring;
 
 /// What the account needs on everything; each with those that serve as well.
-const NEEDED: [(&str, &[&str]); 14] = [
+const NEEDED: [(&str, &[&str]); 12] = [
     ("SELECT", &[]),
     ("INSERT", &[]),
     ("UPDATE", &[]),
@@ -39,8 +39,6 @@ const NEEDED: [(&str, &[&str]); 14] = [
         "SESSION_VARIABLES_ADMIN",
         &["SYSTEM_VARIABLES_ADMIN", "SUPER"],
     ),
-    ("PROCESS", &[]),
-    ("REPLICATION CLIENT", &["SUPER"]),
 ];
 
 /// A member of the server's group.

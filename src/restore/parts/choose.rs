@@ -156,9 +156,10 @@ impl Chosen {
         let (tables, views) = resolve(held, &lineage, logged, &numbers, patterns)?;
         lineage.follow(tables.iter().map(|(_, id)| *id));
         if let Some((_, name)) = lineage.unseen().next() {
-            return Err(PartsError::NoTable(vec![format!(
-                "{name} in the snapshot, which others come out of"
-            )]));
+            return Err(PartsError::Definition {
+                table: name.clone(),
+                reason: "it was there before the log and is not in the snapshot".to_owned(),
+            });
         }
         let keys = held.foreign_keys();
         let mut schemas: BTreeSet<String> = BTreeSet::new();
@@ -216,6 +217,11 @@ impl Chosen {
                     continue;
                 }
             };
+            if statement.kind == StatementKind::Rows {
+                let text = std::str::from_utf8(statement.text()).unwrap_or_default();
+                let reason = "it changes rows and was logged as a statement".to_owned();
+                not_read.push((&found.cause, reason, text));
+            }
             let number = place.next_statement();
             triggers::follow(&mut known, statement, &found.cause, &place, &ids);
             let staged = match statement.kind {

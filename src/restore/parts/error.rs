@@ -76,7 +76,7 @@ pub enum PartsError {
         second: TableName,
     },
     /// A table of the snapshot cannot be made under another name.
-    #[error("the definition of {table} cannot be used under another name: {reason}")]
+    #[error("{table} cannot be built beside what is there: {reason}")]
     Definition {
         /// The table.
         table: TableName,

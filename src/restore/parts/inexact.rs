@@ -34,13 +34,20 @@ pub(super) async fn find(
     }
     let keys = held.foreign_keys();
     let restored = |name: &TableName| chosen.names.contains(name);
-    for (table, _) in &chosen.tables {
-        let ancestors = ancestors(table, &keys, chosen, &restored);
-        if ancestors.is_empty() {
-            continue;
-        }
-        let touched = log.touched(&ancestors).await?;
-        let Some((parent, cause)) = touched.changed.first_key_value() else {
+    let families: Vec<(&TableName, BTreeSet<TableName>)> = chosen
+        .tables
+        .iter()
+        .map(|(table, _)| (table, ancestors(table, &keys, chosen, &restored)))
+        .filter(|(_, ancestors)| !ancestors.is_empty())
+        .collect();
+    let all: BTreeSet<TableName> = families.iter().flat_map(|(_, of)| of.clone()).collect();
+    let touched = log.touched(&all).await?;
+    for (table, ancestors) in families {
+        let mut names = ancestors.iter().map(ToString::to_string);
+        let Some((parent, cause)) = names.find_map(|name| {
+            let cause = touched.changed.get(&name)?;
+            Some((name, cause))
+        }) else {
             continue;
         };
         let mut line: Vec<String> = request.tables.iter().map(ToString::to_string).collect();

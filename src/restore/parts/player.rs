@@ -92,6 +92,19 @@ impl<'a> Player<'a> {
         };
         session.set_timeout(None);
         session.execute(format!("SET @@SESSION.{mode} = 1")).await?;
+        // What the log has made was legal there, and nothing may be added to it here.
+        for (since, setting) in [
+            ((8, 0, 0), "innodb_strict_mode"),
+            ((8, 0, 13), "sql_require_primary_key"),
+            ((8, 0, 30), "sql_generate_invisible_primary_key"),
+            ((8, 4, 0), "restrict_fk_on_non_standard_key"),
+        ] {
+            if facts.version.at_least(since.0, since.1, since.2) {
+                session
+                    .execute(format!("SET @@SESSION.{setting} = 0"))
+                    .await?;
+            }
+        }
         let packet = usize::try_from(facts.max_allowed_packet).unwrap_or(GATHERED);
         let mut player = Self {
             session,
