@@ -27,9 +27,6 @@ use crate::mysql::session::Session;
 /// The schema of the journal.
 pub const SCHEMA: &str = super::load::steps::JOURNAL_SCHEMA;
 
-/// The table of a restore of chosen tables ([`super::parts`]).
-pub(super) const PARTS: &str = "parts";
-
 /// The settings that a restore changes for its own time, besides those of the replay, and puts
 /// back.
 const SETTINGS: [&str; 4] = [
@@ -162,11 +159,7 @@ impl Journal {
             row => row?,
         };
         let Some((record, stage, settings, notes)) = row else {
-            let reason = match of_tables(session).await? {
-                true => "it is that of a restore of some tables (--tables)",
-                false => "it has no row",
-            };
-            return Err(malformed(session, reason.to_owned()).into());
+            return Err(malformed(session, "it has no row".to_owned()).into());
         };
         let run = serde_json::from_str(&record)
             .map_err(|error| malformed(session, format!("its record: {error}")))?;
@@ -335,17 +328,6 @@ impl Journal {
             .await?;
         Ok(())
     }
-}
-
-/// Whether what is there is of a restore of chosen tables.
-async fn of_tables(session: &mut Session) -> Result<bool, MysqlError> {
-    let found: u64 = session
-        .query_one(format!(
-            "SELECT COUNT(*) FROM information_schema.TABLES \
-             WHERE TABLE_SCHEMA = '{SCHEMA}' AND TABLE_NAME = '{PARTS}'"
-        ))
-        .await?;
-    Ok(found > 0)
 }
 
 /// Nothing of the journal goes to the binlog or gets a GTID.

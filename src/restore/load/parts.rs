@@ -20,6 +20,10 @@ use super::scripts::ScriptRunner;
 use super::steps::{Stage, Step, Steps};
 use super::{LoadOptions, analyze, data, fetch, session};
 
+/// The schema of the journal of a restore of tables. It goes to the binlog and so into archives: a
+/// restore of the whole server that replays it has its own journal in another schema.
+pub(in crate::restore) const TABLES_JOURNAL: &str = "quillback_restore_tables";
+
 /// What was loaded.
 #[derive(Debug, Clone, Default)]
 pub(in crate::restore) struct TablesLoaded {
@@ -73,7 +77,7 @@ async fn load(
     options: &LoadOptions,
 ) -> Result<TablesLoaded, LoadError> {
     let mut control = session::open(target, options.logged).await?;
-    let steps = Steps::open(&mut control).await?;
+    let steps = Steps::open_in(&mut control, TABLES_JOURNAL).await?;
     let is_done = |stage| steps.is_done(&Step::stage(stage));
     let mut warnings = Vec::new();
     let mut loaded = TablesLoaded {

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use super::PartsRequest;
 use super::choose::Chosen;
-use super::journal::{PartsJournal, PartsStage, PlacedTable};
+use super::journal::{PartsJournal, PartsStage, PlacedTable, SCHEMA};
 use super::statements::list;
 use crate::archive::manifest::Manifest;
 use crate::error::Class;
@@ -19,7 +19,6 @@ use crate::mysql::grants::GlobalPrivileges;
 use crate::mysql::quote;
 use crate::mysql::session::Session;
 use crate::restore::checks::Reason;
-use crate::restore::journal::SCHEMA;
 use crate::restore::load::preflight::has_keyring;
 
 /// What the account needs on everything; each with those that serve as well.

@@ -1,7 +1,7 @@
 //! What a restore of tables has done so far, kept in the server beside them.
 //!
-//! It lies in the schema of every restore's journal, in a table of its own, and goes to the binlog as
-//! all else does that this kind of restore writes: so it works on the primary of a group. How far the
+//! It goes to the binlog as all else does that this kind of restore writes: so it works on the primary
+//! of a group. It lies in a schema of its own: a restore of the whole server may have it in its log. How far the
 //! replay is is written in the transaction of the rows themselves. DDL commits by itself, so that it
 //! is about to be done is written before it, with a digest of what it changes: who goes on sees by it
 //! whether it was done.
@@ -19,8 +19,14 @@ use crate::mysql::error::MysqlError;
 use crate::mysql::quote;
 use crate::mysql::schema::Pattern;
 use crate::mysql::session::Session;
-use crate::restore::journal::{JournalError, MalformedJournal, PARTS, SCHEMA};
+use crate::restore::journal::{JournalError, MalformedJournal};
+use crate::restore::load::parts::TABLES_JOURNAL;
 use crate::restore::target::Target;
+
+/// The schema of the journal.
+pub(super) const SCHEMA: &str = TABLES_JOURNAL;
+/// The table with how far it is.
+const PARTS: &str = "run";
 
 /// `ER_BAD_DB_ERROR` and `ER_NO_SUCH_TABLE`.
 const NOT_THERE: [u16; 2] = [1049, 1146];
