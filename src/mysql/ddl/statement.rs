@@ -238,6 +238,9 @@ impl Refusal {
 impl Statement {
     /// Reads a statement, whose default schema is `database`, compared under `case`.
     ///
+    /// The default schema is that of the QUERY event, also if its flags say that it is not to be used:
+    /// `ALTER DATABASE` may name none and means that one.
+    ///
     /// # Errors
     ///
     /// [`Misunderstood`] if not even what it does to which tables is understood.

@@ -50,11 +50,11 @@ impl Lineage {
             }
             StatementKind::CreateDatabase { .. } => {
                 let is_made = |change: &Change| matches!(change, Change::MadeSchema(_));
-                place.changes().iter().any(is_made) && is_staged(statement, staging)
+                place.changes().iter().any(is_made) && self.is_staged(statement, staging)
             }
             StatementKind::AlterDatabase | StatementKind::DropDatabase => {
                 let schema = statement.database.as_deref().unwrap_or_default();
-                place.has_schema(schema) && is_staged(statement, staging)
+                place.has_schema(schema) && self.is_staged(statement, staging)
             }
             StatementKind::Rows => return Err(StageError::Rows),
             StatementKind::DropTemporary
@@ -139,9 +139,13 @@ impl Lineage {
         let keeps = |at: usize| kept.get(at) == Some(&true);
         statement.staged_with(staging, keeps).map(Some)
     }
-}
 
-fn is_staged(statement: &Statement, staging: &Staging) -> bool {
-    let schema = statement.database.as_deref().unwrap_or_default();
-    staging.schema(schema).is_some()
+    /// Whether followed tables are ever in the schema. That of a parent alone may have a staging
+    /// schema to be named, and need not be there.
+    fn is_staged(&self, statement: &Statement, staging: &Staging) -> bool {
+        let schema = statement.database.as_deref().unwrap_or_default();
+        let schemas = self.schemas();
+        let mut schemas = schemas.iter();
+        staging.schema(schema).is_some() && schemas.any(|known| self.case.same(&known.name, schema))
+    }
 }

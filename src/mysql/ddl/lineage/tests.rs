@@ -280,6 +280,14 @@ fn schemas_of_followed_tables_come_and_go() {
 }
 
 #[test]
+fn the_schema_of_a_parent_alone_is_left_alone() {
+    let (mut lineage, statements) = lineage(&["a.p", "b.parent"], &["DROP DATABASE b"]);
+    lineage.follow([TableId(0)]);
+    let staged = lineage.stage(&lineage.beginning(), &statements[0], &staging());
+    assert_eq!(staged, Ok(None));
+}
+
+#[test]
 fn what_the_snapshot_does_not_hold_is_told() {
     let statements = ["RENAME TABLE hidden TO p", "TRUNCATE p"];
     let (mut lineage, _) = lineage(&["a.q"], &statements);

@@ -3,10 +3,11 @@
 //! Source of the layout: "MySQL Source Code Documentation", class `Query_event`.
 
 use crate::mysql::binlog::{Checksum, EventError, RawEvent};
+use crate::mysql::ddl::Ddl;
 use crate::mysql::quote;
 use crate::mysql::wire::packet::{Fields, Truncated};
 
-/// `LOG_EVENT_SUPPRESS_USE_F`: the statement needs no default schema, or makes or drops it.
+/// `LOG_EVENT_SUPPRESS_USE_F`: the statement needs no default schema, or makes, alters or drops it.
 const SUPPRESS_USE: u16 = 0x8;
 /// The names of the databases that a statement updates are not told, there are too many.
 const TOO_MANY_NAMES: u64 = 254;
@@ -55,9 +56,11 @@ impl<'a> Statement<'a> {
         let status = fields.bytes(status_length)?;
         let schema = fields.bytes(schema_length)?;
         fields.bytes(1)?;
-        let uses = event.header().flags & SUPPRESS_USE == 0 && !schema.is_empty();
+        let text = fields.rest();
+        let suppressed = event.header().flags & SUPPRESS_USE != 0 && !alters_schema(text);
+        let uses = !suppressed && !schema.is_empty();
         let mut statement = Self {
-            text: fields.rest(),
+            text,
             schema: uses.then_some(schema),
             error,
             variables: Vec::new(),
@@ -197,6 +200,12 @@ impl<'a> Statement<'a> {
     }
 }
 
+/// Whether it is `ALTER DATABASE`: without a name that means the default schema, which is there.
+fn alters_schema(text: &[u8]) -> bool {
+    let ddl = Ddl::parse("", &String::from_utf8_lossy(text));
+    ddl.is_some_and(|ddl| ddl.verb == "ALTER DATABASE")
+}
+
 /// A string behind a length of one byte.
 fn short<'a>(fields: &mut Fields<'a>) -> Result<&'a [u8], Truncated> {
     let length = usize::try_from(fields.uint::<1>()?).map_err(|_| Truncated)?;
@@ -292,6 +301,22 @@ mod tests {
         assert_eq!(value("collation_database"), Some("DEFAULT"));
         assert_eq!(value("timestamp"), Some("1700000000"));
         assert_eq!(value("time_zone"), None);
+    }
+
+    #[test]
+    fn a_schema_that_is_altered_without_its_name_is_the_default_one() {
+        for (text, schema) in [
+            (
+                "/* x */ ALTER SCHEMA COLLATE utf8mb4_bin",
+                Some(&b"shop"[..]),
+            ),
+            ("DROP DATABASE shop", None),
+        ] {
+            let bytes = event(&[], b"shop", text.as_bytes(), SUPPRESS_USE);
+            let event = RawEvent::new(&bytes).expect("well formed");
+            let statement = Statement::parse(&event, Checksum::None).expect("a statement");
+            assert_eq!(statement.schema, schema, "{text}");
+        }
     }
 
     #[test]
