@@ -251,8 +251,9 @@ async fn from_log(
 /// The name in a CREATE TRIGGER, without its schema.
 fn name_in(text: &str) -> Option<String> {
     let mut words = words(text).into_iter();
-    words.find(|word| word.eq_ignore_ascii_case("TRIGGER"))?;
-    let mut rest: Vec<String> = words.take(8).collect();
+    // A name in quotes is never the word, whatever it is.
+    words.find(|(word, is_plain)| *is_plain && word.eq_ignore_ascii_case("TRIGGER"))?;
+    let mut rest: Vec<String> = words.map(|(word, _)| word).take(8).collect();
     let is_conditional = rest
         .first()
         .is_some_and(|word| word.eq_ignore_ascii_case("IF"))
@@ -268,8 +269,8 @@ fn name_in(text: &str) -> Option<String> {
     }
 }
 
-/// Words, quoted names and dots.
-fn words(text: &str) -> Vec<String> {
+/// Words, quoted names and dots, and whether each stands without quotes.
+fn words(text: &str) -> Vec<(String, bool)> {
     let mut found = Vec::new();
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
@@ -284,9 +285,9 @@ fn words(text: &str) -> Vec<String> {
                 }
                 word.push(next);
             }
-            found.push(word);
+            found.push((word, false));
         } else if c == '.' {
-            found.push(".".to_owned());
+            found.push((".".to_owned(), true));
         } else if c.is_alphanumeric() || c == '_' || c == '$' {
             let mut word = c.to_string();
             while let Some(next) = chars
@@ -296,7 +297,7 @@ fn words(text: &str) -> Vec<String> {
                 word.push(*next);
                 chars.next();
             }
-            found.push(word);
+            found.push((word, true));
         }
     }
     found
