@@ -33,6 +33,8 @@ enum For {
     Stream,
     /// Restoring, on the new server.
     Restore,
+    /// Restoring some tables (restore --tables), on any server.
+    RestoreTables,
 }
 
 /// A line of `--json`.
@@ -70,6 +72,7 @@ pub(super) fn run(context: &Context, arguments: &GrantsArguments) -> anyhow::Res
             For::Snapshot => Purpose::Snapshot,
             For::Stream => Purpose::Stream,
             For::Restore => Purpose::Restore,
+            For::RestoreTables => Purpose::RestoreTables,
         })
         .collect();
     purposes.sort();

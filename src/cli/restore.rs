@@ -1,5 +1,6 @@
 //! `quillback restore`: to a moment or a transaction, on an empty server.
 
+mod parts;
 mod words;
 
 use std::net::SocketAddr;
@@ -18,7 +19,9 @@ use crate::archive::layout::{BranchNumber, SnapshotId};
 use crate::archive::marks::MarkName;
 use crate::archive::repository::Repository;
 use crate::gtid::{Gtid, GtidSet};
+use crate::mysql::schema::Pattern;
 use crate::mysql::server_url::HostPort;
+use crate::restore::parts::PartsRequest;
 use crate::restore::replay::{Advertise, ReplayKind};
 use crate::restore::target::Target;
 use crate::restore::wait::{Waited, wait};
@@ -40,6 +43,13 @@ pub(super) struct RestoreArguments {
     /// All of the archive's order before this transaction.
     #[arg(long, group = "target", value_name = "GTID")]
     before_gtid: Option<Gtid>,
+    /// Restore only these tables, schema.table with * and ? (comma-separated, may be repeated), beside
+    /// whatever is on the server.
+    #[arg(long, value_delimiter = ',', value_name = "PATTERN")]
+    tables: Vec<Pattern>,
+    /// With --tables: put them into this schema instead of their own.
+    #[arg(long, value_name = "NAME")]
+    into_schema: Option<String>,
     /// The empty server to restore to, mysql://user@host:port (password: QUILLBACK_TO_PASSWORD,
     /// else QUILLBACK_PASSWORD).
     #[arg(
@@ -83,9 +93,9 @@ pub(super) struct RestoreArguments {
     /// The address under which the server reaches us [default: the one that we reach it from].
     #[arg(long, value_name = "HOST[:PORT]")]
     serve_advertise: Option<Advertise>,
-    /// How the log comes to the server.
-    #[arg(long, value_enum, default_value_t = Replay::Replication, value_name = "HOW")]
-    replay: Replay,
+    /// How the log comes to the server [default: replication].
+    #[arg(long, value_enum, value_name = "HOW")]
+    replay: Option<Replay>,
     /// Let the restored server take writes at once instead of leaving it read-only.
     #[arg(long)]
     open: bool,
@@ -199,6 +209,7 @@ const UNTIL: &str = "--until 2026-11-20T14:30:00Z";
 
 pub(super) async fn run(context: &Context, arguments: RestoreArguments) -> anyhow::Result<Done> {
     arguments.check()?;
+    arguments.check_tables()?;
     let wipe = arguments.wiped()?;
     let patience = arguments.wait()?;
     let fail_points = super::context::fail_points()?;
@@ -229,6 +240,37 @@ pub(super) async fn run(context: &Context, arguments: RestoreArguments) -> anyho
     for gtid in &arguments.skip_gtid {
         skip.insert(gtid);
     }
+    let verify = match arguments.verify {
+        Some(Compared::Checksums) => Verify::Checksums,
+        None => Verify::Basic,
+    };
+    if !arguments.tables.is_empty() {
+        let request = PartsRequest {
+            target,
+            server,
+            snapshot: arguments.snapshot,
+            branch,
+            skip,
+            tables: arguments.tables,
+            into: arguments.into_schema,
+            resume: arguments.resume,
+        };
+        let options = RestoreOptions {
+            threads: arguments.threads,
+            verify,
+            fail_points,
+            ..RestoreOptions::default()
+        };
+        let work = parts::Work {
+            repository,
+            request,
+            options,
+            dry_run: arguments.dry_run,
+        };
+        let outcome = parts::run(context, work, observer, cancel).await;
+        progress.clear();
+        return outcome;
+    }
     let request = RestoreRequest {
         target,
         snapshot: arguments.snapshot,
@@ -237,8 +279,8 @@ pub(super) async fn run(context: &Context, arguments: RestoreArguments) -> anyho
         resume: arguments.resume,
         wipe,
         replay: match arguments.replay {
-            Replay::Replication => ReplayKind::Replication,
-            Replay::Sql => ReplayKind::Sql,
+            None | Some(Replay::Replication) => ReplayKind::Replication,
+            Some(Replay::Sql) => ReplayKind::Sql,
         },
         ..RestoreRequest::new(Target::Latest, server)
     };
@@ -259,10 +301,7 @@ pub(super) async fn run(context: &Context, arguments: RestoreArguments) -> anyho
         advertise: arguments.serve_advertise,
         open: arguments.open,
         keep_redo_log: arguments.keep_redo_log,
-        verify: match arguments.verify {
-            Some(Compared::Checksums) => Verify::Checksums,
-            None => Verify::Basic,
-        },
+        verify,
         fail_points,
     };
     let outcome = restore::run(prepared, options, observer, cancel).await;

@@ -105,6 +105,17 @@ RESTORE {
     /// The journal is gone; nothing was reported.
     Finished = "finished",
 }
+/// Those that only a restore of chosen tables has.
+PARTS {
+    /// It is written down that a statement on a chosen table is about to be run.
+    PartsStatement = "parts-statement",
+    /// A statement on a chosen table was run, and that is not written down.
+    PartsStatementDone = "parts-statement-done",
+    /// The chosen tables are replayed and checked and do not have their names.
+    PartsPlacing = "parts-placing",
+    /// The chosen tables have their names, and that is not written down.
+    PartsPlaced = "parts-placed",
+}
 }
 
 impl FailPoint {

@@ -43,6 +43,10 @@ pub struct Reason {
 }
 
 impl Reason {
+    pub(super) fn refused(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(what, remedy)
+    }
+
     fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {
             what: what.into(),

@@ -2,6 +2,7 @@
 
 use super::journal::{JournalError, MalformedJournal};
 use super::load::LoadError;
+use super::parts::PartsError;
 use super::plan::PlanError;
 use super::replay::ReplayError;
 use super::target::TargetError;
@@ -105,6 +106,9 @@ pub enum RestoreError {
         /// The tables.
         tables: Vec<String>,
     },
+    /// A restore of tables failed.
+    #[error(transparent)]
+    Parts(#[from] PartsError),
     /// Asked to stop.
     #[error("the restore was interrupted")]
     Cancelled,
@@ -168,6 +172,7 @@ impl Classified for RestoreError {
             Self::Cancelled | Self::Task(_) => Class::Failure,
             Self::Unfinished { source, .. } => source.class(),
             Self::Load(error) => error.class(),
+            Self::Parts(error) => error.class(),
             Self::Replay(error) => error.class(),
             Self::AnotherServer { .. } => Class::Refused,
         }

@@ -20,6 +20,7 @@ mod error_values;
 mod fetch;
 mod globals;
 mod indexes;
+pub(super) mod parts;
 pub(super) mod preflight;
 mod queue;
 mod scripts;
@@ -78,6 +79,8 @@ pub struct LoadOptions {
     pub defer_indexes_from: u64,
     /// Whether [`steps::DONE_TABLE`] is on the target, for this load to write down what is done.
     pub journal: bool,
+    /// Whether what is loaded goes to the target's binlog.
+    pub logged: bool,
     /// Whether to go on with what is written down there.
     pub resume: bool,
     /// Asks the load to stop.
@@ -98,6 +101,7 @@ impl Default for LoadOptions {
             redo_log_off_from: REDO_LOG_OFF_FROM,
             defer_indexes_from: DEFER_INDEXES_FROM,
             journal: false,
+            logged: false,
             resume: false,
             cancel: CancellationToken::new(),
             progress: Arc::new(|_, _| {}),
@@ -173,7 +177,7 @@ pub async fn load(
     manifest: &Manifest,
     options: &LoadOptions,
 ) -> Result<LoadReport, LoadError> {
-    let mut control = session::open(target).await?;
+    let mut control = session::open(target, options.logged).await?;
     let facts = TargetFacts::load(&mut control).await?;
     let steps = if options.journal || options.resume {
         Steps::open(&mut control).await?
@@ -279,7 +283,7 @@ impl Run<'_> {
         }
         phases.end("indexes", 0);
         if !self.is_done(Stage::Analyzed) {
-            let told = analyze::analyze(target, manifest, options.threads).await?;
+            let told = analyze::analyze(target, manifest, options).await?;
             self.warnings.extend(told);
             self.done(&mut control, Stage::Analyzed).await?;
         }

@@ -4,7 +4,7 @@
 //! not do, [`estimate`] tells how long it takes and [`plan`] decides from facts what to do (all
 //! pure); [`load`] fills the server from a snapshot, [`serve`] plays the archive as a replication
 //! source, [`replay`] lets the server's own applier catch up from it, and [`mod@run`] puts them in
-//! order. What is done is in [`journal`], within the server, so that another run can go on. The
+//! order. [`parts`] restores some tables alone. What is done is in [`journal`], within the server, so that another run can go on. The
 //! invariant: a restore succeeds only if the server's `gtid_executed` is
 //! the plan's set, no more and no less.
 
@@ -16,6 +16,7 @@ pub mod feed;
 mod held;
 pub mod journal;
 pub mod load;
+pub mod parts;
 pub mod plan;
 mod prepare;
 pub mod replay;

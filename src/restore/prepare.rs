@@ -1,6 +1,6 @@
 //! From a request to a plan: asks archive and server, changes nothing.
 
-mod asked;
+pub(super) mod asked;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -184,7 +184,7 @@ fn handed_on(statements: &[Vec<u8>]) -> BTreeSet<String> {
         .collect()
 }
 
-async fn rates(repository: &Repository) -> Rates {
+pub(super) async fn rates(repository: &Repository) -> Rates {
     let earlier: Vec<Earlier> = match repository.newest_restores(estimate::REPORTS).await {
         Ok(earlier) => earlier,
         // An estimate is no reason to fail.
@@ -200,10 +200,10 @@ async fn rates(repository: &Repository) -> Rates {
 }
 
 /// What an archive holds, as far as a restore asks.
-struct Archive<'a> {
+pub(super) struct Archive<'a> {
     repository: &'a Repository,
     branches: Vec<Branch>,
-    history: History,
+    pub(super) history: History,
     snapshots: Vec<Manifest>,
     sets: Vec<SnapshotSet>,
     snapshot: Option<&'a SnapshotId>,
@@ -211,7 +211,10 @@ struct Archive<'a> {
 }
 
 impl<'a> Archive<'a> {
-    async fn read(repository: &'a Repository, asked: &'a Asked<'a>) -> Result<Self, RestoreError> {
+    pub(super) async fn read(
+        repository: &'a Repository,
+        asked: &'a Asked<'a>,
+    ) -> Result<Self, RestoreError> {
         let branches = repository.branches().await?;
         let branch = match asked.branch {
             None => branches.last().map_or(BranchNumber(1), |b| b.branch),
@@ -252,7 +255,7 @@ impl<'a> Archive<'a> {
     }
 
     /// The cut of a target, and the way to it.
-    async fn way<'b>(
+    pub(super) async fn way<'b>(
         &'b self,
         target: &Target,
         rates: &'b Rates,
@@ -263,7 +266,7 @@ impl<'a> Archive<'a> {
     }
 
     /// The error with the nearest targets that can really be had, if it is of that kind.
-    async fn with_nearest(
+    pub(super) async fn with_nearest(
         &self,
         asked: &Asked<'_>,
         rates: &Rates,

@@ -6,11 +6,11 @@
 //! takes the other's place. The invariant of both: a transaction that the server has is not applied
 //! again, so that a replay that was interrupted is simply begun anew.
 
-mod blame;
+pub(super) mod blame;
 mod channel;
 mod listen;
 mod replication;
-mod sql;
+pub(super) mod sql;
 mod tuning;
 mod watch;
 

@@ -421,7 +421,7 @@ impl Restore {
 }
 
 /// The phases with `index` apart from `load`.
-fn split_index(phases: Vec<Phase>, index_seconds: f64) -> Vec<Phase> {
+pub(super) fn split_index(phases: Vec<Phase>, index_seconds: f64) -> Vec<Phase> {
     let mut split = Vec::with_capacity(phases.len() + 1);
     for mut phase in phases {
         if phase.phase == "load" && index_seconds > 0.0 {

@@ -28,7 +28,7 @@ use crate::mysql::wire::{
 };
 
 /// As a snapshot reads: values as bytes, in UTC, whatever the server's own settings are.
-const SETTINGS: &str = "SET SESSION net_write_timeout = 3600, net_read_timeout = 3600, \
+pub(super) const SETTINGS: &str = "SET SESSION net_write_timeout = 3600, net_read_timeout = 3600, \
      wait_timeout = 86400, max_execution_time = 0, sql_mode = '', time_zone = '+00:00', \
      character_set_results = binary, transaction_isolation = 'REPEATABLE-READ'";
 
@@ -141,7 +141,7 @@ async fn compare(
 
 /// The rows of a table and the sum over them. A row that is too large for the connection's buffer
 /// is never held whole.
-async fn sum(
+pub(super) async fn sum(
     connection: &mut WireConnection,
     table: &TableEntry,
     hash: RowHash,

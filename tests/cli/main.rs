@@ -14,4 +14,5 @@ mod settings;
 mod signals;
 mod single_writer;
 mod support;
+mod tables;
 mod usage;

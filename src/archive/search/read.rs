@@ -125,6 +125,12 @@ impl Search {
         &self.damage
     }
 
+    /// The error of the first segment whose lines could not be read, for whoever needs all of them.
+    pub fn take_damage(&mut self) -> Option<ArchiveError> {
+        let first = (!self.damage.is_empty()).then(|| self.damage.remove(0));
+        first.map(|damage| damage.error)
+    }
+
     /// The next finds; `None` when there are no more.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use crate::mysql::grants::Purpose;
 use crate::restore::RestoreError;
 use crate::restore::checks::Reason;
 use crate::restore::load::LoadError;
+use crate::restore::parts::PartsError;
 use crate::restore::plan::PlanError;
 use crate::restore::replay::ReplayError;
 use crate::restore::target::nearest::{Nearest, Offer};
@@ -36,6 +37,20 @@ pub(super) fn of_restore(error: &RestoreError) -> Option<String> {
                 Some(hint) => format!("{hint}; then {again}"),
                 None => again,
             });
+        }
+        RestoreError::Parts(PartsError::Mysql(error)) => {
+            return of_mysql(error, Purpose::RestoreTables);
+        }
+        RestoreError::Parts(PartsError::Archive(error)) => return of_archive(error),
+        RestoreError::Parts(error) => {
+            let own = match error {
+                PartsError::Unfinished { source, .. } => of_restore(source),
+                _ => None,
+            };
+            return match (own, error.hint()) {
+                (Some(own), Some(then)) => Some(format!("{own}; then {then}")),
+                (own, then) => own.or(then).or_else(|| of_class(error.class())),
+            };
         }
         RestoreError::AnotherServer { .. } => {
             "again, with a look at the plan: somebody else may be at work on that server".to_owned()

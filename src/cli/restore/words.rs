@@ -130,7 +130,7 @@ pub(super) fn describe_plan(plan: &RestorePlan) -> String {
     lines.join("\n")
 }
 
-fn describe_edge(edge: &Edge) -> String {
+pub(super) fn describe_edge(edge: &Edge) -> String {
     // Members of a group take the time where a transaction began a moment before.
     let original = edge
         .original_time

@@ -19,6 +19,8 @@ pub enum Purpose {
     Stream,
     /// `quillback restore`, on its target.
     Restore,
+    /// `quillback restore --tables`, on its target.
+    RestoreTables,
 }
 
 impl fmt::Display for Purpose {
@@ -27,6 +29,7 @@ impl fmt::Display for Purpose {
             Self::Snapshot => "snapshot",
             Self::Stream => "stream",
             Self::Restore => "restore",
+            Self::RestoreTables => "restore --tables",
         })
     }
 }
@@ -121,6 +124,7 @@ pub const fn needs(purpose: Purpose) -> &'static [Need] {
         Purpose::Snapshot => SNAPSHOT,
         Purpose::Stream => STREAM,
         Purpose::Restore => RESTORE,
+        Purpose::RestoreTables => RESTORE_TABLES,
     }
 }
 
@@ -253,6 +257,52 @@ const RESTORE: &[Need] = &[
     },
 ];
 
+/// On everything, since the schemas in which the tables are built do not exist when the account is
+/// made.
+const RESTORE_TABLES: &[Need] = &[
+    required("SELECT", "looks at what is there, and at what was restored"),
+    required("INSERT", "loads rows"),
+    required("UPDATE", "replays, and writes down how far it is"),
+    required("DELETE", "replays"),
+    required("CREATE", "makes the tables, and schemas to build them in"),
+    required(
+        "DROP",
+        "removes those schemas, and gives the tables their names",
+    ),
+    required("ALTER", "builds indexes after the rows, and replays DDL"),
+    required("INDEX", "builds and drops indexes"),
+    required("REFERENCES", "makes foreign keys"),
+    required("TRIGGER", "makes the tables' triggers again"),
+    Need {
+        broader: &["SUPER"],
+        ..required("REPLICATION_APPLIER", "says rows of the binlog (BINLOG)")
+    },
+    Need {
+        broader: &["SYSTEM_VARIABLES_ADMIN", "SUPER"],
+        ..required(
+            "SESSION_VARIABLES_ADMIN",
+            "runs DDL in the session that it was logged with",
+        )
+    },
+    Need {
+        broader: &["SUPER"],
+        ..optional(
+            "SYSTEM_VARIABLES_ADMIN",
+            "switches local_infile on for the load, where it is off",
+            "a server whose local_infile is off is refused",
+        )
+    },
+    Need {
+        since: Some((8, 2, 0)),
+        broader: &["SET_USER_ID"],
+        ..optional(
+            "SET_ANY_DEFINER",
+            "makes triggers that belong to others",
+            "triggers that belong to others are not made",
+        )
+    },
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,7 +321,12 @@ mod tests {
 
     #[test]
     fn the_texts_read_as_the_rest_of_a_line() {
-        for purpose in [Purpose::Snapshot, Purpose::Stream, Purpose::Restore] {
+        for purpose in [
+            Purpose::Snapshot,
+            Purpose::Stream,
+            Purpose::Restore,
+            Purpose::RestoreTables,
+        ] {
             for need in needs(purpose) {
                 for text in [Some(need.why), need.loss()].into_iter().flatten() {
                     let first = text.chars().next().expect("not empty");

@@ -9,6 +9,7 @@ use futures_util::future::try_join_all;
 use crate::archive::manifest::{Manifest, TableEntry};
 use crate::mysql::{ServerUrl, Session, quote};
 
+use super::LoadOptions;
 use super::error::LoadError;
 use super::session;
 
@@ -21,7 +22,7 @@ const TABLES: usize = 16;
 pub(super) async fn analyze(
     target: &ServerUrl,
     manifest: &Manifest,
-    threads: usize,
+    options: &LoadOptions,
 ) -> Result<Vec<String>, LoadError> {
     let counted = |table: &&TableEntry| {
         let engine = table.engine.as_deref();
@@ -30,15 +31,16 @@ pub(super) async fn analyze(
     };
     let tables: Vec<&TableEntry> = manifest.tables.iter().filter(counted).collect();
     let batches: VecDeque<&[&TableEntry]> = tables.chunks(TABLES).collect();
-    let workers = threads.clamp(1, 64).min(batches.len());
+    let workers = options.threads.clamp(1, 64).min(batches.len());
     let queue = Mutex::new(batches);
-    let told = (0..workers).map(|_| work(target, &queue));
+    let told = (0..workers).map(|_| work(target, options, &queue));
     let told = try_join_all(told).await?;
     Ok(told.into_iter().flatten().collect())
 }
 
 async fn work(
     target: &ServerUrl,
+    options: &LoadOptions,
     queue: &Mutex<VecDeque<&[&TableEntry]>>,
 ) -> Result<Vec<String>, LoadError> {
     let take = || {
@@ -46,7 +48,7 @@ async fn work(
         queue.pop_front()
     };
     let mut told = Vec::new();
-    let mut session = session::open(target).await?;
+    let mut session = session::open(target, options.logged).await?;
     while let Some(tables) = take() {
         told.extend(batch(&mut session, tables).await?);
     }

@@ -130,7 +130,7 @@ pub(super) async fn load(
     // A dropped JoinSet aborts its tasks: the first error ends them all.
     let mut loaders = JoinSet::new();
     for _ in 0..threads {
-        let connection = session::loader(target).await?;
+        let connection = session::loader(target, options.logged).await?;
         loaders.spawn(load_queue(connection, Arc::clone(&shared)));
     }
     let mut found = vec![(0_u64, RowChecksum::default()); manifest.tables.len()];

@@ -183,7 +183,7 @@ impl<'a> Indexes<'a> {
             queue.pop_front()
         };
         let mut built = 0;
-        let mut session = session::open(self.target).await?;
+        let mut session = session::open(self.target, self.options.logged).await?;
         while let Some(job) = take() {
             match task {
                 Task::Prepare => self.prepare_table(&mut session, job).await?,

@@ -5,13 +5,13 @@ use crate::mysql::{MysqlError, ServerUrl, Session};
 
 use super::error::LoadError;
 
-/// Nothing to the binlog, no checks across tables (the dump was consistent), UTC, no surprises
+/// No checks across tables (the dump was consistent), UTC, no surprises
 /// from the server's own modes, and all the time in the world: also for a transaction of a killed
 /// run that is being rolled back. With `unique_checks` off InnoDB may put a row into the unique
 /// secondary index of a page that it has not read and so miss a duplicate; a consistent snapshot has
 /// none, and a unique index that is built after the rows is checked in any case. LOCAL makes errors
 /// of values warnings whatever the mode says, and a warning fails the load.
-const SETTINGS: &str = "SET SESSION sql_log_bin = 0, \
+const SETTINGS: &str = "SET SESSION \
      sql_mode = 'NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION,ALLOW_INVALID_DATES', \
      foreign_key_checks = 0, unique_checks = 0, time_zone = '+00:00', autocommit = 1, \
      transaction_isolation = 'READ-COMMITTED', completion_type = NO_CHAIN, \
@@ -30,8 +30,14 @@ const OPTIONAL: [&str; 3] = [
 /// `ER_UNKNOWN_SYSTEM_VARIABLE`.
 const UNKNOWN_VARIABLE: u16 = 1193;
 
-/// Prepares the session that makes the schema.
-pub(super) async fn prepare(session: &mut Session) -> Result<(), MysqlError> {
+/// Keeps what a session does out of the binlog.
+const UNLOGGED: &str = "SET SESSION sql_log_bin = 0";
+
+/// Prepares the session that makes the schema; with `logged` what it does goes to the binlog.
+pub(super) async fn prepare(session: &mut Session, logged: bool) -> Result<(), MysqlError> {
+    if !logged {
+        session.execute(UNLOGGED).await?;
+    }
     session.execute(SETTINGS).await?;
     for statement in OPTIONAL {
         optional(session, statement).await?;
@@ -47,10 +53,10 @@ async fn optional(session: &mut Session, statement: &str) -> Result<(), MysqlErr
 }
 
 /// Opens a session for statements on tables.
-pub(super) async fn open(url: &ServerUrl) -> Result<Session, MysqlError> {
+pub(super) async fn open(url: &ServerUrl, logged: bool) -> Result<Session, MysqlError> {
     let mut session = Session::connect(url).await?;
     session.set_timeout(None);
-    prepare(&mut session).await?;
+    prepare(&mut session, logged).await?;
     Ok(session)
 }
 
@@ -111,12 +117,15 @@ pub(super) async fn end_loaders(session: &mut Session) -> Result<(), MysqlError>
 }
 
 /// Opens a connection that loads rows.
-pub(super) async fn loader(url: &ServerUrl) -> Result<WireConnection, LoadError> {
+pub(super) async fn loader(url: &ServerUrl, logged: bool) -> Result<WireConnection, LoadError> {
     let options = WireOptions {
         program_name: LOADER.to_owned(),
         ..WireOptions::default()
     };
     let mut connection = WireConnection::connect(url, &options).await?;
+    if !logged {
+        connection.execute(UNLOGGED).await?;
+    }
     connection.execute(SETTINGS).await?;
     Ok(connection)
 }

@@ -99,8 +99,8 @@ impl Step {
 /// The steps that are done.
 #[derive(Debug, Clone, Default)]
 pub struct Steps {
-    /// In the journal's table too, if there is one.
-    kept: bool,
+    /// The schema of the journal's table, if there is one.
+    kept: Option<&'static str>,
     done: Arc<Mutex<BTreeSet<String>>>,
 }
 
@@ -117,14 +117,23 @@ impl Steps {
     ///
     /// What the question fails with.
     pub async fn open(session: &mut Session) -> Result<Self, MysqlError> {
+        Self::open_in(session, JOURNAL_SCHEMA).await
+    }
+
+    /// The same of a journal in another schema.
+    ///
+    /// # Errors
+    ///
+    /// What the question fails with.
+    pub async fn open_in(session: &mut Session, schema: &'static str) -> Result<Self, MysqlError> {
         let names: Vec<Vec<u8>> = session
-            .query(format!("SELECT step FROM {}", table()))
+            .query(format!("SELECT step FROM {}", table(schema)))
             .await?;
         let names = names
             .into_iter()
             .map(|name| String::from_utf8_lossy(&name).into_owned());
         Ok(Self {
-            kept: true,
+            kept: Some(schema),
             done: Arc::new(Mutex::new(names.collect())),
         })
     }
@@ -132,7 +141,7 @@ impl Steps {
     /// Whether the steps outlive this process.
     #[must_use]
     pub const fn is_kept(&self) -> bool {
-        self.kept
+        self.kept.is_some()
     }
 
     /// Whether a step is done.
@@ -146,10 +155,10 @@ impl Steps {
     /// for a transaction that is about to do it.
     #[must_use]
     pub fn insert_statement(&self, step: &Step) -> Option<String> {
-        self.kept.then(|| {
+        self.kept.map(|schema| {
             format!(
                 "INSERT INTO {} (step, at) VALUES ({}, UTC_TIMESTAMP(6))",
-                table(),
+                table(schema),
                 quote::string(step.as_str())
             )
         })
@@ -183,10 +192,10 @@ impl Steps {
         session: &mut Session,
         step: &Step,
     ) -> Result<(), MysqlError> {
-        if self.kept {
+        if let Some(schema) = self.kept {
             let name = quote::string(step.as_str());
             session
-                .execute(format!("DELETE FROM {} WHERE step = {name}", table()))
+                .execute(format!("DELETE FROM {} WHERE step = {name}", table(schema)))
                 .await?;
         }
         self.lock().remove(step.as_str());
@@ -220,8 +229,8 @@ impl Steps {
     }
 }
 
-fn table() -> String {
-    quote::qualified(JOURNAL_SCHEMA, DONE_TABLE)
+fn table(schema: &str) -> String {
+    quote::qualified(schema, DONE_TABLE)
 }
 
 #[cfg(test)]

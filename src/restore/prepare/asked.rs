@@ -7,24 +7,60 @@ use crate::restore::RestoreRequest;
 use crate::restore::checks::Reason;
 use crate::restore::error::RestoreError;
 use crate::restore::journal::Journal;
+use crate::restore::parts::{PartsJournal, PartsRequest};
 use crate::restore::plan::PlanError;
 use crate::restore::target::Target;
 
 /// What is looked for, in the end.
-pub(super) struct Asked<'a> {
+pub(in crate::restore) struct Asked<'a> {
     /// What the archive is asked for.
-    pub(super) target: Target,
+    pub(in crate::restore) target: Target,
     /// What the plan says of it.
-    pub(super) shown: Target,
-    pub(super) snapshot: Option<&'a SnapshotId>,
-    pub(super) branch: Option<BranchNumber>,
-    pub(super) skip: GtidSet,
+    pub(in crate::restore) shown: Target,
+    pub(in crate::restore) snapshot: Option<&'a SnapshotId>,
+    pub(in crate::restore) branch: Option<BranchNumber>,
+    pub(in crate::restore) skip: GtidSet,
 }
 
 impl<'a> Asked<'a> {
+    /// The same for a restore of tables, whose request was held against what was begun.
+    pub(in crate::restore) fn of_parts(
+        request: &'a PartsRequest,
+        begun: Option<&'a PartsJournal>,
+    ) -> Result<Self, RestoreError> {
+        match (begun, &request.target) {
+            (Some(journal), _) => Ok(Self {
+                target: Target::UntilGtid {
+                    set: journal.run.cut.clone(),
+                },
+                shown: journal.run.target.clone(),
+                snapshot: Some(&journal.run.snapshot),
+                branch: Some(journal.run.branch),
+                skip: journal.run.skip.clone(),
+            }),
+            (None, Some(target)) => Ok(Self {
+                shown: target.clone(),
+                target: target.clone(),
+                snapshot: request.snapshot.as_ref(),
+                branch: request.branch,
+                skip: request.skip.clone(),
+            }),
+            (None, None) => Err(PlanError::Server {
+                server: request.server.address().to_string(),
+                reasons: vec![Reason {
+                    what: "no target is given".to_owned(),
+                    remedy: "a target (--until, --until-mark, --until-gtid or --before-gtid)"
+                        .to_owned(),
+                    class: Class::Refused,
+                }],
+            }
+            .into()),
+        }
+    }
+
     /// What was begun is gone on with, whatever "latest" means by now; what is asked besides must be
     /// the same.
-    pub(super) fn new(
+    pub(in crate::restore) fn new(
         request: &'a RestoreRequest,
         begun: Option<&'a Journal>,
     ) -> Result<Self, RestoreError> {

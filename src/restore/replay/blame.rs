@@ -50,7 +50,7 @@ pub(super) fn named(message: &str) -> Option<Gtid> {
 
 /// What the archive knows of a transaction. It only serves to explain a failure, so a failure to
 /// read it is told nowhere.
-pub(super) async fn look_up(
+pub(in crate::restore) async fn look_up(
     repository: &Repository,
     members: &[Member],
     gtid: Gtid,

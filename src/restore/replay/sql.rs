@@ -11,6 +11,10 @@ mod player;
 mod rows;
 mod variables;
 
+pub(in crate::restore) use context::Statement;
+pub(in crate::restore) use player::{words, xa_prepare};
+pub(in crate::restore) use rows::{Rows, format_without_checksums, is_rows, statements};
+
 use std::time::{Duration, Instant};
 
 use self::player::Player;

@@ -22,19 +22,19 @@ const OPTIONS: [(u32, &str, bool); 4] = [
 
 /// A statement with its session.
 #[derive(Debug)]
-pub(super) struct Statement<'a> {
+pub(in crate::restore) struct Statement<'a> {
     /// The text, in the character set of the session.
-    pub(super) text: &'a [u8],
+    pub(in crate::restore) text: &'a [u8],
     /// The default schema, unless it does not matter.
-    pub(super) schema: Option<&'a [u8]>,
+    pub(in crate::restore) schema: Option<&'a [u8]>,
     /// The error with which it ended where it was run.
-    pub(super) error: u16,
+    pub(in crate::restore) error: u16,
     /// Session variables and their values, as SQL.
-    pub(super) variables: Vec<(&'static str, String)>,
+    pub(in crate::restore) variables: Vec<(&'static str, String)>,
     /// Whether the account that ran it is part of what it means.
-    pub(super) has_invoker: bool,
+    pub(in crate::restore) has_invoker: bool,
     /// The number of a part of its session that is of a later version.
-    pub(super) unknown: Option<u64>,
+    pub(in crate::restore) unknown: Option<u64>,
 }
 
 impl<'a> Statement<'a> {
@@ -43,7 +43,10 @@ impl<'a> Statement<'a> {
     /// # Errors
     ///
     /// [`EventError`].
-    pub(super) fn parse(event: &RawEvent<'a>, checksum: Checksum) -> Result<Self, EventError> {
+    pub(in crate::restore) fn parse(
+        event: &RawEvent<'a>,
+        checksum: Checksum,
+    ) -> Result<Self, EventError> {
         let mut fields = Fields::new(event.body(checksum)?);
         let thread_id = fields.uint::<4>()?;
         let _seconds = fields.uint::<4>()?;
@@ -178,7 +181,7 @@ impl<'a> Statement<'a> {
     }
 
     /// Whether the statement means the account that ran it, which no other session can be.
-    pub(super) fn means_invoker(&self) -> bool {
+    pub(in crate::restore) fn means_invoker(&self) -> bool {
         let upper = self.text.to_ascii_uppercase();
         let starts = |word: &str| upper.trim_ascii_start().starts_with(word.as_bytes());
         self.has_invoker

@@ -398,7 +398,7 @@ impl<'a> Player<'a> {
 }
 
 /// The server's own words.
-fn words(error: &MysqlError) -> String {
+pub(in crate::restore) fn words(error: &MysqlError) -> String {
     match error {
         MysqlError::Server { message, .. } => message.clone(),
         MysqlError::At { source, .. } | MysqlError::Of { source, .. } => words(source),
@@ -407,7 +407,7 @@ fn words(error: &MysqlError) -> String {
 }
 
 /// The statement of an XA_PREPARE event: the first half of a transaction in two, or one in one.
-fn xa_prepare(body: &[u8]) -> Result<String, EventError> {
+pub(in crate::restore) fn xa_prepare(body: &[u8]) -> Result<String, EventError> {
     let mut fields = Fields::new(body);
     let one_phase = fields.uint::<1>()? != 0;
     let narrow = |value: u64| usize::try_from(value).map_err(|_| EventError::Truncated);

@@ -23,7 +23,7 @@ const LENGTH_AT: usize = 9;
 
 /// The rows events that have come and not been sent.
 #[derive(Debug, Default)]
-pub(super) struct Rows {
+pub(in crate::restore) struct Rows {
     /// The statement's text, if the source wrote it down.
     query: Vec<u8>,
     /// The maps of the statement's tables.
@@ -36,21 +36,31 @@ pub(super) struct Rows {
 
 impl Rows {
     /// Takes the statement's text (ROWS_QUERY), which stands before its tables.
-    pub(super) fn query(&mut self, event: &RawEvent<'_>, checksum: Checksum) {
+    pub(in crate::restore) fn query(&mut self, event: &RawEvent<'_>, checksum: Checksum) {
         self.query.clear();
         push_plain(event, checksum, &mut self.query);
     }
 
     /// Takes the map of a table.
-    pub(super) fn map(&mut self, event: &RawEvent<'_>, checksum: Checksum) {
+    pub(in crate::restore) fn map(&mut self, event: &RawEvent<'_>, checksum: Checksum) {
         push_plain(event, checksum, &mut self.maps);
     }
 
     /// Takes rows; whether it is time to send.
-    pub(super) fn rows(&mut self, event: &RawEvent<'_>, checksum: Checksum) -> bool {
+    pub(in crate::restore) fn rows(&mut self, event: &RawEvent<'_>, checksum: Checksum) -> bool {
         self.last = self.events.len();
         push_plain(event, checksum, &mut self.events);
         self.ends() || self.events.len() >= PIECE
+    }
+
+    /// Says that the source's statement ends here, though the event that ends it is none of these.
+    pub(in crate::restore) fn end_statement(&mut self) {
+        if self.events.is_empty() {
+            self.maps.clear();
+            self.query.clear();
+        } else if let Some(flags) = self.events.get_mut(self.last + ROWS_FLAGS_AT) {
+            *flags |= STATEMENT_END;
+        }
     }
 
     /// Whether the last event ends the source's statement.
@@ -61,12 +71,12 @@ impl Rows {
     }
 
     /// Whether nothing waits.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::restore) fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
 
     /// The statements that make the server do what waits, ready to be sent one by one or together.
-    pub(super) fn take(&mut self) -> Vec<Vec<u8>> {
+    pub(in crate::restore) fn take(&mut self) -> Vec<Vec<u8>> {
         let ends = self.ends();
         if let Some(flags) = self.events.get_mut(self.last + ROWS_FLAGS_AT) {
             *flags |= STATEMENT_END;
@@ -87,7 +97,7 @@ impl Rows {
 }
 
 /// A `BINLOG` statement, or several with variables if its text would be too long for one.
-pub(super) fn statements(events: &[u8], limit: usize) -> Vec<Vec<u8>> {
+pub(in crate::restore) fn statements(events: &[u8], limit: usize) -> Vec<Vec<u8>> {
     let encoded = STANDARD.encode(events).into_bytes();
     if encoded.len() <= limit {
         return vec![[b"BINLOG '", &encoded[..], b"'"].concat()];
@@ -101,7 +111,7 @@ pub(super) fn statements(events: &[u8], limit: usize) -> Vec<Vec<u8>> {
 }
 
 /// A FORMAT_DESCRIPTION event that promises events without checksums.
-pub(super) fn format_without_checksums(event: &[u8]) -> Option<Vec<u8>> {
+pub(in crate::restore) fn format_without_checksums(event: &[u8]) -> Option<Vec<u8>> {
     let mut plain = event.to_vec();
     let (covered, crc) = plain.split_last_chunk_mut::<4>()?;
     *covered.last_mut()? = 0;
@@ -110,7 +120,7 @@ pub(super) fn format_without_checksums(event: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Whether the event holds rows.
-pub(super) fn is_rows(kind: EventKind) -> bool {
+pub(in crate::restore) fn is_rows(kind: EventKind) -> bool {
     matches!(
         kind,
         EventKind::WRITE_ROWS
