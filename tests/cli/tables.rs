@@ -47,6 +47,14 @@ async fn what_tables_alone_cannot_have_is_refused_and_why() -> Result<()> {
             &["--tables", "d.t", "--into-schema", ""],
             "a schema's name has",
         ),
+        (
+            &["--tables", "d.t", "--into-schema", "MySQL"],
+            "of the server's own",
+        ),
+        (
+            &["--tables", "d.t", "--into-schema", "quillback_restore"],
+            "of the server's own",
+        ),
         (&["--tables", "d.t.u"], "is no pattern"),
         (&["--tables", ".t"], "is no pattern"),
     ] {

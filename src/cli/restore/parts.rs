@@ -10,6 +10,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::{Done, UsageError};
 use crate::cli::render;
 use crate::clock::rfc3339;
+use crate::mysql::facts::SYSTEM_SCHEMAS;
 use crate::restore::parts::{PartsPlan, PartsReport, PartsRequest, prepare_parts, run_parts};
 use crate::restore::{self, RestoreOptions};
 
@@ -30,6 +31,16 @@ impl RestoreArguments {
         {
             return Err(UsageError::new(
                 "a schema's name has 1 to 64 characters",
+                "--into-schema shop_before",
+            ));
+        }
+        if let Some(schema) = &self.into_schema
+            && is_reserved(schema)
+        {
+            return Err(UsageError::new(
+                format!(
+                    "{schema} is a schema of the server's own, or of Quillback's while it works"
+                ),
                 "--into-schema shop_before",
             ));
         }
@@ -58,6 +69,12 @@ impl RestoreArguments {
             )),
         }
     }
+}
+
+/// Whether a schema is none that tables may be put into.
+fn is_reserved(schema: &str) -> bool {
+    let folded = schema.to_lowercase();
+    SYSTEM_SCHEMAS.contains(&folded.as_str()) || folded.starts_with("quillback_")
 }
 
 const BY_SQL: &str = "tables alone are replayed over an ordinary connection";

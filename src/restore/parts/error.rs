@@ -57,10 +57,10 @@ pub enum PartsError {
     #[error(transparent)]
     Archive(#[from] ArchiveError),
     /// Names that no table has at the cut.
-    #[error("at the target there is no table {}", absent(.0))]
+    #[error("at that state there is no table {}", absent(.0))]
     Absent(Vec<Absent>),
     /// Patterns without a table.
-    #[error("at the target no table is called {}", .0.join(", "))]
+    #[error("at that state no table is called {}", .0.join(", "))]
     NoTable(Vec<String>),
     /// Views have no rows.
     #[error("{}", views(.0))]
