@@ -1,3 +1,5 @@
+//! Tables followed through made-up logs.
+
 use super::*;
 use crate::mysql::ddl::Dialect;
 use crate::mysql::ddl::staging::{StageError, Staging};

@@ -1,3 +1,5 @@
+//! Statements in many ways of writing them.
+
 use proptest::prelude::*;
 
 use super::*;
