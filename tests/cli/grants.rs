@@ -77,7 +77,7 @@ async fn what_makes_no_sense_is_explained() -> Result<()> {
     assert_eq!((said.code, said.out.as_str()), (2, ""));
     assert!(
         said.err
-            .contains("[possible values: snapshot, stream, restore]"),
+            .contains("[possible values: snapshot, stream, restore, restore-tables]"),
         "{}",
         said.err
     );

@@ -1,3 +1,5 @@
+//! Row events of made-up statements, kept, renamed and left out.
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
