@@ -62,7 +62,8 @@ async fn gaps_and_changed_bytes_are_told_everywhere() -> Result<()> {
         21,
         "",
         "error: transactions between snapshot <snapshot> and the target are not archived: <source uuid>:4\n  \
-         try: a target before the gap, or one that a snapshot behind the gap reaches (quillback status)",
+         try: --until <time> (the nearest state before)\n       \
+         or a target before the gap, or one that a snapshot behind the gap reaches (quillback status)",
     );
     let said = shell.run(&["log"]).await?;
     assert!(
