@@ -106,6 +106,19 @@ impl Running {
         Ok(Self(child.context("failed to run quillback")?))
     }
 
+    /// Ends it at once, whatever it is at.
+    pub(crate) async fn killed(mut self) -> Result<()> {
+        self.0.kill()?;
+        tokio::task::spawn_blocking(move || self.0.wait()).await??;
+        Ok(())
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(self) -> Result<Said> {
+        let output = tokio::task::spawn_blocking(move || self.0.wait_with_output()).await??;
+        Ok(Said { output })
+    }
+
     /// Presses Ctrl-C, and waits for the end; a run that goes on all the same is killed.
     pub(crate) async fn interrupted(mut self) -> Result<Said> {
         let status = Command::new("kill")

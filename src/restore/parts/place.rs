@@ -79,7 +79,7 @@ pub(super) async fn place(
 ) -> Result<(), PartsError> {
     let chosen = &prepared.chosen;
     session
-        .execute("SET SESSION foreign_key_checks = 0")
+        .execute("SET SESSION foreign_key_checks = 0, group_concat_max_len = 1048576")
         .await?;
     if journal.stage < PartsStage::Place || !are_placed(session, prepared).await? {
         let left = foreign_keys(session, prepared).await?;

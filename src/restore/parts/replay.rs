@@ -35,9 +35,10 @@ pub(super) struct Around<'a> {
     pub(super) fail_points: &'a FailPoints,
 }
 
-/// Says what concerns the tables, from where the journal is on.
+/// Says what concerns the tables, from where the journal is on. No other connection may be at that.
 pub(super) async fn replay(
     prepared: &PreparedParts,
+    session: Session,
     journal: &PartsJournal,
     facts: &ServerFacts,
     around: Around<'_>,
@@ -51,7 +52,6 @@ pub(super) async fn replay(
         set: &prepared.set,
         members: &prepared.members,
     };
-    let session = Session::connect(&prepared.server).await?;
     let (chosen, case) = (&prepared.chosen, prepared.case);
     let mut player = Player::new(
         session,

@@ -25,6 +25,7 @@ use crate::mysql::session::Session;
 use crate::mysql::wire::{WireConnection, WireOptions};
 use crate::observe::fail_point::FailPoint;
 use crate::restore::error::RestoreError;
+use crate::restore::held;
 use crate::restore::load::LoadOptions;
 use crate::restore::load::parts::{TablesLoaded, load_tables};
 use crate::restore::plan::PlanError;
@@ -87,6 +88,9 @@ pub async fn run_parts(
     }
 }
 
+/// The lock of the connection that replays.
+const HELD: &str = "quillback restore --tables";
+
 struct Run {
     prepared: PreparedParts,
     session: Session,
@@ -124,8 +128,18 @@ impl Run {
                 cancel: &self.cancel,
                 fail_points: &self.options.fail_points,
             };
+            let mut session = Session::connect(&self.prepared.server).await?;
+            session.set_timeout(None);
+            tokio::select! {
+                held = held::take(&mut session, HELD) => held?,
+                () = self.cancel.cancelled() => return Err(PartsError::Cancelled.into()),
+            }
+            // Only now has what an earlier run's connection was at come to its end.
+            if let Some(now) = PartsJournal::open(&mut session).await? {
+                journal = now;
+            }
             let facts = &self.state.facts.server;
-            replayed = replay::replay(&self.prepared, &journal, facts, around).await?;
+            replayed = replay::replay(&self.prepared, session, &journal, facts, around).await?;
             if let Some(now) = PartsJournal::open(&mut self.session).await? {
                 journal.notes = now.notes;
             }
@@ -315,10 +329,9 @@ impl Run {
         for table in &self.prepared.record.tables {
             let name = quote::qualified(&table.to.database, &table.to.table);
             let is_known = known.contains(&table.to.to_string());
-            let what = if is_known { "1 LIMIT 1" } else { "COUNT(*)" };
             let sql = match is_known {
                 true => format!("SELECT COUNT(*) FROM (SELECT 1 FROM {name} LIMIT 1) t"),
-                false => format!("SELECT {what} FROM {name}"),
+                false => format!("SELECT COUNT(*) FROM {name}"),
             };
             match self.session.query_one::<u64>(sql).await {
                 Ok(rows) if !is_known => found.push(RestoredTable {
