@@ -236,6 +236,9 @@ fn try_next(gtid: &str) {
     say(&format!(
         "  quillback restore --until latest --skip-gtid {gtid} --to SERVER\n                                   all of it, without the accident"
     ));
+    say(&format!(
+        "  quillback restore --tables sinpluma.reading --before-gtid {gtid} --to SERVER\n                                   that table alone, beside the live ones"
+    ));
     say("  zstd -dc SEGMENT | mysqlbinlog -v -     a segment is a binlog file: no lock-in");
     say("  tests/run                        every test, on real servers");
 }
