@@ -12,6 +12,7 @@ use super::target::Target;
 use super::verify::Verified;
 use super::wait::Waiting;
 use crate::archive::layout::{BranchNumber, SnapshotId};
+use crate::archive::repository::Repository;
 use crate::gtid::GtidSet;
 use crate::mysql::server_url::{HostPort, ServerUrl};
 use crate::observe::fail_point::FailPoints;
@@ -183,4 +184,21 @@ pub struct RestoreReport {
     /// Where the archive keeps this report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kept: Option<String>,
+}
+
+/// Puts a report into the archive: under which key, or what is to be told of a store that does not
+/// take it. That makes no restore undone.
+pub(super) async fn keep(
+    repository: &Repository,
+    finished: DateTime<Utc>,
+    report: &(impl Serialize + Sync),
+) -> Result<String, String> {
+    let random = Uuid::new_v4().as_fields().0;
+    let kept = repository.put_restore(finished, random, report).await;
+    kept.map_err(|error| {
+        format!(
+            "the report could not be kept in the archive: {}",
+            crate::error::with_causes(&error)
+        )
+    })
 }

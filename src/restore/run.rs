@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::checks::{self, ServerState, Wishes};
 use super::end;
@@ -16,7 +15,7 @@ use super::plan::{PlanError, RestorePlan};
 use super::prepare::Prepared;
 use super::replay::{self, ReplayJob, ReplayKind};
 use super::report::{Observer, RestoreEvent, RestoreOptions, RestoreReport, Verify};
-use super::{verify, wipe};
+use super::{report, verify, wipe};
 use crate::archive::manifest::Manifest;
 use crate::archive::repository::Repository;
 use crate::clock::{Clock as _, SystemClock};
@@ -367,17 +366,9 @@ impl Restore {
     /// Puts the report into the archive; a store that does not take it makes no restore undone.
     async fn keep(self, mut report: RestoreReport) -> RestoreReport {
         self.session.close().await;
-        let random = Uuid::new_v4().as_fields().0;
-        match self
-            .repository
-            .put_restore(report.finished, random, &report)
-            .await
-        {
+        match report::keep(&self.repository, report.finished, &report).await {
             Ok(key) => report.kept = Some(key),
-            Err(error) => report.notes.push(format!(
-                "the report could not be kept in the archive: {}",
-                crate::error::with_causes(&error)
-            )),
+            Err(note) => report.notes.push(note),
         }
         report
     }

@@ -17,10 +17,9 @@ use crate::support::{
 };
 
 /// Makes the account as an administrator would, and gives its login.
-async fn make(server: &Server) -> Result<ServerUrl> {
-    let version = ServerVersion::parse("8.4.0")?;
+pub(crate) async fn make(server: &Server, purpose: Purpose, version: &str) -> Result<ServerUrl> {
     let account: AccountName = "filler".parse()?;
-    let printed = Statements::compute(&account, &[Purpose::Restore], &version);
+    let printed = Statements::compute(&account, &[purpose], &ServerVersion::parse(version)?);
     let mut conn = server.conn().await?;
     conn.query_drop("SET SESSION sql_log_bin = 0").await?;
     let rows: Vec<Row> = conn.query(&printed.create).await?;
@@ -57,7 +56,7 @@ async fn each_privilege_that_is_missing_is_refused_by_name() -> Result<()> {
     drop(source);
 
     let server = Server::start().await?;
-    let login = make(&server).await?;
+    let login = make(&server, Purpose::Restore, "8.4.0").await?;
     let before = executed(&server).await?;
     let asked = || RestoreRequest::new(Target::Latest, login.clone());
     prepare(archive.repository.clone(), asked()).await?;

@@ -1,38 +1,17 @@
 //! What `quillback grants --for restore-tables` prints is enough for tables alone, and each part of it
 //! that is taken away is refused by name before anything is written.
 
-use anyhow::{Context as _, Result, ensure};
-use mysql_async::Row;
-use mysql_async::prelude::Queryable as _;
+use anyhow::{Result, ensure};
 use quillback::error::{Class, Classified as _};
-use quillback::mysql::grants::{AccountName, Purpose, Statements, needs};
-use quillback::mysql::{ServerUrl, ServerVersion};
+use quillback::mysql::ServerVersion;
+use quillback::mysql::grants::{Purpose, needs};
 use quillback::restore::parts::PartsRequest;
 use quillback::restore::target::Target;
 use quillback_harness::Server;
 
+use crate::grants::make;
 use crate::support::{Archive, exec_all, on_primary, snapshot, stream_once, url};
 use crate::tables_support::{assert_nothing_left, bring_back, looks, plan, tables};
-
-/// Makes the account as an administrator would, and gives its login.
-async fn make(server: &Server) -> Result<ServerUrl> {
-    let version = ServerVersion::parse("9.7.0")?;
-    let account: AccountName = "parts".parse()?;
-    let printed = Statements::compute(&account, &[Purpose::RestoreTables], &version);
-    let mut conn = server.conn().await?;
-    let rows: Vec<Row> = conn.query(&printed.create).await?;
-    let password: String = rows
-        .first()
-        .and_then(|row| row.get("generated password"))
-        .context("no password is shown")?;
-    for grant in &printed.grants {
-        conn.query_drop(&grant.sql)
-            .await
-            .with_context(|| grant.sql.clone())?;
-    }
-    conn.disconnect().await?;
-    Ok(url(server).with_login("parts", Some(password.as_str().into())))
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_printed_is_enough_for_tables_and_nothing_of_it_is_too_much() -> Result<()> {
@@ -66,7 +45,7 @@ async fn what_is_printed_is_enough_for_tables_and_nothing_of_it_is_too_much() ->
     stream_once(&archive.repository, &source).await?;
     let expected = looks(&source, "d", &["t", "p", "w"]).await?;
     exec_all(&source, &["DROP TABLE d.t, d.w", "DROP TABLE d.p"]).await?;
-    let login = make(&source).await?;
+    let login = make(&source, Purpose::RestoreTables, "9.7.0").await?;
     let asked = || PartsRequest {
         server: login.clone(),
         ..tables(Target::Latest, &source, &["d.*"])
@@ -76,21 +55,21 @@ async fn what_is_printed_is_enough_for_tables_and_nothing_of_it_is_too_much() ->
         .iter()
         .filter(|need| need.is_required());
     for name in required.filter_map(|need| need.name_on(&version)) {
-        exec_all(&source, &[&format!("REVOKE {name} ON *.* FROM parts")]).await?;
+        exec_all(&source, &[&format!("REVOKE {name} ON *.* FROM filler")]).await?;
         let refused = if name == "SESSION_VARIABLES_ADMIN" {
             // Whoever may set the server's variables may set a session's.
             exec_all(
                 &source,
-                &["REVOKE SYSTEM_VARIABLES_ADMIN ON *.* FROM parts"],
+                &["REVOKE SYSTEM_VARIABLES_ADMIN ON *.* FROM filler"],
             )
             .await?;
             let refused = plan(&archive, asked()).await;
-            exec_all(&source, &["GRANT SYSTEM_VARIABLES_ADMIN ON *.* TO parts"]).await?;
+            exec_all(&source, &["GRANT SYSTEM_VARIABLES_ADMIN ON *.* TO filler"]).await?;
             refused
         } else {
             plan(&archive, asked()).await
         };
-        exec_all(&source, &[&format!("GRANT {name} ON *.* TO parts")]).await?;
+        exec_all(&source, &[&format!("GRANT {name} ON *.* TO filler")]).await?;
         let error = refused.expect_err(name);
         assert_eq!(
             error.class(),

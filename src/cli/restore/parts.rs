@@ -4,7 +4,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::RestoreArguments;
-use super::words::describe_edge;
+use super::words::{behind, describe_edge};
 use crate::archive::repository::Repository;
 use crate::cli::context::Context;
 use crate::cli::failure::{Done, UsageError};
@@ -218,19 +218,10 @@ fn describe_report(report: &PartsReport) -> String {
         ));
     }
     lines.push(render::phases(&report.phases));
-    if let Some(verified) = &report.verified {
-        lines.push(format!(
-            "the rows of {} are the snapshot's ({}); {} were changed by the replay and not compared",
-            render::plural(verified.equal, "table"),
-            render::plural(verified.rows, "row"),
-            render::count(verified.changed)
-        ));
-    }
-    if let Some(kept) = &report.kept {
-        lines.push(format!("kept in the archive as {kept}"));
-    }
-    for note in &report.notes {
-        lines.push(format!("note: {note}"));
-    }
+    lines.extend(behind(
+        report.verified.as_ref(),
+        report.kept.as_deref(),
+        &report.notes,
+    ));
     lines.join("\n")
 }

@@ -6,7 +6,7 @@ use crate::restore::journal::Stage;
 use crate::restore::plan::{PlannedWipe, RestorePlan};
 use crate::restore::target::Edge;
 use crate::restore::wait::Waiting;
-use crate::restore::{RestoreEvent, RestoreReport};
+use crate::restore::{RestoreEvent, RestoreReport, Verified};
 
 /// Tells what happens, as it happens.
 pub(super) fn tell(event: &RestoreEvent, quiet: bool, progress: &render::Progress) {
@@ -220,20 +220,11 @@ pub(super) fn describe_report(report: &RestoreReport) -> String {
         ),
         render::phases(&report.phases),
     ];
-    if let Some(verified) = &report.verified {
-        lines.push(format!(
-            "the rows of {} are the snapshot's ({}); {} were changed by the replay and not compared",
-            render::plural(verified.equal, "table"),
-            render::plural(verified.rows, "row"),
-            render::count(verified.changed)
-        ));
-    }
-    if let Some(kept) = &report.kept {
-        lines.push(format!("kept in the archive as {kept}"));
-    }
-    for note in &report.notes {
-        lines.push(format!("note: {note}"));
-    }
+    lines.extend(behind(
+        report.verified.as_ref(),
+        report.kept.as_deref(),
+        &report.notes,
+    ));
     lines.push(if report.open {
         "the server takes writes".to_owned()
     } else {
@@ -243,4 +234,26 @@ pub(super) fn describe_report(report: &RestoreReport) -> String {
         )
     });
     lines.join("\n")
+}
+
+/// The lines of a report that stand behind its phases.
+pub(super) fn behind(
+    verified: Option<&Verified>,
+    kept: Option<&str>,
+    notes: &[String],
+) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(verified) = verified {
+        lines.push(format!(
+            "the rows of {} are the snapshot's ({}); {} were changed by the replay and not compared",
+            render::plural(verified.equal, "table"),
+            render::plural(verified.rows, "row"),
+            render::count(verified.changed)
+        ));
+    }
+    if let Some(kept) = kept {
+        lines.push(format!("kept in the archive as {kept}"));
+    }
+    lines.extend(notes.iter().map(|note| format!("note: {note}")));
+    lines
 }

@@ -20,6 +20,7 @@ use crate::mysql::quote;
 use crate::mysql::session::Session;
 use crate::restore::checks::Reason;
 use crate::restore::load::preflight::has_keyring;
+use crate::restore::prepare::asked::{self, Begun, Wished};
 
 /// What the account needs on everything; each with those that serve as well.
 const NEEDED: [(&str, &[&str]); 12] = [
@@ -430,25 +431,19 @@ pub(super) fn differences(request: &PartsRequest, journal: &PartsJournal) -> Vec
             None => "into their own schemas".to_owned(),
         });
     }
-    if request
-        .target
-        .as_ref()
-        .is_some_and(|asked| *asked != run.target)
-    {
-        differs.push(format!("for {}", run.target));
-    }
-    if request
-        .snapshot
-        .as_ref()
-        .is_some_and(|id| *id != run.snapshot)
-    {
-        differs.push(format!("from snapshot {}", run.snapshot));
-    }
-    if request.branch.is_some_and(|branch| branch != run.branch) {
-        differs.push(format!("on branch {}", run.branch));
-    }
-    if !request.skip.is_empty() && request.skip != run.skip {
-        differs.push(format!("without {:#}", run.skip));
-    }
+    differs.extend(asked::differences(
+        &Wished {
+            target: request.target.as_ref(),
+            snapshot: request.snapshot.as_ref(),
+            branch: request.branch,
+            skip: &request.skip,
+        },
+        &Begun {
+            target: &run.target,
+            snapshot: &run.snapshot,
+            branch: run.branch,
+            skip: &run.skip,
+        },
+    ));
     differs
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::checks::PartsState;
 use super::choose::Held;
@@ -29,6 +28,7 @@ use crate::restore::held;
 use crate::restore::load::LoadOptions;
 use crate::restore::load::parts::{TablesLoaded, load_tables};
 use crate::restore::plan::PlanError;
+use crate::restore::report::keep;
 use crate::restore::verify::{self, Verified};
 use crate::restore::{Observer, RestoreEvent, RestoreOptions, Verify};
 
@@ -358,17 +358,9 @@ impl Run {
     /// Puts the report into the archive; a store that does not take it makes no restore undone.
     async fn keep(self, mut report: PartsReport) -> PartsReport {
         self.session.close().await;
-        let random = Uuid::new_v4().as_fields().0;
-        let repository = &self.prepared.repository;
-        match repository
-            .put_restore(report.finished, random, &report)
-            .await
-        {
+        match keep(&self.prepared.repository, report.finished, &report).await {
             Ok(key) => report.kept = Some(key),
-            Err(error) => report.notes.push(format!(
-                "the report could not be kept in the archive: {}",
-                crate::error::with_causes(&error)
-            )),
+            Err(note) => report.notes.push(note),
         }
         report
     }

@@ -11,6 +11,40 @@ use crate::restore::parts::{PartsJournal, PartsRequest};
 use crate::restore::plan::PlanError;
 use crate::restore::target::Target;
 
+/// What a request says of the state that it wants, if anything.
+pub(in crate::restore) struct Wished<'a> {
+    pub(in crate::restore) target: Option<&'a Target>,
+    pub(in crate::restore) snapshot: Option<&'a SnapshotId>,
+    pub(in crate::restore) branch: Option<BranchNumber>,
+    pub(in crate::restore) skip: &'a GtidSet,
+}
+
+/// The state that a restore was begun for.
+pub(in crate::restore) struct Begun<'a> {
+    pub(in crate::restore) target: &'a Target,
+    pub(in crate::restore) snapshot: &'a SnapshotId,
+    pub(in crate::restore) branch: BranchNumber,
+    pub(in crate::restore) skip: &'a GtidSet,
+}
+
+/// What of that state is not what is wished.
+pub(in crate::restore) fn differences(wished: &Wished<'_>, begun: &Begun<'_>) -> Vec<String> {
+    let mut differs = Vec::new();
+    if wished.target.is_some_and(|target| target != begun.target) {
+        differs.push(format!("for {}", begun.target));
+    }
+    if wished.snapshot.is_some_and(|id| id != begun.snapshot) {
+        differs.push(format!("from snapshot {}", begun.snapshot));
+    }
+    if wished.branch.is_some_and(|branch| branch != begun.branch) {
+        differs.push(format!("on branch {}", begun.branch));
+    }
+    if !wished.skip.is_empty() && wished.skip != begun.skip {
+        differs.push(format!("without {:#}", begun.skip));
+    }
+    differs
+}
+
 /// What is looked for, in the end.
 pub(in crate::restore) struct Asked<'a> {
     /// What the archive is asked for.
@@ -92,27 +126,20 @@ impl<'a> Asked<'a> {
             });
         };
         let run = &journal.run;
-        let mut differs = Vec::new();
-        if request
-            .target
-            .as_ref()
-            .is_some_and(|asked| *asked != run.target)
-        {
-            differs.push(format!("for {}", run.target));
-        }
-        if request
-            .snapshot
-            .as_ref()
-            .is_some_and(|id| *id != run.snapshot)
-        {
-            differs.push(format!("from snapshot {}", run.snapshot));
-        }
-        if request.branch.is_some_and(|branch| branch != run.branch) {
-            differs.push(format!("on branch {}", run.branch));
-        }
-        if !request.skip.is_empty() && request.skip != run.skip {
-            differs.push(format!("without {:#}", run.skip));
-        }
+        let differs = differences(
+            &Wished {
+                target: request.target.as_ref(),
+                snapshot: request.snapshot.as_ref(),
+                branch: request.branch,
+                skip: &request.skip,
+            },
+            &Begun {
+                target: &run.target,
+                snapshot: &run.snapshot,
+                branch: run.branch,
+                skip: &run.skip,
+            },
+        );
         if !differs.is_empty() {
             return Err(refused(
                 format!(
