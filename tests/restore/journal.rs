@@ -10,14 +10,14 @@ use quillback::observe::fail_point::{FailPoint, FailPoints};
 use quillback::restore::target::Target;
 use quillback::restore::{self, RestoreError, RestoreOptions, RestoreReport, RestoreRequest};
 use quillback_harness::checksum;
-use quillback_harness::{Proxy, Server, ServerOptions};
+use quillback_harness::{Proxy, Server, ServerOptions, until};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::program;
 use crate::support::{
-    Archive, State, assert_restored, assert_tidy, begun, exec_all, on_primary, request, snapshot,
-    state, stream_once, url,
+    Archive, LIMIT, State, assert_restored, assert_tidy, begun, exec_all, on_primary, request,
+    snapshot, state, stream_once, url,
 };
 
 /// A snapshot with a little of everything, and a log behind it with rows and DDL.
@@ -266,12 +266,15 @@ async fn a_server_that_dies_meanwhile_is_gone_on_with() -> Result<()> {
         let round = async {
             let server = Arc::new(Server::start().await?);
             let victim = Arc::clone(&server);
+            let is_dead = Arc::new(AtomicBool::new(false));
+            let dead = Arc::clone(&is_dead);
             let kill = move || {
                 tokio::task::block_in_place(|| {
                     tokio::runtime::Handle::current()
                         .block_on(victim.kill9())
                         .expect("it was alive");
                 });
+                dead.store(true, Ordering::Relaxed);
             };
             let asked = request(Target::Latest, &server);
             let error = disturbed(world, asked, point, kill)
@@ -281,6 +284,11 @@ async fn a_server_that_dies_meanwhile_is_gone_on_with() -> Result<()> {
                 matches!(error, RestoreError::Unfinished { .. }),
                 "{error:?}"
             );
+            // Its connections are gone before it is.
+            until("the server to be dead", LIMIT, async || {
+                Ok(is_dead.load(Ordering::Relaxed).then_some(()))
+            })
+            .await?;
             server.start_again().await?;
             let asked = resume(url(&server));
             let prepared = restore::prepare(world.archive.repository.clone(), asked).await?;
