@@ -25,6 +25,8 @@ pub const SNAPSHOTS: &str = "snapshots/";
 pub const MARKS: &str = "marks/";
 /// The folder of what restores have done.
 pub const RESTORES: &str = "restores/";
+/// Where the reports of reseeds are, and the lists of what servers held that were wiped.
+pub const RESEEDS: &str = "reseeds/";
 
 const SEGMENT_SUFFIX: &str = ".binlog.zst";
 const JSON_SUFFIX: &str = ".json";
@@ -337,6 +339,19 @@ pub fn is_restore(key: &str) -> bool {
     key.strip_prefix(RESTORES)
         .and_then(|name| name.strip_suffix(JSON_SUFFIX))
         .is_some_and(|name| name.parse::<SnapshotId>().is_ok())
+}
+
+/// The key of a reseed's report, named like a snapshot.
+#[must_use]
+pub fn reseed(finished: DateTime<Utc>, random: u32) -> String {
+    format!("{RESEEDS}{}{JSON_SUFFIX}", SnapshotId::new(finished, random))
+}
+
+/// The key of the list of transactions that a server held when a reseed took them from it.
+#[must_use]
+pub fn discarded(listed: DateTime<Utc>, random: u32, server: uuid::Uuid) -> String {
+    let id = SnapshotId::new(listed, random);
+    format!("{RESEEDS}discarded/{id}-{server}{JSON_SUFFIX}")
 }
 
 /// Percent-encodes all but ASCII letters, digits, `_` and `-`, so that a server's name is one

@@ -11,6 +11,7 @@ use super::grants::GrantsArguments;
 use super::init::InitArguments;
 use super::log::LogArguments;
 use super::mark::MarkArguments;
+use super::reseed::ReseedArguments;
 use super::restore::RestoreArguments;
 use super::snapshot::SnapshotArguments;
 use super::status::StatusArguments;
@@ -53,6 +54,8 @@ pub(super) enum Command {
     Mark(MarkArguments),
     /// Restore to a moment or a transaction on an empty server.
     Restore(Box<RestoreArguments>),
+    /// Make a cluster from the restored server.
+    Reseed(Box<ReseedArguments>),
 }
 
 /// What every command takes.

@@ -154,8 +154,17 @@ fn parse_server(text: &str, password: Option<&Secret>) -> anyhow::Result<ServerU
     Ok(url.or_password(password))
 }
 
+/// This host's name, for the claim; a person reads it, nothing depends on it.
+pub(super) fn host() -> String {
+    std::env::var("HOSTNAME")
+        .ok()
+        .filter(|name| !name.is_empty())
+        .or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok())
+        .map_or_else(|| "unknown".to_owned(), |name| name.trim().to_owned())
+}
+
 /// A secret from the variable, or from the file that the variable with `_FILE` names.
-fn secret(variable: &str) -> anyhow::Result<Option<Secret>> {
+pub(super) fn secret(variable: &str) -> anyhow::Result<Option<Secret>> {
     if let Some(path) = std::env::var_os(format!("{variable}_FILE")) {
         return read_secret(Path::new(&path)).map(Some);
     }

@@ -11,6 +11,7 @@ use crate::archive::repository::ArchiveError;
 use crate::error::{Class, Classified};
 use crate::mysql::error::MysqlError;
 use crate::mysql::wire::WireError;
+use crate::reseed::ReseedError;
 use crate::restore::RestoreError;
 use crate::snapshot::SnapshotError;
 use crate::storage::StorageError;
@@ -91,6 +92,7 @@ pub(super) fn class_of(error: &anyhow::Error) -> Class {
         .find_map(|cause| {
             class::<UsageError>(cause)
                 .or_else(|| class::<Unfinished>(cause))
+                .or_else(|| class::<ReseedError>(cause))
                 .or_else(|| class::<RestoreError>(cause))
                 .or_else(|| class::<StreamError>(cause))
                 .or_else(|| class::<SnapshotError>(cause))

@@ -35,6 +35,8 @@ enum For {
     Restore,
     /// Restoring some tables (restore --tables), on any server.
     RestoreTables,
+    /// Making a cluster, on each of its servers.
+    Reseed,
 }
 
 /// A line of `--json`.
@@ -73,6 +75,7 @@ pub(super) fn run(context: &Context, arguments: &GrantsArguments) -> anyhow::Res
             For::Stream => Purpose::Stream,
             For::Restore => Purpose::Restore,
             For::RestoreTables => Purpose::RestoreTables,
+            For::Reseed => Purpose::Reseed,
         })
         .collect();
     purposes.sort();

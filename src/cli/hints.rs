@@ -1,5 +1,6 @@
 //! What to try next: the one place that knows the "try:" lines.
 
+mod reseed;
 mod restore;
 
 use super::failure::{Unfinished, UsageError};
@@ -11,11 +12,13 @@ use crate::mysql::grants::Purpose;
 use crate::mysql::primary::PrimaryError;
 use crate::mysql::topology::ChooseError;
 use crate::mysql::wire::WireError;
+use crate::reseed::ReseedError;
 use crate::restore::RestoreError;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::privileges::MissingPrivilege;
 use crate::storage::StorageError;
 use crate::stream::StreamError;
+use reseed::of_reseed;
 use restore::of_restore;
 
 /// Where the log itself is broken.
@@ -33,6 +36,9 @@ fn hint_of(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     }
     if let Some(unfinished) = cause.downcast_ref::<Unfinished>() {
         return Some(unfinished.hint().to_owned());
+    }
+    if let Some(error) = cause.downcast_ref::<ReseedError>() {
+        return of_reseed(error);
     }
     if let Some(error) = cause.downcast_ref::<RestoreError>() {
         return of_restore(error);

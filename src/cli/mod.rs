@@ -13,6 +13,7 @@ mod init;
 mod log;
 mod mark;
 mod render;
+mod reseed;
 mod restore;
 mod settings;
 mod sizes;
@@ -64,6 +65,7 @@ fn run(context: Context, command: Command) -> anyhow::Result<Done> {
             Command::Stream(options) => stream::run(&context, options).await,
             Command::Status(options) => status::run(&context, options).await,
             Command::Restore(options) => restore::run(&context, *options).await,
+            Command::Reseed(options) => reseed::run(&context, *options).await,
             Command::Log(options) => log::run(&context, options).await,
             Command::Mark(options) => mark::run(&context, options).await,
         }

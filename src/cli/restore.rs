@@ -3,6 +3,8 @@
 mod parts;
 mod words;
 
+pub(super) use words::tell as tell_restore;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

@@ -145,7 +145,7 @@ impl StreamArguments {
             segment_bytes: self.segment_size,
             level: self.zstd_level,
             threads: self.zstd_threads.into(),
-            host: host(),
+            host: super::context::host(),
             standby: self.standby,
             takeover_after: self.takeover_after,
             accept_gap: self.accept_gap.clone(),
@@ -287,13 +287,4 @@ fn plan_text(plan: &StreamPlan, archive: &str) -> String {
         ));
     }
     text
-}
-
-/// This host's name, for the claim; a person reads it, nothing depends on it.
-fn host() -> String {
-    std::env::var("HOSTNAME")
-        .ok()
-        .filter(|name| !name.is_empty())
-        .or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok())
-        .map_or_else(|| "unknown".to_owned(), |name| name.trim().to_owned())
 }

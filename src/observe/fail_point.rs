@@ -116,6 +116,21 @@ PARTS {
     /// The chosen tables have their names, and that is not written down.
     PartsPlaced = "parts-placed",
 }
+/// The points of a reseed.
+RESEED {
+    /// A step is about to be taken.
+    ReseedStep = "reseed-step",
+    /// The new history is recorded, and the streams of the old one are not ended.
+    ReseedRecorded = "reseed-recorded",
+    /// The next start of a group would begin one.
+    ReseedBootstrapping = "reseed-bootstrapping",
+    /// A member is about to be emptied and filled.
+    ReseedFilling = "reseed-filling",
+    /// A member has been told to join.
+    ReseedJoining = "reseed-joining",
+    /// A step was taken.
+    ReseedStepDone = "reseed-step-done",
+}
 }
 
 impl FailPoint {

@@ -76,6 +76,39 @@ impl Repository {
         Ok(key)
     }
 
+    /// Keeps the report of a reseed, and gives its key.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError`].
+    pub async fn put_reseed(
+        &self,
+        finished: DateTime<Utc>,
+        random: u32,
+        report: &(impl Serialize + Sync),
+    ) -> Result<String, ArchiveError> {
+        let key = layout::reseed(finished, random);
+        put_json(&*self.storage, &key, report).await?;
+        Ok(key)
+    }
+
+    /// Keeps the list of what a server held before a reseed took it from it, and gives its key.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError`].
+    pub async fn put_discarded(
+        &self,
+        listed: DateTime<Utc>,
+        random: u32,
+        server: uuid::Uuid,
+        list: &(impl Serialize + Sync),
+    ) -> Result<String, ArchiveError> {
+        let key = layout::discarded(listed, random, server);
+        put_json(&*self.storage, &key, list).await?;
+        Ok(key)
+    }
+
     /// The newest reports of restores, the newest first; those that this program cannot read are
     /// left out, for they are of no use to anyone who asks.
     ///

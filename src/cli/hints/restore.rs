@@ -131,7 +131,7 @@ fn of_plan(error: &PlanError, nearest: &Nearest) -> String {
 }
 
 /// What to do about each reason, once each.
-fn of_reasons(reasons: &[Reason]) -> String {
+pub(super) fn of_reasons(reasons: &[Reason]) -> String {
     let mut remedies: Vec<&str> = Vec::new();
     for reason in reasons {
         if !remedies.contains(&reason.remedy.as_str()) {

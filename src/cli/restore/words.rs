@@ -9,7 +9,7 @@ use crate::restore::wait::Waiting;
 use crate::restore::{RestoreEvent, RestoreReport, Verified};
 
 /// Tells what happens, as it happens.
-pub(super) fn tell(event: &RestoreEvent, quiet: bool, progress: &render::Progress) {
+pub(in crate::cli) fn tell(event: &RestoreEvent, quiet: bool, progress: &render::Progress) {
     match event {
         RestoreEvent::Phase { phase } => {
             progress.clear();

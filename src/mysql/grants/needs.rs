@@ -21,6 +21,8 @@ pub enum Purpose {
     Restore,
     /// `quillback restore --tables`, on its target.
     RestoreTables,
+    /// `quillback reseed`, on every server of the group.
+    Reseed,
 }
 
 impl fmt::Display for Purpose {
@@ -30,6 +32,7 @@ impl fmt::Display for Purpose {
             Self::Stream => "stream",
             Self::Restore => "restore",
             Self::RestoreTables => "restore --tables",
+            Self::Reseed => "reseed",
         })
     }
 }
@@ -125,6 +128,7 @@ pub const fn needs(purpose: Purpose) -> &'static [Need] {
         Purpose::Stream => STREAM,
         Purpose::Restore => RESTORE,
         Purpose::RestoreTables => RESTORE_TABLES,
+        Purpose::Reseed => RESEED,
     }
 }
 
@@ -303,6 +307,66 @@ const RESTORE_TABLES: &[Need] = &[
     },
 ];
 
+/// What a member of a group is given must be the giver's own.
+const fn handed_on(privilege: &'static str, why: &'static str) -> Need {
+    Need {
+        grant_option: true,
+        ..required(privilege, why)
+    }
+}
+
+const RESEED: &[Need] = &[
+    required("SELECT", "looks at groups, plugins, tables and metadata"),
+    required("REPLICATION CLIENT", "asks who replicates from whom"),
+    required("CREATE USER", "makes the recovery account"),
+    handed_on(
+        "REPLICATION SLAVE",
+        "gives it to the recovery account, which reads the binlog of other members",
+    ),
+    handed_on(
+        "BACKUP_ADMIN",
+        "gives it to the recovery account, from which members are cloned",
+    ),
+    handed_on(
+        "CONNECTION_ADMIN",
+        "gives it to the recovery account, and writes where ordinary accounts may not",
+    ),
+    Need {
+        since: Some((8, 0, 27)),
+        ..handed_on(
+            "GROUP_REPLICATION_STREAM",
+            "gives it to the recovery account, for groups that talk with MySQL's own protocol",
+        )
+    },
+    Need {
+        broader: &["SUPER"],
+        ..required("GROUP_REPLICATION_ADMIN", "starts and stops the group")
+    },
+    Need {
+        broader: &["SUPER"],
+        ..required(
+            "REPLICATION_SLAVE_ADMIN",
+            "sets the group's channels up, and removes those that are left over",
+        )
+    },
+    Need {
+        broader: &["SUPER"],
+        ..required(
+            "SYSTEM_VARIABLES_ADMIN",
+            "sets the group's settings, and keeps writers away",
+        )
+    },
+    Need {
+        on: Scope::Table("mysql.plugin"),
+        ..required("INSERT", "installs the plugins group_replication and clone")
+    },
+    optional(
+        "CLONE_ADMIN",
+        "makes a member a clone",
+        "members can only be filled from the archive (--fill archive)",
+    ),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -326,6 +390,7 @@ mod tests {
             Purpose::Stream,
             Purpose::Restore,
             Purpose::RestoreTables,
+            Purpose::Reseed,
         ] {
             for need in needs(purpose) {
                 for text in [Some(need.why), need.loss()].into_iter().flatten() {
