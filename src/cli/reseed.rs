@@ -92,6 +92,16 @@ pub(super) async fn run(context: &Context, arguments: ReseedArguments) -> anyhow
         .collect::<Result<_, _>>()?;
     let recovery_password: Option<Secret> =
         super::context::secret("QUILLBACK_RECOVERY_PASSWORD")?;
+    if recovery_password
+        .as_ref()
+        .is_some_and(|secret| secret.expose().chars().count() > 32)
+    {
+        return Err(UsageError::new(
+            "the password of a replication account has at most 32 characters",
+            "a shorter one in QUILLBACK_RECOVERY_PASSWORD, or none, which has an account made",
+        )
+        .into());
+    }
     let repository = context.repository().await?;
     let request = ReseedRequest {
         primary,

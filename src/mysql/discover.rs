@@ -186,7 +186,7 @@ type GroupRow = (
 );
 
 /// The members as this server sees them; empty if it has never been in a group.
-pub(super) async fn group_members(session: &mut Session) -> Result<Vec<Member>, MysqlError> {
+pub(crate) async fn group_members(session: &mut Session) -> Result<Vec<Member>, MysqlError> {
     let rows: Vec<GroupRow> = session
         .query(
             "SELECT m.MEMBER_ID, m.MEMBER_HOST, m.MEMBER_PORT, m.MEMBER_STATE, m.MEMBER_ROLE, \

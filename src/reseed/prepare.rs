@@ -33,7 +33,6 @@ pub struct Prepared {
     pub(super) members: Vec<ServerUrl>,
     /// Servers of the old group that answered.
     pub(super) others: Vec<ServerUrl>,
-    pub(super) account: RecoveryAccount,
     pub(super) password: Option<Secret>,
     pub(super) held: GtidSet,
     pub(super) clock: PhaseClock,
@@ -91,7 +90,6 @@ pub async fn prepare(
         primary: request.primary,
         members: request.members,
         others: other_urls,
-        account,
         password: request.recovery_password,
         held: past.held,
         clock,

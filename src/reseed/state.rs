@@ -79,6 +79,7 @@ pub struct ServerState {
     /// The account of the session, as `user@host`.
     pub account: String,
     /// What it lacks of what a reseed needs.
+    #[serde(skip)]
     pub lacks: Vec<Need>,
 }
 

@@ -1,0 +1,4 @@
+//! A cluster from the restored server, on real groups.
+
+mod cluster;
+mod support;
