@@ -267,6 +267,8 @@ impl History {
             fork: GtidSet::new(),
             lost: GtidSet::new(),
             reason: String::new(),
+            group: None,
+            server: None,
             created: DateTime::UNIX_EPOCH,
         };
         Self::compute(vec![Lineage { branch, chain }], &BTreeMap::new())

@@ -28,6 +28,7 @@ use crate::error::{Class, Classified};
 use crate::gtid::GtidSet;
 use crate::storage::{Storage, StorageError, list_all};
 
+pub use branches::Fencer;
 pub use log::LogReader;
 
 /// How many small reads run at once.
@@ -163,6 +164,8 @@ impl Repository {
             fork: GtidSet::new(),
             lost: GtidSet::new(),
             reason: "the archive was made".to_owned(),
+            group: None,
+            server: None,
             created: now,
         };
         match Self::open(Arc::clone(&storage)).await {

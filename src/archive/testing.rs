@@ -111,6 +111,7 @@ impl Writer {
             host: "test".to_owned(),
             process: 1,
             replica_uuid: None,
+            fence: false,
             accepted_gap: GtidSet::new(),
             claimed: at(self.second),
         };

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::catalog::Chain;
 use super::hash::{Sha256, sha256};
-use super::identity::{ARCHIVE_FORMAT, Branch, Claim, Identity};
+use super::identity::{ARCHIVE_FORMAT, Branch, Claim, Identity, NewBranch};
 use super::layout::{self, BranchNumber, Epoch};
 use super::merge::Merger;
 use super::repository::Repository;
@@ -189,6 +189,7 @@ impl Streamer {
             host: "backup.example".to_owned(),
             process: 4242,
             replica_uuid: Some(Uuid::from_u128(u128::from(epoch) << 64)),
+            fence: false,
             accepted_gap: GtidSet::new(),
             claimed: at(epoch),
         };
@@ -291,8 +292,7 @@ fn rows(table: &'static str, byte: u8, length: usize) -> Work {
     Work::Rows(vec![(table, vec![byte; length])])
 }
 
-/// Writes the archive of the second format; that of the first was written by the first part.
-async fn write_format_2(storage: Arc<dyn Storage>) {
+async fn write_identity(storage: &Arc<dyn Storage>) {
     let identity = Identity {
         format: ARCHIVE_FORMAT,
         archive: Uuid::from_u128(0x0123_4567_89ab_4def_8123_4567_89ab_cdef),
@@ -305,10 +305,17 @@ async fn write_format_2(storage: Arc<dyn Storage>) {
         fork: GtidSet::new(),
         lost: GtidSet::new(),
         reason: "the archive was made".to_owned(),
+        group: None,
+        server: None,
         created: at(0),
     };
-    put(&*storage, &layout::branch(BranchNumber(1)), &first).await;
-    put(&*storage, layout::IDENTITY, &identity).await;
+    put(&**storage, &layout::branch(BranchNumber(1)), &first).await;
+    put(&**storage, layout::IDENTITY, &identity).await;
+}
+
+/// Writes the archive of the second format; that of the first was written by the first part.
+async fn write_format_2(storage: Arc<dyn Storage>) {
+    write_identity(&storage).await;
 
     let mut one = Streamer::claim(&storage, (1, 1), Checksum::Crc32, set(ORIGIN), None).await;
     let ddl = Work::Statement("shop", "CREATE TABLE page (id BIGINT)".to_owned());
@@ -373,14 +380,10 @@ async fn write_format_2(storage: Arc<dyn Storage>) {
     compact(&storage, 0..2).await;
     // A failover that lost the last transaction.
     let fork = set(&format!("{GROUP}:1-11:blue:1"));
-    let second = Branch {
-        branch: BranchNumber(2),
-        parent: Some(BranchNumber(1)),
-        fork: fork.clone(),
-        lost: set(&format!("{GROUP}:12")),
-        reason: "db3.example:3306 lacks it".to_owned(),
-        created: at(95),
-    };
+    let lost = set(&format!("{GROUP}:12"));
+    let reason = "db3.example:3306 lacks it";
+    let second = NewBranch::failover(BranchNumber(1), fork.clone(), lost, reason)
+        .numbered(BranchNumber(2), at(95));
     put(&*storage, &layout::branch(BranchNumber(2)), &second).await;
     let mut three = Streamer::claim(&storage, (2, 3), Checksum::Crc32, fork, None).await;
     let works = [("12", 96, rows("shop.user", 4, 5))];
@@ -453,47 +456,5 @@ async fn the_golden_archive_would_be_written_again() {
     assert_eq!(found, expected("2-rows"));
 }
 
-/// FORMAT.md names every field that this version writes.
-#[tokio::test]
-async fn the_description_of_the_format_is_complete() {
-    fn fields(value: &Value, into: &mut std::collections::BTreeSet<String>) {
-        match value {
-            Value::Object(object) => {
-                for (name, value) in object {
-                    into.insert(name.clone());
-                    fields(value, into);
-                }
-            }
-            Value::Array(values) => values.iter().for_each(|value| fields(value, into)),
-            _ => {}
-        }
-    }
-    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
-    write_format_2(Arc::clone(&storage)).await;
-    let mut names = std::collections::BTreeSet::new();
-    for object in crate::storage::list_all(&*storage, "", None)
-        .await
-        .expect("a listing")
-    {
-        let bytes = storage.get(&object.key).await.expect("an object");
-        if let Ok(json) = serde_json::from_slice(&bytes) {
-            fields(&json, &mut names);
-            continue;
-        }
-        let segment = Segment::open(&bytes).expect("a segment");
-        let details = segment.details().expect("lines");
-        for json in [
-            serde_json::to_value(segment.index()),
-            serde_json::to_value(details),
-        ] {
-            fields(&json.expect("JSON"), &mut names);
-        }
-    }
-    assert!(names.len() > 40, "{names:?}");
-    let description = include_str!("FORMAT.md");
-    let missing: Vec<_> = names
-        .iter()
-        .filter(|name| !description.contains(&format!("`{name}`")))
-        .collect();
-    assert_eq!(missing, [""; 0]);
-}
+mod described;
+mod reseed;

@@ -4,6 +4,7 @@ mod reseed;
 mod restore;
 
 use super::failure::{Unfinished, UsageError};
+use crate::archive::layout::BranchNumber;
 use crate::archive::marks::make::MarkError;
 use crate::archive::repository::ArchiveError;
 use crate::error::{Class, Classified as _};
@@ -18,6 +19,7 @@ use crate::snapshot::SnapshotError;
 use crate::snapshot::privileges::MissingPrivilege;
 use crate::storage::StorageError;
 use crate::stream::StreamError;
+use crate::stream::home::NewHistory;
 use reseed::of_reseed;
 use restore::of_restore;
 
@@ -100,6 +102,12 @@ fn of_stream(error: &StreamError) -> Option<String> {
                  leaves them in the old one"
             ));
         }
+        StreamError::LeftBehind { own, history } => {
+            return Some(of_new_history(history, Some(*own)));
+        }
+        StreamError::Stranger { history, .. } => {
+            return Some(of_new_history(history, None));
+        }
         StreamError::OtherPayload { parted, .. } if !parted.is_empty() => {
             return Some(format!(
                 "a server of the archive's history (--server); else, if the cluster goes on with \
@@ -157,6 +165,21 @@ fn of_stream(error: &StreamError) -> Option<String> {
         }
     };
     Some(hint.to_owned())
+}
+
+/// What to do with a stream on the old side of a reseed; `own` is the history that it wrote to.
+fn of_new_history(history: &NewHistory, own: Option<BranchNumber>) -> String {
+    let cluster = match (history.group, history.server) {
+        (Some(group), _) => format!("the members of the group {group}"),
+        (None, Some(server)) => format!("the server {server}"),
+        (None, None) => "the new cluster".to_owned(),
+    };
+    let old = own.map_or_else(|| "N".to_owned(), |own| own.to_string());
+    format!(
+        "--server with {cluster}, which needs no other flag; SET PERSIST super_read_only = ON on what \
+         is left of the old cluster, which must take no writes; if that is the one to go on after \
+         all, stream --back-to-branch {old} with its servers, which gives the new history up"
+    )
 }
 
 /// The codes by which a server says that a privilege is missing: on a schema (1044), a table
@@ -423,6 +446,27 @@ mod tests {
             missing: missing.clone(),
         };
         assert!(hint_for(fork).contains(&format!("--new-branch '{missing:#}'")));
+        let mut history = NewHistory {
+            branch: BranchNumber(2),
+            created: chrono::DateTime::UNIX_EPOCH,
+            reason: "an accident".to_owned(),
+            group: Some(uuid::Uuid::from_u128(7)),
+            server: Some(uuid::Uuid::from_u128(8)),
+        };
+        let left = StreamError::LeftBehind {
+            own: BranchNumber(1),
+            history: Box::new(history.clone()),
+        };
+        let said = hint_for(left);
+        assert!(said.contains("of the group 00000000-0000-0000-0000-000000000007"));
+        assert!(said.contains("super_read_only") && said.contains("--back-to-branch 1 "));
+        history.group = None;
+        let stranger = StreamError::Stranger {
+            server: "db1:3306".to_owned(),
+            why: crate::stream::home::Stranger::OtherServer(uuid::Uuid::from_u128(9)),
+            history: Box::new(history),
+        };
+        assert!(hint_for(stranger).contains("the server 00000000-0000-0000-0000-000000000008,"));
         assert!(hint_for(StreamError::Stopped).contains("same command again"));
     }
 }

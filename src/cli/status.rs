@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use clap::Args;
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::context::Context;
 use super::failure::Done;
@@ -91,6 +92,12 @@ struct BranchLine {
     /// What it does not have of its parent.
     lost: GtidSet,
     reason: String,
+    /// The name of the group that a reseed began it for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<Uuid>,
+    /// The restored server that a reseed began it on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<Uuid>,
     #[serde(with = "crate::clock::micros")]
     created: DateTime<Utc>,
 }
@@ -102,6 +109,8 @@ impl From<Branch> for BranchLine {
             parent: branch.parent,
             lost: branch.lost,
             reason: branch.reason,
+            group: branch.group,
+            server: branch.server,
             created: branch.created,
         }
     }
@@ -299,8 +308,13 @@ impl BranchLine {
         } else {
             format!("without {:#}", self.lost)
         };
+        let place = match (self.group, self.server) {
+            (Some(group), _) => format!(", in the group {group}"),
+            (None, Some(server)) => format!(", on the server {server}"),
+            (None, None) => String::new(),
+        };
         format!(
-            "branch {:<4}{parent} at {}, {lost} ({})",
+            "branch {:<4}{parent} at {}, {lost}{place} ({})",
             self.branch,
             crate::clock::rfc3339(self.created),
             self.reason

@@ -15,6 +15,7 @@ use super::failure::{Done, Unfinished, UsageError};
 use super::render;
 use super::sizes::parse_bytes;
 use super::times::parse_span;
+use crate::archive::layout::BranchNumber;
 use crate::gtid::GtidSet;
 use crate::storage;
 use crate::stream::health::Health;
@@ -54,6 +55,9 @@ pub(super) struct StreamArguments {
     /// source lacks.
     #[arg(long, value_name = "GTID_SET")]
     new_branch: Option<GtidSet>,
+    /// Give up what a reseed has begun, and go on with this older history, in a new branch of it.
+    #[arg(long, value_name = "N")]
+    back_to_branch: Option<u32>,
     /// Trust that no second streamer writes here, on a store that cannot keep two apart.
     #[arg(long)]
     single_writer: bool,
@@ -150,6 +154,7 @@ impl StreamArguments {
             takeover_after: self.takeover_after,
             accept_gap: self.accept_gap.clone(),
             new_branch: self.new_branch.clone(),
+            back_to: self.back_to_branch.map(BranchNumber),
             semi_sync: match self.semi_sync {
                 Acknowledge::Off => SemiSync::Off,
                 Acknowledge::Archive => SemiSync::Archive,
@@ -277,6 +282,12 @@ fn plan_text(plan: &StreamPlan, archive: &str) -> String {
     if let Some(left) = &plan.left_behind {
         text.push_str(&format!(
             "\nin a new history, branch {}, that leaves behind {left:#}",
+            plan.branch
+        ));
+    }
+    if let Some(given_up) = plan.given_up {
+        text.push_str(&format!(
+            "\nin a new history, branch {}; branch {given_up} is given up",
             plan.branch
         ));
     }

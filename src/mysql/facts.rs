@@ -288,6 +288,18 @@ pub async fn gtid_purged(session: &mut Session) -> Result<GtidSet, MysqlError> {
         .map_err(|_| MysqlError::protocol("gtid_purged is malformed").at(session.address()))
 }
 
+/// `group_replication_group_name` of a member of a group; `None` without the plugin or a name.
+///
+/// # Errors
+///
+/// What the question fails with.
+pub async fn group_name(session: &mut Session) -> Result<Option<Uuid>, MysqlError> {
+    let row: Option<(String, String)> = session
+        .query_first("SHOW GLOBAL VARIABLES LIKE 'group\\_replication\\_group\\_name'")
+        .await?;
+    Ok(row.and_then(|(_, name)| Uuid::try_parse(&name).ok()))
+}
+
 const ER_TABLEACCESS_DENIED: u16 = 1142;
 
 /// Transactions of a server that have a GTID and are not in `gtid_executed`.

@@ -79,6 +79,7 @@ pub async fn acquire(
         host: claimant.host.clone(),
         process: std::process::id(),
         replica_uuid: Some(claimant.replica_uuid),
+        fence: false,
         accepted_gap: claimant.accepted_gap.clone(),
         claimed: claimant.now,
     };
@@ -88,6 +89,21 @@ pub async fn acquire(
             .map(Some),
         Err(ArchiveError::Storage(StorageError::AlreadyExists { .. })) => Ok(None),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Fails if a newer claim exists than `own`.
+///
+/// # Errors
+///
+/// [`StreamError::Fenced`]; the store's errors.
+pub(super) async fn check_fence(repository: &Repository, own: Epoch) -> Result<(), StreamError> {
+    match repository.newest_epoch(Some(own)).await? {
+        Some(newer) if newer > own => Err(StreamError::Fenced {
+            own: own.0,
+            newer: newer.0,
+        }),
+        _ => Ok(()),
     }
 }
 

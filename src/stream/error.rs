@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
+use super::home::{NewHistory, Stranger};
 use super::spool::SpoolError;
+use crate::archive::layout::BranchNumber;
 use crate::archive::repository::ArchiveError;
 use crate::archive::segment::SegmentError;
 use crate::error::{Class, Classified};
@@ -66,6 +68,27 @@ pub enum StreamError {
         own: u64,
         /// The newest one.
         newer: u64,
+    },
+    /// A reseed has begun a new history, and this stream is on the one that was left.
+    #[error("the stream is on branch {own}, which was left: a reseed began {history}")]
+    LeftBehind {
+        /// The history that it wrote to.
+        own: BranchNumber,
+        /// The one that goes on.
+        history: Box<NewHistory>,
+    },
+    /// A reseed has begun the archive's history, and the source is not of it.
+    #[error(
+        "{server} is not of the history that the archive goes on with: it {why}, and a reseed began \
+         {history}"
+    )]
+    Stranger {
+        /// The source.
+        server: String,
+        /// What tells it.
+        why: Stranger,
+        /// The history that goes on.
+        history: Box<NewHistory>,
     },
     /// Another streamer has the archive and lives.
     #[error("epoch {epoch} has the archive: process {process} on {host} follows {address}, {life}")]
@@ -205,6 +228,8 @@ impl Classified for StreamError {
             Self::Fenced { .. } | Self::Occupied { .. } => Class::Fenced,
             Self::Gap { .. } => Class::Gap,
             Self::Fork { .. }
+            | Self::LeftBehind { .. }
+            | Self::Stranger { .. }
             | Self::Unsuitable { .. }
             | Self::OtherPayload { .. }
             | Self::DecisionTooSmall { .. } => Class::Refused,

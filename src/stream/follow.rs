@@ -22,6 +22,7 @@ use uuid::Uuid;
 use super::acknowledge::Acknowledgements;
 use super::cutter::Cutter;
 use super::error::StreamError;
+use super::home::{Home, explain};
 use super::horizon::Horizon;
 use super::housekeeping::Housekeeping;
 use super::monitor::Monitor;
@@ -207,6 +208,7 @@ pub async fn run_from(
         since: start.since,
         replica_uuid,
         last_put: Instant::now(),
+        home: start.home,
         options,
         clock,
         observer,
@@ -223,7 +225,10 @@ pub async fn run_from(
     .await;
     let flushed = follower.finish().await;
     follower.housekeeping.stop().await;
-    follower.report.ended = outcome.and_then(|ended| flushed.map(|()| ended))?;
+    match outcome.and_then(|ended| flushed.map(|()| ended)) {
+        Ok(ended) => follower.report.ended = ended,
+        Err(error) => return Err(explain(&follower.repository, start.branch, error).await),
+    }
     Ok(follower.report)
 }
 
@@ -267,6 +272,8 @@ struct Follower {
     report: StreamReport,
     replica_uuid: Uuid,
     last_put: Instant,
+    /// The reseed that the history comes from.
+    home: Option<Home>,
 }
 
 impl Follower {

@@ -47,6 +47,9 @@ pub(super) async fn wait_for_turn(
             return Ok(true);
         };
         let claim = repository.claim(epoch).await?;
+        if claim.fence {
+            return Ok(true);
+        }
         let segment = repository.newest_segment(claim.branch, epoch).await?;
         let sign = (epoch, segment.as_ref().map(|index| index.last_sequence));
         if watch.as_ref().is_none_or(|watch| watch.sign != sign) {

@@ -3,7 +3,7 @@
 //! [`claim`] takes the archive for one streamer, [`cutter`] makes segments of events (without
 //! IO), `ship` packs and stores them in order and notices a successor, [`follow`] joins them to a
 //! server and finds the next primary when one is gone. What waits for a store that is away lies in
-//! the [`spool`]. Servers are met through the traits of [`upstream`]. The invariant: a transaction
+//! the [`spool`]. After a reseed only servers of the new history are followed ([`home`]). Servers are met through the traits of [`upstream`]. The invariant: a transaction
 //! is said to be archived only when its segment is durable and no newer claim exists, and what is
 //! archived is a gapless continuation of what was there, but for gaps that the operator has named.
 
@@ -15,6 +15,7 @@ pub mod cutter;
 mod error;
 pub mod follow;
 pub mod health;
+pub mod home;
 mod horizon;
 mod housekeeping;
 mod journal;

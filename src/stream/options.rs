@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::spool::SpoolOptions;
+use crate::archive::layout::BranchNumber;
 use crate::gtid::GtidSet;
 use crate::observe::fail_point::FailPoints;
 
@@ -57,6 +58,8 @@ pub struct StreamOptions {
     pub accept_gap: Option<GtidSet>,
     /// Transactions of the archive that the source lacks and that a new history may leave behind.
     pub new_branch: Option<GtidSet>,
+    /// An older history that goes on after all: what a reseed has begun since is given up.
+    pub back_to: Option<BranchNumber>,
     /// When the source is told that a transaction is safe.
     pub semi_sync: SemiSync,
     /// Where segments wait while the store is away; none: in memory only, two of them.
@@ -84,6 +87,7 @@ impl Default for StreamOptions {
             takeover_after: Duration::from_secs(90),
             accept_gap: None,
             new_branch: None,
+            back_to: None,
             semi_sync: SemiSync::Off,
             spool: None,
             compact_after: Some(Duration::from_secs(600)),

@@ -217,4 +217,7 @@ pub struct StreamPlan {
     /// What a new history would leave behind; none if the history goes on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left_behind: Option<GtidSet>,
+    /// The newest history, if it would be given up for an older one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub given_up: Option<u32>,
 }

@@ -19,7 +19,7 @@ use super::upstream::{Answer, Dump, DumpWish, History, Mark, Source, SourceInfo,
 use crate::gtid::GtidSet;
 use crate::mysql::discover::{discover, login_for};
 use crate::mysql::facts::{
-    ServerFacts, binlog_status, gtid_executed, gtid_purged, pending, server_time,
+    ServerFacts, binlog_status, group_name, gtid_executed, gtid_purged, pending, server_time,
 };
 use crate::mysql::host_port::HostPort;
 use crate::mysql::primary::{FoundPrimary, PrimaryError, find_settled_primary};
@@ -114,6 +114,10 @@ impl Servers {
             info: SourceInfo {
                 name: address.to_string(),
                 uuid: facts.server_uuid,
+                group: match kind.is_group() {
+                    true => group_name(&mut session).await?,
+                    false => None,
+                },
                 version: facts.version.to_string(),
                 topology: kind.to_string(),
                 may_lag: kind != TopologyKind::Single,
@@ -202,6 +206,22 @@ impl Upstream for Servers {
             Err(error) => Err(privileges::explain(error, &self.servers).await),
             found => found,
         }
+    }
+
+    async fn find_that(
+        &mut self,
+        wanted: &(dyn for<'i> Fn(&'i SourceInfo) -> bool + Sync),
+    ) -> Result<Option<Box<dyn Source>>, StreamError> {
+        for url in self.servers.clone() {
+            // With the servers that belong to it: what others are now is not asked any more.
+            let mut alone = Self::new(vec![url], self.from, self.semi_sync);
+            match alone.find_source().await {
+                Ok(source) if wanted(source.info()) => return Ok(Some(source)),
+                // One that cannot be followed is none to turn to.
+                _ => {}
+            }
+        }
+        Ok(None)
     }
 
     async fn find_holder(

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 
 use super::claim::{self, Claimant, Claimed};
 use super::error::StreamError;
+use super::home::{Home, goes_on};
 use super::liveness::wait_for_turn;
 use super::options::StreamOptions;
 use super::parting;
@@ -17,8 +18,9 @@ use super::recover::survey;
 use super::report::{Observer, StreamEvent, StreamPlan};
 use super::spool::{Leftovers, Spool};
 use super::upstream::{Source, Upstream};
+use crate::archive::identity::NewBranch;
 use crate::archive::layout::BranchNumber;
-use crate::archive::repository::Repository;
+use crate::archive::repository::{ArchiveError, Repository};
 use crate::clock::Clock;
 use crate::error::{Classified as _, with_causes};
 use crate::gtid::GtidSet;
@@ -47,6 +49,10 @@ pub(super) struct Start {
     pub(super) accepted_gap: GtidSet,
     /// What the source lacks and the operator leaves behind in the old history.
     pub(super) left_behind: Option<GtidSet>,
+    /// The newest history, which the operator gives up for an older one.
+    given_up: Option<BranchNumber>,
+    /// The reseed that the history comes from.
+    pub(super) home: Option<Home>,
 }
 
 impl Start {
@@ -59,7 +65,12 @@ impl Start {
         leftovers: &[Leftovers],
         replica_uuid: Uuid,
     ) -> Result<Self, StreamError> {
-        let (branch, origin) = newest_history(repository).await?;
+        let Newest {
+            branch,
+            origin,
+            home,
+            given_up,
+        } = Newest::read(repository, options.back_to).await?;
         let source = upstream.find().await?;
         let mut start = Self {
             branch,
@@ -69,6 +80,8 @@ impl Start {
             since: clock.now(),
             accepted_gap: GtidSet::new(),
             left_behind: None,
+            given_up,
+            home,
             source,
         };
         let snapshots = repository.snapshots().await?;
@@ -87,6 +100,9 @@ impl Start {
             .map_or_else(|| start.origin.clone(), |stored| stored.index.after());
         start.complete_to = chain.complete_to();
         start.since = start.complete_to.unwrap_or(start.since);
+        if let Some(home) = &start.home {
+            start.source = home.settle(start.source, upstream, &start.have).await?;
+        }
         start
             .decide(
                 repository,
@@ -109,7 +125,11 @@ impl Start {
         leftovers: &[Leftovers],
         replica_uuid: Uuid,
     ) -> Result<(), StreamError> {
-        let on_disk = survey(repository, self.branch, &self.have, leftovers).await?;
+        let on_disk = match self.given_up {
+            None => survey(repository, self.branch, &self.have, leftovers).await?,
+            // What lies here is of no history that goes on under the same number.
+            Some(_) => GtidSet::new(),
+        };
         let mut held = self.have.union(&on_disk);
         let missing = match check_fork(&mut *self.source, &held, clock).await {
             Ok(()) => GtidSet::new(),
@@ -154,17 +174,19 @@ impl Start {
     pub(super) async fn plan(self, repository: &Repository) -> Result<StreamPlan, StreamError> {
         let newest = repository.newest_epoch(None).await?;
         let info = self.source.info();
-        let new = u32::from(self.left_behind.is_some());
+        let is_new = self.left_behind.is_some() || self.given_up.is_some();
+        let last = self.given_up.unwrap_or(self.branch).0;
         Ok(StreamPlan {
             server: info.name.clone(),
             uuid: info.uuid,
             version: info.version.clone(),
             topology: info.topology.clone(),
-            branch: self.branch.0 + new,
+            branch: last + u32::from(is_new),
             epoch: newest.map_or(0, |epoch| epoch.0) + 1,
             start: self.have,
             accepted_gap: self.accepted_gap,
             left_behind: self.left_behind,
+            given_up: self.given_up.map(|branch| branch.0),
         })
     }
 
@@ -175,14 +197,22 @@ impl Start {
         options: &StreamOptions,
         now: DateTime<Utc>,
     ) -> Result<(), StreamError> {
-        let Some(lost) = self.left_behind.clone() else {
-            return Ok(());
+        let server = &self.source.info().name;
+        let (lost, reason) = match (self.left_behind.clone(), self.given_up) {
+            (None, None) => return Ok(()),
+            (Some(lost), None) => {
+                let reason = format!("{server} lacks {lost:#}");
+                (lost, reason)
+            }
+            (lost, Some(given_up)) => {
+                let branch = self.branch;
+                let reason = format!("branch {branch} goes on after all and not {given_up}");
+                (lost.unwrap_or_default(), reason)
+            }
         };
-        let reason = format!("{} lacks {lost:#}", self.source.info().name);
         let fork = self.have.clone();
-        self.branch = repository
-            .new_branch(self.branch, fork.clone(), lost, &reason, now)
-            .await?;
+        let new = NewBranch::failover(self.branch, fork.clone(), lost, reason);
+        self.branch = repository.new_branch(new, now).await?.branch;
         options.fail_points.pass(FailPoint::BranchMade);
         self.origin = fork;
         self.complete_to = None;
@@ -190,18 +220,51 @@ impl Start {
     }
 }
 
-/// The history that is written to, and where its log begins if a decision has said so.
-async fn newest_history(
-    repository: &Repository,
-) -> Result<(BranchNumber, Option<GtidSet>), StreamError> {
-    let branches = repository.branches().await?;
-    Ok(match branches.into_iter().next_back() {
-        None => (BranchNumber(1), None),
-        Some(branch) => {
-            let fork = branch.parent.map(|_| branch.fork);
-            (branch.branch, fork)
+/// The history that is written to.
+struct Newest {
+    branch: BranchNumber,
+    /// Where its log begins, if a decision has said so.
+    origin: Option<GtidSet>,
+    /// The reseed that it comes from.
+    home: Option<Home>,
+    /// The newest one, if this is an older one that shall go on instead.
+    given_up: Option<BranchNumber>,
+}
+
+impl Newest {
+    /// Reads it; `back_to` is a decision for an older one.
+    async fn read(
+        repository: &Repository,
+        back_to: Option<BranchNumber>,
+    ) -> Result<Self, StreamError> {
+        let branches = repository.branches().await?;
+        let newest = branches.last().map(|branch| branch.branch);
+        let (newest, mut given_up) = (newest.unwrap_or(BranchNumber(1)), None);
+        let mut branch = newest;
+        if let Some(back) = back_to
+            && !goes_on(&branches, newest, back)
+        {
+            (branch, given_up) = (back, Some(newest));
         }
-    })
+        let found = branches.iter().find(|found| found.branch == branch);
+        let Some(found) = found else {
+            return match given_up {
+                Some(_) => Err(ArchiveError::NoBranch { branch }.into()),
+                None => Ok(Self {
+                    branch,
+                    origin: None,
+                    home: None,
+                    given_up,
+                }),
+            };
+        };
+        Ok(Self {
+            branch,
+            origin: found.parent.map(|_| found.fork.clone()),
+            home: Home::of(&branches, branch),
+            given_up,
+        })
+    }
 }
 
 /// A decision must name everything that it gives up, so that a flag that was left in a
@@ -262,13 +325,18 @@ async fn check_gap(source: &mut dyn Source, held: &GtidSet) -> Result<(), Stream
     })
 }
 
-/// Finds the source to go on with, that can go on from `have` without a hole or a fork.
+/// Finds the source to go on with, that is of the history and can go on from `have` without a hole
+/// or a fork.
 pub(super) async fn next_source(
     upstream: &mut dyn Upstream,
+    home: Option<&Home>,
     have: &GtidSet,
     clock: &dyn Clock,
 ) -> Result<Box<dyn Source>, StreamError> {
     let mut source = upstream.find().await?;
+    if let Some(home) = home {
+        source = home.settle(source, upstream, have).await?;
+    }
     check_fork(&mut *source, have, clock).await?;
     match check_gap(&mut *source, have).await {
         Ok(()) => Ok(source),
@@ -382,8 +450,7 @@ async fn take_turn(
     };
     options.fail_points.pass(FailPoint::AfterClaim);
     // A history that was begun before our claim became visible is the one to go on with.
-    let (newest, _) = newest_history(repository).await?;
-    if newest != start.branch {
+    if repository.newest_branch().await? != start.branch {
         return Ok(Turn::Lost);
     }
     Ok(Turn::Begun(Box::new(Begun {

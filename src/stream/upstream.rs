@@ -19,6 +19,9 @@ pub struct SourceInfo {
     pub name: String,
     /// Its `server_uuid`.
     pub uuid: Uuid,
+    /// The name of the group that it is a member of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<Uuid>,
     /// Its version.
     pub version: String,
     /// How it is tied to others.
@@ -83,6 +86,12 @@ pub struct DumpWish {
 pub trait Upstream: Send {
     /// Finds the server to follow now.
     async fn find(&mut self) -> Result<Box<dyn Source>, StreamError>;
+
+    /// Finds another server to follow among all that are known, of which `wanted` is true.
+    async fn find_that(
+        &mut self,
+        wanted: &(dyn for<'i> Fn(&'i SourceInfo) -> bool + Sync),
+    ) -> Result<Option<Box<dyn Source>>, StreamError>;
 
     /// Finds another server that still has all of `missing`, lacks nothing else that is not in
     /// `held`, and has nothing that `source` does not have.

@@ -9,10 +9,10 @@ use crate::decisions::purge;
 use crate::gtid_executed;
 use crate::place::Place;
 
-const FLUSH: [&str; 2] = ["--flush-interval", "200ms"];
+pub(crate) const FLUSH: [&str; 2] = ["--flush-interval", "200ms"];
 
 /// Writes a row, and gives its GTID as a set.
-async fn write(server: &Server) -> Result<GtidSet> {
+pub(crate) async fn write(server: &Server) -> Result<GtidSet> {
     let before = gtid_executed(server).await?;
     server
         .exec("INSERT INTO d.t (body) VALUES (UUID())")
@@ -20,7 +20,7 @@ async fn write(server: &Server) -> Result<GtidSet> {
     Ok(gtid_executed(server).await?.subtract(&before))
 }
 
-async fn prepare(server: &Server) -> Result<()> {
+pub(crate) async fn prepare(server: &Server) -> Result<()> {
     server.exec("CREATE DATABASE d").await?;
     server
         .exec("CREATE TABLE d.t (id INT PRIMARY KEY AUTO_INCREMENT, body VARCHAR(64))")
@@ -28,19 +28,19 @@ async fn prepare(server: &Server) -> Result<()> {
 }
 
 /// Archives what the server has now.
-async fn once(place: &Place, servers: &[String], more: &[&str]) -> Result<()> {
+pub(crate) async fn once(place: &Place, servers: &[String], more: &[&str]) -> Result<()> {
     let arguments = [&["--json", "stream", "--once"], more].concat();
     place.run(servers, &arguments).await?.is(0);
     Ok(())
 }
 
 /// `quillback --json status`, whatever its exit code is.
-async fn status(place: &Place) -> Result<Value> {
+pub(crate) async fn status(place: &Place) -> Result<Value> {
     let ended = place.run(&[], &["--json", "status"]).await?;
     serde_json::from_str(&ended.out).with_context(|| format!("{}{}", ended.out, ended.err))
 }
 
-fn printed(set: &GtidSet) -> String {
+pub(crate) fn printed(set: &GtidSet) -> String {
     format!("{set:#}")
 }
 
@@ -184,7 +184,7 @@ async fn a_failover_that_lost_transactions_starts_a_new_branch() -> Result<()> {
 }
 
 /// Restores to `latest` on a new server, which must have exactly this set.
-async fn restores_to(place: &Place, more: &[&str], set: &GtidSet) -> Result<()> {
+pub(crate) async fn restores_to(place: &Place, more: &[&str], set: &GtidSet) -> Result<()> {
     let target = Server::start().await?;
     let url = target.url_without_password();
     let arguments = ["--json", "restore", "--until", "latest", "--to", &url];

@@ -15,6 +15,7 @@ mod outage;
 mod place;
 mod promotion;
 mod refusals;
+mod reseed;
 mod semi_sync;
 mod single;
 mod source_log;

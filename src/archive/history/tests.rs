@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::archive::identity::NewBranch;
 use crate::archive::layout::BranchNumber;
 use crate::archive::repository::{ArchiveError, Repository};
 use crate::archive::testing::{Writer, at, set};
@@ -23,9 +24,13 @@ async fn parent() -> Writer {
 async fn fork(mut writer: Writer, fork: &str, lost: &str) -> Writer {
     let number = writer
         .repository
-        .new_branch(writer.branch, set(fork), set(lost), "a failover", at(50))
+        .new_branch(
+            NewBranch::failover(writer.branch, set(fork), set(lost), "a failover"),
+            at(50),
+        )
         .await
-        .expect("a new branch");
+        .expect("a new branch")
+        .branch;
     writer.branch = number;
     writer.before = set(fork);
     writer.gno = fork
@@ -175,8 +180,10 @@ async fn a_snapshot_of_what_was_lost_is_none_of_the_branch() {
 async fn two_that_decide_the_same_start_one_branch() {
     let writer = parent().await;
     let repository = &writer.repository;
-    let start = |fork: &'static str| {
-        repository.new_branch(BranchNumber(1), set(fork), set("8-9"), "why", at(50))
+    let start = async |fork: &'static str| {
+        let new = NewBranch::failover(BranchNumber(1), set(fork), set("8-9"), "why");
+        let started = repository.new_branch(new, at(50)).await;
+        started.map(|branch| branch.branch)
     };
     let (one, other) = tokio::join!(start("1-7"), start("1-7"));
     assert_eq!(one.expect("started"), BranchNumber(2));

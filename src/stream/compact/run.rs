@@ -14,6 +14,7 @@ use crate::archive::segment::{EncodedSegment, SegmentError};
 use crate::archive::work::beside;
 use crate::clock::Clock;
 use crate::observe::fail_point::{FailPoint, FailPoints};
+use crate::stream::claim::check_fence;
 use crate::stream::error::StreamError;
 
 /// What a pass did.
@@ -89,7 +90,7 @@ impl Compactor {
     pub async fn pass(&mut self, cancel: &CancellationToken) -> Result<CompactReport, StreamError> {
         let mut report = CompactReport::default();
         let mut chain = self.log.chain().await?;
-        self.check_fence().await?;
+        check_fence(&self.repository, self.epoch).await?;
         if let Some(problem) = chain.problems.first() {
             return Err(StreamError::Damaged {
                 problem: problem.to_string(),
@@ -121,7 +122,7 @@ impl Compactor {
             self.fail_points.pass(FailPoint::Merged);
             self.repository.put_segment(&stored.name, body).await?;
             self.fail_points.pass(FailPoint::Compacted);
-            self.check_fence().await?;
+            check_fence(&self.repository, self.epoch).await?;
             tracing::info!(
                 segment = stored.name.key(),
                 sources = sources.len(),
@@ -177,7 +178,7 @@ impl Compactor {
                 Ok(segment) => segment,
                 Err(error) => {
                     // A successor may have compacted it away.
-                    self.check_fence().await?;
+                    check_fence(&self.repository, self.epoch).await?;
                     return Err(error.into());
                 }
             };
@@ -191,17 +192,6 @@ impl Compactor {
         }
         let made = beside(move || merger.finish()).await??;
         Ok(Some(made))
-    }
-
-    /// Fails if a newer claim exists.
-    async fn check_fence(&self) -> Result<(), StreamError> {
-        match self.repository.newest_epoch(Some(self.epoch)).await? {
-            Some(newer) if newer > self.epoch => Err(StreamError::Fenced {
-                own: self.epoch.0,
-                newer: newer.0,
-            }),
-            _ => Ok(()),
-        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::super::claim::check_fence;
 use super::super::error::StreamError;
 use super::super::parting;
 use super::super::pauses::{LONGEST_PAUSE, pauses};
@@ -12,7 +13,7 @@ use super::super::report::{StreamEnd, StreamEvent, beating, heartbeats};
 use super::super::start::next_source;
 use super::super::upstream::{Source, Upstream};
 use super::{Ended, Follower};
-use crate::archive::layout::BranchNumber;
+use crate::archive::layout::{BranchNumber, Epoch};
 use crate::error::{Classified as _, with_causes};
 use crate::gtid::GtidSet;
 
@@ -20,6 +21,8 @@ use crate::gtid::GtidSet;
 const REFUSALS: u32 = 4;
 /// The first pause between two tries to reach a source.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// A store that does not answer in so long is not waited for before the next look for a source.
+const FENCE_LIMIT: Duration = Duration::from_secs(5);
 /// With `once`, a run gives up when nothing has come for so long since its source was lost.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -95,12 +98,32 @@ impl Follower {
             if !self.pause(wait).await? {
                 return Ok(StreamEnd::Stopped);
             }
-            let finding = next_source(upstream, &received, &*self.clock);
+            let home = self.home.as_ref();
+            let finding = next_source(upstream, home, &received, &*self.clock);
             next = tokio::select! {
                 biased;
                 found = beating(&self.observer, finding) => found,
                 () = self.cancel.cancelled() => return Ok(StreamEnd::Stopped),
             };
+            if next.is_err() {
+                self.check_fence().await?;
+            }
+        }
+    }
+
+    /// Fails if the archive has been taken over. A stream that has lost its source and finds no
+    /// other puts nothing, by which it would notice.
+    async fn check_fence(&self) -> Result<(), StreamError> {
+        let checking = check_fence(&self.repository, Epoch(self.report.epoch));
+        let checked = tokio::select! {
+            biased;
+            checked = beating(&self.observer, checking) => checked,
+            () = tokio::time::sleep(FENCE_LIMIT) => Ok(()),
+            () = self.cancel.cancelled() => Ok(()),
+        };
+        match checked {
+            Err(error) if error.class().is_transient() => Ok(()),
+            checked => checked,
         }
     }
 

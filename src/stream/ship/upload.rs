@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::super::claim::check_fence;
 use super::super::error::StreamError;
 use super::super::memory::Memory;
 use super::super::pauses::{LONGEST_PAUSE, pauses};
@@ -312,17 +313,6 @@ impl Put {
         self.repository.put_segment(&self.name, body).await?;
         self.fail_points.pass(FailPoint::AfterPut);
         check_fence(&self.repository, self.epoch).await
-    }
-}
-
-/// Fails if a newer claim exists.
-async fn check_fence(repository: &Repository, own: Epoch) -> Result<(), StreamError> {
-    match repository.newest_epoch(Some(own)).await? {
-        Some(newer) if newer > own => Err(StreamError::Fenced {
-            own: own.0,
-            newer: newer.0,
-        }),
-        _ => Ok(()),
     }
 }
 

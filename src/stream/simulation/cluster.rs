@@ -246,6 +246,10 @@ impl Cluster {
         self.next_dump
     }
 
+    pub(super) const fn group(&self) -> Option<Uuid> {
+        self.group
+    }
+
     pub(super) const fn reuses_gtids(&self) -> bool {
         self.group.is_some()
     }
@@ -329,6 +333,20 @@ impl Cluster {
         new.up = old.up;
         new.is_clone = true;
         self.servers[server] = new;
+    }
+
+    /// Goes on from the first `kept` transactions, on servers made anew, under a new group's name.
+    /// Gives the GTIDs of what is kept.
+    pub(super) fn reseed(&mut self, kept: usize) -> GtidSet {
+        self.former.push(self.lineage.clone());
+        self.lineage.truncate(kept);
+        self.group = Some(self.fresh_uuid());
+        for server in 0..self.servers.len() {
+            self.rebuild(server);
+            // What it gives GTIDs to has not had them before.
+            self.servers[server].is_clone = false;
+        }
+        self.lineage.iter().map(|t| t.gtid.clone()).collect()
     }
 
     /// Notes that a server was told that all up to a position is safe.

@@ -10,7 +10,8 @@ use super::model::Model;
 use super::source::Network;
 use super::streamer::Host;
 use super::world::{Life, World};
-use crate::archive::repository::Repository;
+use crate::archive::identity::NewBranch;
+use crate::archive::repository::{Fencer, Repository};
 use crate::mysql::binlog::Checksum;
 use crate::mysql::binlog::testing::Work;
 use crate::observe::fail_point::FailPoint;
@@ -63,6 +64,7 @@ struct History {
     hosts: Vec<Host>,
     loses: bool,
     purges: bool,
+    reseeds: bool,
     /// When servers that are down come back.
     down: Vec<Option<Instant>>,
 }
@@ -90,6 +92,7 @@ impl History {
             down: vec![None; checksums.len()],
             loses: world.once_in(3),
             purges: world.once_in(2),
+            reseeds: world.once_in(3),
             model,
             world,
         }
@@ -180,6 +183,7 @@ impl History {
             89 => {
                 self.model.look().await;
             }
+            90 if self.reseeds => self.reseed().await,
             _ => {}
         }
     }
@@ -267,6 +271,47 @@ impl History {
             "{name}: elected, {lost} transactions lost of {}",
             cluster.lineage.len()
         ));
+    }
+
+    /// A server that was restored from the archive takes the place of the whole cluster.
+    async fn reseed(&self) {
+        let storage: Arc<dyn Storage> = Arc::new(self.model.storage.clone());
+        let repository = Repository::open(storage).await.expect("an archive");
+        let parent = repository.newest_branch().await.expect("a branch");
+        let history = repository.history(parent).await.expect("a history");
+        let Some(end) = history.end() else {
+            return;
+        };
+        let new = {
+            let mut cluster = self.cluster();
+            // By its GTIDs it could not be told what the archive has of this lineage.
+            if cluster.reuses_gtids() && !cluster.former.is_empty() {
+                return;
+            }
+            let archived = cluster.lineage.iter();
+            let archived = archived.take_while(|t| end.contains(&t.gtid)).count();
+            let cut = self.world.draw(0..6).min(archived as u64) as usize;
+            let fork = cluster.reseed(archived - cut);
+            NewBranch {
+                parent,
+                lost: end.subtract(&fork),
+                fork,
+                reason: "simulated".to_owned(),
+                group: cluster.group(),
+                server: Some(cluster.the_primary().uuid),
+            }
+        };
+        self.world
+            .tell(format_args!("reseed: {:#} is left behind", new.lost));
+        let now = self.world.now();
+        let branch = repository.new_branch(new, now).await.expect("begun");
+        let by = Fencer {
+            source: branch.server.expect("a server"),
+            address: "db:3306".to_owned(),
+            host: "ops".to_owned(),
+            now,
+        };
+        repository.fence_for(&branch, &by).await.expect("fenced");
     }
 
     fn crash_server(&mut self) {

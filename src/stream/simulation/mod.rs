@@ -4,7 +4,8 @@
 //! (real binlog bytes; elections with and without loss, purges, crashes, broken and hanging dumps)
 //! and a store in memory that is far away (late effects, lost replies, outages, pages that are no
 //! picture of one moment). Streamers are killed at any moment and at every fail point, frozen,
-//! stopped, and started again; they compact while others read. An operator answers a refusal with the decision that
+//! stopped, and started again; they compact while others read. Now and then a restored server takes the place of all of
+//! them, as a reseed does. An operator answers a refusal with the decision that
 //! it names. Time is simulated, one thread runs it all, and chance comes from the seed: the same seed is
 //! the same history, line by line.
 //!
@@ -70,8 +71,14 @@ fn histories_keep_every_transaction() {
         return;
     }
     let Some(seconds) = number_from("QUILLBACK_SIMULATION_SECONDS") else {
-        let archived: usize = (1..=HISTORIES).map(|seed| check(seed).transactions).sum();
+        let (mut archived, mut reseeds) = (0, 0);
+        for outcome in (1..=HISTORIES).map(check) {
+            archived += outcome.transactions;
+            let lines = outcome.trace.iter();
+            reseeds += lines.filter(|line| line.contains("reseed: ")).count();
+        }
         assert!(archived > 0, "nothing was ever committed");
+        assert!(reseeds > 0, "no cluster was ever replaced");
         return;
     };
     let (begun, span) = (Instant::now(), Duration::from_secs(seconds));

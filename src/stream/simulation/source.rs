@@ -78,6 +78,7 @@ impl Servers {
             info: SourceInfo {
                 name: found.name(),
                 uuid: found.uuid,
+                group: cluster.group(),
                 version: "8.4.6".to_owned(),
                 topology: "simulated".to_owned(),
                 may_lag: true,
@@ -119,6 +120,15 @@ impl Upstream for Servers {
         primary
             .map(|server| self.connect(server, None))
             .ok_or_else(nobody)
+    }
+
+    async fn find_that(
+        &mut self,
+        wanted: &(dyn for<'i> Fn(&'i SourceInfo) -> bool + Sync),
+    ) -> Result<Option<Box<dyn Source>>, StreamError> {
+        // There is one cluster.
+        let found = self.find().await?;
+        Ok(wanted(found.info()).then_some(found))
     }
 
     async fn find_holder(

@@ -273,6 +273,7 @@ impl Host {
             StreamError::Fork { server, missing } => model.decide_fork(server, missing),
             StreamError::DecisionTooSmall { .. } => model.decide_anew(),
             StreamError::OtherPayload { .. } => model.note_other_payload(who),
+            StreamError::LeftBehind { own, history } if *own < history.branch => {}
             StreamError::Wire(error) if error.server_code() == Some(1236) => {}
             error if error.class().is_transient() || error.class() == Class::Fenced => {}
             error => {
