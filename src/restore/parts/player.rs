@@ -4,7 +4,7 @@
 //! them, in the same transaction, how far the replay is. Nothing is begun before there is something to
 //! say. Statements of the log go alone, in the session that they were made in (`statements`).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use super::choose::{Chosen, rows_of};
 use super::error::PartsError;
@@ -24,7 +24,7 @@ use crate::mysql::facts::ServerFacts;
 use crate::mysql::session::Session;
 use crate::observe::fail_point::FailPoints;
 use crate::restore::replay::sql::{
-    Statement, format_without_checksums, is_rows, statements, words, xa_prepare,
+    SessionSettings, Statement, format_without_checksums, is_rows, statements, words, xa_prepare,
 };
 
 /// What is gathered is sent when it has so many bytes, or a quarter of what the server takes.
@@ -60,8 +60,7 @@ pub(super) struct Player<'a> {
     pub(super) fail_points: &'a FailPoints,
     gathered: Vec<u8>,
     limit: usize,
-    /// What the session's variables are, as far as we have set them.
-    pub(super) variables: HashMap<&'static str, String>,
+    pub(super) settings: SessionSettings,
     pub(super) schema: Option<String>,
     /// Staged tables that refer to tables that are not there.
     pub(super) unchecked: BTreeSet<TableName>,
@@ -116,7 +115,7 @@ impl<'a> Player<'a> {
             fail_points,
             gathered: Vec::new(),
             limit: GATHERED.min(packet / 4),
-            variables: HashMap::new(),
+            settings: SessionSettings::new(&facts.version),
             schema: None,
             unchecked: BTreeSet::new(),
             checksum: Checksum::None,
