@@ -17,7 +17,7 @@ use crate::archive::repository::ArchiveError;
 use crate::archive::segment::SegmentError;
 use crate::gtid::Gtid;
 use crate::mysql::binlog::{
-    Checksum, EVENT_LIMIT, EventError, EventKind, GtidEvent, Inner, PayloadEvents, RawEvent,
+    Checksum, EVENT_LIMIT, EventError, EventKind, GtidEvent, PayloadEvents, RawEvent,
 };
 use crate::mysql::error::MysqlError;
 use crate::mysql::quote;
@@ -107,16 +107,8 @@ impl<'a> Player<'a> {
         }
         let opened = PayloadEvents::open(&event, checksum, EVENT_LIMIT);
         let mut payload = opened.map_err(|error| self.broken(error))?;
-        while let Some(inner) = payload.next_event().map_err(|error| self.broken(error))? {
-            match inner {
-                Inner::Event(event) => self.inner(&event, Checksum::None).await?,
-                Inner::TooLarge(kind) => {
-                    return Err(self.broken(EventError::Malformed {
-                        kind,
-                        reason: "it is longer than any event of a source".to_owned(),
-                    }));
-                }
-            }
+        while let Some(inner) = payload.next_whole().map_err(|error| self.broken(error))? {
+            self.inner(&inner, Checksum::None).await?;
         }
         Ok(())
     }
