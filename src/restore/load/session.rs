@@ -2,6 +2,7 @@
 
 use crate::mysql::wire::{WireConnection, WireOptions};
 use crate::mysql::{MysqlError, ServerUrl, Session};
+use crate::restore::held;
 
 use super::error::LoadError;
 
@@ -89,8 +90,6 @@ pub(super) async fn for_indexes(
 
 /// What the server shows as the program of a connection that loads rows.
 const LOADER: &str = "quillback load";
-/// `ER_NO_SUCH_THREAD`.
-const NO_SUCH_THREAD: u16 = 1094;
 
 /// Ends the connections of an earlier run, which the server may not know to be dead: a network that
 /// was cut leaves them open, with their transactions and their locks. Only connections of this
@@ -105,13 +104,7 @@ pub(super) async fn end_loaders(session: &mut Session) -> Result<(), MysqlError>
         ))
         .await?;
     for id in ids {
-        match session.execute(format!("KILL CONNECTION {id}")).await {
-            Err(error) if error.code() == Some(NO_SUCH_THREAD) => {}
-            other => {
-                other?;
-                tracing::info!(id, "ended a connection that an earlier run left open");
-            }
-        }
+        held::end(session, id).await?;
     }
     Ok(())
 }
