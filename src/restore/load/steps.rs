@@ -138,6 +138,11 @@ impl Steps {
         })
     }
 
+    /// The schema of the journal that they are written down in, if there is one.
+    pub(super) const fn journal(&self) -> Option<&'static str> {
+        self.kept
+    }
+
     /// Whether the steps outlive this process.
     #[must_use]
     pub const fn is_kept(&self) -> bool {
