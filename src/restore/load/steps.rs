@@ -234,6 +234,15 @@ impl Steps {
     }
 }
 
+/// The statement that makes the table of the steps in a schema, unless it is there.
+pub(in crate::restore) fn create_statement(schema: &str) -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {} (step VARBINARY({NAME_BYTES}) PRIMARY KEY, \
+         at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)) ENGINE = InnoDB",
+        table(schema)
+    )
+}
+
 fn table(schema: &str) -> String {
     quote::qualified(schema, DONE_TABLE)
 }
