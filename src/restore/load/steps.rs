@@ -155,6 +155,24 @@ impl Steps {
         self.lock().contains(step.as_str())
     }
 
+    /// Whether a stage is behind us.
+    pub(super) fn has(&self, stage: Stage) -> bool {
+        self.is_done(&Step::stage(stage))
+    }
+
+    /// Writes down that a stage is.
+    ///
+    /// # Errors
+    ///
+    /// What the statement fails with.
+    pub(super) async fn reach(
+        &self,
+        session: &mut Session,
+        stage: Stage,
+    ) -> Result<(), MysqlError> {
+        self.mark(session, &Step::stage(stage)).await
+    }
+
     /// The statement that writes a step down, if steps are kept; to be followed by
     /// [`Steps::remember`] once it is committed. It fails with 1062 if the step is done, and waits
     /// for a transaction that is about to do it.
