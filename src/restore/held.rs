@@ -2,7 +2,8 @@
 //!
 //! Where a network is cut without either side hearing of it, the server keeps such a connection for
 //! hours, with its transaction, its locks and the GTID that it was at. Whoever goes on ends it: only
-//! one that holds the lock, and only of its own account, for which no privilege is needed.
+//! one that holds the lock, and only of its own account, for which no privilege is needed. Those that
+//! load are many and hold none: `load` knows them by their program's name.
 
 use std::time::Duration;
 

@@ -64,7 +64,7 @@ const GIVE_UP: Duration = Duration::from_secs(60);
 
 /// Who is told how far a load is: rows sent, and rows in all.
 pub type LoadObserver = Arc<dyn Fn(u64, u64) + Send + Sync>;
-/// Who is told that a phase begins: `load`, and `index` where it builds those that waited.
+/// Who is told that a phase begins: `load`, and `index` once the rows are there.
 pub type PhaseObserver = Arc<dyn Fn(&'static str) + Send + Sync>;
 
 /// How to load.
