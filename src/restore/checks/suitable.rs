@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::{Reason, ServerState, Wishes, held, some};
-use crate::archive::history::Member;
 use crate::archive::manifest::Manifest;
 use crate::restore::replay::CHANNEL;
 
@@ -125,7 +124,6 @@ pub(super) fn whether_it_stands_alone(
 /// Version, settings, engines and the like.
 pub(super) fn whether_it_can_hold_it(
     manifest: &Manifest,
-    members: &[Member],
     state: &ServerState,
     reasons: &mut Vec<Reason>,
 ) {
@@ -174,19 +172,9 @@ pub(super) fn whether_it_can_hold_it(
             "performance_schema=ON in its my.cnf",
         ));
     }
-    let used = members
-        .iter()
-        .filter_map(|member| member.stored.index.source.as_ref())
-        .any(|source| source.server_ids.contains(&facts.server_id));
-    if used || facts.server_id == 0 {
+    if facts.server_id == 0 {
         reasons.push(Reason::new(
-            match facts.server_id {
-                0 => "its server_id is 0, with which no server can replicate".to_owned(),
-                id => format!(
-                    "its server_id {id} is in the archive, and a server drops events of its own id \
-                     in silence"
-                ),
-            },
+            "its server_id is 0, with which no server can replicate",
             "SET PERSIST server_id = a number of its own",
         ));
     }
