@@ -98,10 +98,12 @@ pub struct RunRecord {
 
 /// A journal that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("the journal of an earlier restore ({SCHEMA}.run on {server}) cannot be read: {reason}")]
+#[error("the journal of an earlier restore ({schema}.run on {server}) cannot be read: {reason}")]
 pub struct MalformedJournal {
     /// `host:port`.
     pub server: String,
+    /// Its schema: [`SCHEMA`], or that of a restore of tables alone.
+    pub schema: &'static str,
     /// What is wrong with it.
     pub reason: String,
 }
@@ -155,13 +157,13 @@ impl Journal {
             row => row?,
         };
         let Some((record, stage, settings, notes)) = row else {
-            return Err(row::malformed(session, "it has no row").into());
+            return Err(row::malformed(session, SCHEMA, "it has no row").into());
         };
         Ok(Some(Self {
-            run: row::read(session, "record", &record)?,
-            settings: row::read(session, "settings", &settings)?,
-            notes: row::read(session, "notes", &notes)?,
-            stage: row::read_stage(session, &Stage::ALL, Stage::name, &stage)?,
+            run: row::read(session, SCHEMA, "record", &record)?,
+            settings: row::read(session, SCHEMA, "settings", &settings)?,
+            notes: row::read(session, SCHEMA, "notes", &notes)?,
+            stage: row::read_stage(session, SCHEMA, &Stage::ALL, Stage::name, &stage)?,
         }))
     }
 

@@ -19,10 +19,12 @@ pub(in crate::restore) fn is_not_there(error: &MysqlError) -> bool {
 /// That the journal of a server makes no sense.
 pub(in crate::restore) fn malformed(
     session: &Session,
+    schema: &'static str,
     reason: impl Into<String>,
 ) -> MalformedJournal {
     MalformedJournal {
         server: session.address().to_string(),
+        schema,
         reason: reason.into(),
     }
 }
@@ -30,22 +32,25 @@ pub(in crate::restore) fn malformed(
 /// What the column `name` holds as JSON.
 pub(in crate::restore) fn read<T: DeserializeOwned>(
     session: &Session,
+    schema: &'static str,
     name: &str,
     json: &str,
 ) -> Result<T, MalformedJournal> {
-    serde_json::from_str(json).map_err(|error| malformed(session, format!("its {name}: {error}")))
+    serde_json::from_str(json)
+        .map_err(|error| malformed(session, schema, format!("its {name}: {error}")))
 }
 
 /// The one of `all` stages whose name the row has.
 pub(in crate::restore) fn read_stage<S: Copy>(
     session: &Session,
+    schema: &'static str,
     all: &[S],
     name_of: impl Fn(S) -> &'static str,
     name: &str,
 ) -> Result<S, MalformedJournal> {
     let mut all = all.iter().copied();
     all.find(|known| name_of(*known) == name)
-        .ok_or_else(|| malformed(session, format!("its stage {name:?} is not known")))
+        .ok_or_else(|| malformed(session, schema, format!("its stage {name:?} is not known")))
 }
 
 /// What is to be kept in the column `name`, as JSON.

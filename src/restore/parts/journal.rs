@@ -156,12 +156,12 @@ impl PartsJournal {
             row => row?,
         };
         let Some((record, stage, position, gtid, doing, part, shape, notes)) = row else {
-            return Err(row::malformed(session, "it has no row").into());
+            return Err(row::malformed(session, SCHEMA, "it has no row").into());
         };
         Ok(Some(Self {
-            run: row::read(session, "record", &record)?,
-            notes: row::read(session, "notes", &notes)?,
-            stage: row::read_stage(session, &PartsStage::ALL, PartsStage::name, &stage)?,
+            run: row::read(session, SCHEMA, "record", &record)?,
+            notes: row::read(session, SCHEMA, "notes", &notes)?,
+            stage: row::read_stage(session, SCHEMA, &PartsStage::ALL, PartsStage::name, &stage)?,
             position,
             gtid,
             doing: doing.map(|number| Doing {
