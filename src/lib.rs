@@ -9,6 +9,7 @@
 
 pub mod cli;
 
+pub mod reseed;
 pub mod restore;
 pub mod snapshot;
 pub mod stream;
