@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use quillback::mysql::{ServerUrl, Session};
 use quillback::reseed::metadata::{
     Change, Leftovers, Metadata, NewGroup, NewMember, Note, Place, RecoveryAccount, Removal, Repair,
@@ -65,7 +65,13 @@ async fn exec_all(server: &Server, statements: &[&str]) -> Result<()> {
 
 /// Ends the group and forms it again under another name: `first` takes the writes, `others` join.
 async fn form_anew(trio: &Trio, name: Uuid, first: &Server, others: &[&Server]) -> Result<()> {
-    for server in trio.members() {
+    // `first` ends last: a Router writes into the metadata whenever it finds another primary, and who were primary after
+    // `first` would have a transaction that it lacks.
+    let before = trio
+        .members()
+        .iter()
+        .filter(|one| one.port() != first.port());
+    for server in before.chain([first]) {
         exec_all(
             server,
             &[
@@ -96,7 +102,10 @@ async fn form_anew(trio: &Trio, name: Uuid, first: &Server, others: &[&Server]) 
     )
     .await?;
     for other in others {
-        other.exec("START GROUP_REPLICATION").await?;
+        other
+            .exec("START GROUP_REPLICATION")
+            .await
+            .with_context(|| other.log_tail())?;
     }
     trio.wait_online(1 + others.len()).await
 }
