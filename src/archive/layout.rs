@@ -344,7 +344,10 @@ pub fn is_restore(key: &str) -> bool {
 /// The key of a reseed's report, named like a snapshot.
 #[must_use]
 pub fn reseed(finished: DateTime<Utc>, random: u32) -> String {
-    format!("{RESEEDS}{}{JSON_SUFFIX}", SnapshotId::new(finished, random))
+    format!(
+        "{RESEEDS}{}{JSON_SUFFIX}",
+        SnapshotId::new(finished, random)
+    )
 }
 
 /// The key of the list of transactions that a server held when a reseed took them from it.

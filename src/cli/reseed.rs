@@ -90,8 +90,7 @@ pub(super) async fn run(context: &Context, arguments: ReseedArguments) -> anyhow
         .iter()
         .map(|text| context.server(text, "QUILLBACK_TO_PASSWORD"))
         .collect::<Result<_, _>>()?;
-    let recovery_password: Option<Secret> =
-        super::context::secret("QUILLBACK_RECOVERY_PASSWORD")?;
+    let recovery_password: Option<Secret> = super::context::secret("QUILLBACK_RECOVERY_PASSWORD")?;
     if recovery_password
         .as_ref()
         .is_some_and(|secret| secret.expose().chars().count() > 32)

@@ -83,13 +83,20 @@ fn check_primary(servers: &Servers<'_>, reasons: &mut Vec<Reason>) {
         ));
     }
     if primary.is_in_group() && !servers.has_joined(primary) {
-        let group = primary.group.name.map_or_else(String::new, |name| format!(" {name}"));
+        let group = primary
+            .group
+            .name
+            .map_or_else(String::new, |name| format!(" {name}"));
         reasons.push(refused(
             format!("{at} is in a group that runs{group}"),
             format!("STOP GROUP_REPLICATION on {at}, if that group is to end; to add a server to it, --member alone"),
         ));
     }
-    if servers.has_joined(primary) && !servers.group.is_some_and(|group| primary.is_primary_of(group)) {
+    if servers.has_joined(primary)
+        && !servers
+            .group
+            .is_some_and(|group| primary.is_primary_of(group))
+    {
         reasons.push(refused(
             format!("{at} is in the new group and not its primary"),
             "quillback reseed --server ANY-MEMBER --member SERVER, which adds what is missing to a group that runs",
@@ -103,8 +110,14 @@ fn check_primary(servers: &Servers<'_>, reasons: &mut Vec<Reason>) {
         .collect();
     if !formed.is_empty() {
         reasons.push(refused(
-            format!("the new group runs already at {}, without {at}", formed.join(", ")),
-            format!("quillback reseed --server {} --member {at}, which adds it", formed[0]),
+            format!(
+                "the new group runs already at {}, without {at}",
+                formed.join(", ")
+            ),
+            format!(
+                "quillback reseed --server {} --member {at}, which adds it",
+                formed[0]
+            ),
         ));
     }
 }
@@ -114,13 +127,38 @@ fn check_settings(state: &ServerState, primary: &ServerState, reasons: &mut Vec<
     let facts = &state.facts;
     let at = &facts.address;
     let wants = [
-        (facts.has_gtids(), "gtid_mode", facts.gtid_mode.as_str(), "ON"),
-        (state.gtid_consistent, "enforce_gtid_consistency", "not ON", "ON"),
+        (
+            facts.has_gtids(),
+            "gtid_mode",
+            facts.gtid_mode.as_str(),
+            "ON",
+        ),
+        (
+            state.gtid_consistent,
+            "enforce_gtid_consistency",
+            "not ON",
+            "ON",
+        ),
         (facts.log_bin, "log_bin", "OFF", "ON"),
-        (facts.log_replica_updates, "log_replica_updates", "OFF", "ON"),
-        (facts.binlog_format == "ROW", "binlog_format", facts.binlog_format.as_str(), "ROW"),
+        (
+            facts.log_replica_updates,
+            "log_replica_updates",
+            "OFF",
+            "ON",
+        ),
+        (
+            facts.binlog_format == "ROW",
+            "binlog_format",
+            facts.binlog_format.as_str(),
+            "ROW",
+        ),
         (facts.performance_schema, "performance_schema", "OFF", "ON"),
-        (facts.server_id != 0, "server_id", "0", "a number of its own"),
+        (
+            facts.server_id != 0,
+            "server_id",
+            "0",
+            "a number of its own",
+        ),
     ];
     for (holds, name, is, shall) in wants {
         if !holds {
@@ -158,16 +196,27 @@ fn check_settings(state: &ServerState, primary: &ServerState, reasons: &mut Vec<
         .collect();
     if !lacks.is_empty() {
         reasons.push(Reason {
-            what: format!("the account {} at {at} lacks {}", state.account, lacks.join(", ")),
-            remedy: "quillback grants --for reseed, which prints all that is needed, with the reasons"
-                .to_owned(),
+            what: format!(
+                "the account {} at {at} lacks {}",
+                state.account,
+                lacks.join(", ")
+            ),
+            remedy:
+                "quillback grants --for reseed, which prints all that is needed, with the reasons"
+                    .to_owned(),
             class: Class::Authentication,
         });
     }
     for channel in state.channels.iter().filter(|channel| channel.running) {
         reasons.push(refused(
-            format!("{at} replicates from {} (channel '{}')", channel.source, channel.name),
-            format!("STOP REPLICA FOR CHANNEL '{}' on {at}, if that is to end", channel.name),
+            format!(
+                "{at} replicates from {} (channel '{}')",
+                channel.source, channel.name
+            ),
+            format!(
+                "STOP REPLICA FOR CHANNEL '{}' on {at}, if that is to end",
+                channel.name
+            ),
         ));
     }
 }
@@ -187,7 +236,10 @@ fn check_identities(servers: &Servers<'_>, reasons: &mut Vec<Reason>) {
         }
         if let Some(first) = ids.insert(state.facts.server_id, at) {
             reasons.push(refused(
-                format!("{first} and {at} have the same server_id {}", state.facts.server_id),
+                format!(
+                    "{first} and {at} have the same server_id {}",
+                    state.facts.server_id
+                ),
                 format!("SET PERSIST server_id = a number of its own, on {at}"),
             ));
         }
@@ -242,17 +294,14 @@ fn check_life(
     } else if endangers(servers.primary, state) {
         reasons.push(refused(
             format!("{at} is of the old history and takes writes"),
-            format!("--fence, which makes it read-only; or SET GLOBAL super_read_only = ON on {at}"),
+            format!(
+                "--fence, which makes it read-only; or SET GLOBAL super_read_only = ON on {at}"
+            ),
         ));
     }
 }
 
-fn check_other(
-    servers: &Servers<'_>,
-    other: &Other,
-    wishes: &Wishes,
-    reasons: &mut Vec<Reason>,
-) {
+fn check_other(servers: &Servers<'_>, other: &Other, wishes: &Wishes, reasons: &mut Vec<Reason>) {
     match other {
         Other::Reached(state) if servers.has_joined(state) => {}
         Other::Reached(state) => check_life(servers, state, wishes, reasons),
@@ -275,12 +324,19 @@ fn check_other(
 /// Whether a server can be written to and has a past in common with the new primary. One that has
 /// none is merely new.
 pub(super) fn endangers(primary: &ServerState, state: &ServerState) -> bool {
-    state.takes_writes() && !state.facts.gtid_executed.is_disjoint(&primary.facts.gtid_executed)
+    state.takes_writes()
+        && !state
+            .facts
+            .gtid_executed
+            .is_disjoint(&primary.facts.gtid_executed)
 }
 
 /// What a server has and the new primary has not.
 pub(super) fn missing(primary: &ServerState, member: &ServerState) -> GtidSet {
-    member.facts.gtid_executed.subtract(&primary.facts.gtid_executed)
+    member
+        .facts
+        .gtid_executed
+        .subtract(&primary.facts.gtid_executed)
 }
 
 /// How many transactions a set is, in words.

@@ -117,9 +117,10 @@ impl Classified for ReseedError {
                 }
             }
             Self::Changed { .. } => Class::Refused,
-            Self::Clone { .. } | Self::RestartCommand { .. } | Self::NotJoined { .. } | Self::Cancelled => {
-                Class::Failure
-            }
+            Self::Clone { .. }
+            | Self::RestartCommand { .. }
+            | Self::NotJoined { .. }
+            | Self::Cancelled => Class::Failure,
             Self::NotRestarted { .. } => Class::Transient,
             Self::Different { .. } => Class::Integrity,
         }

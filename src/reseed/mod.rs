@@ -11,6 +11,7 @@
 mod checks;
 mod clone;
 mod error;
+pub mod metadata;
 pub mod plan;
 mod prepare;
 pub mod report;

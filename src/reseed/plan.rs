@@ -246,7 +246,10 @@ fn new_branch(inputs: &Inputs<'_>) -> PlannedBranch {
         };
     }
     let executed = &inputs.primary.facts.gtid_executed;
-    let from = past.restored.as_deref().unwrap_or("the state that it was found in");
+    let from = past
+        .restored
+        .as_deref()
+        .unwrap_or("the state that it was found in");
     PlannedBranch {
         number: past.next,
         parent: past.parent,
@@ -389,7 +392,11 @@ impl Steps<'_> {
     fn all(&self, addresses: &[String]) -> Vec<Step> {
         let mut steps = self.fence();
         let branch = &self.plan.branch;
-        let verb = if branch.recorded { "goes on with" } else { "begins" };
+        let verb = if branch.recorded {
+            "goes on with"
+        } else {
+            "begins"
+        };
         steps.push(Step::new(
             None,
             format!(
@@ -407,7 +414,10 @@ impl Steps<'_> {
         let ready = self.ready(primary, local, clones);
         if self.servers.has_joined(primary) {
             let what = "renews the recovery account's password";
-            let action = Action::Credentials { ready, primary: true };
+            let action = Action::Credentials {
+                ready,
+                primary: true,
+            };
             steps.push(Step::new(Some(at), what, action));
         } else {
             let what = "makes it ready for the group";
@@ -418,7 +428,9 @@ impl Steps<'_> {
         steps.push(Step::new(
             Some(at),
             "lets it take writes",
-            Action::Open { statements: self.opening() },
+            Action::Open {
+                statements: self.opening(),
+            },
         ));
         let members = self.inputs.members.iter().zip(&self.plan.members);
         for ((state, planned), local) in members.zip(addresses.iter().skip(1)) {
@@ -458,12 +470,17 @@ impl Steps<'_> {
             }
         }
         // The primary last, so that nobody else is made one.
-        let mut in_group: Vec<&ServerState> = others.into_iter().chain(members.iter().copied()).collect();
+        let mut in_group: Vec<&ServerState> =
+            others.into_iter().chain(members.iter().copied()).collect();
         in_group.retain(|state| state.is_in_group());
         in_group.sort_by_key(|state| state.own().is_some_and(|own| own.role == Role::Primary));
         for state in in_group {
             let at = &state.facts.address;
-            steps.push(Step::new(Some(at), "takes it out of the old group", Action::Leave));
+            steps.push(Step::new(
+                Some(at),
+                "takes it out of the old group",
+                Action::Leave,
+            ));
         }
         for state in members {
             let set = checks::missing(self.inputs.primary, state);
@@ -497,7 +514,10 @@ impl Steps<'_> {
         match planned.fill {
             Fill::Joined => {
                 let what = "gives it the recovery account's new password";
-                let action = Action::Credentials { ready, primary: false };
+                let action = Action::Credentials {
+                    ready,
+                    primary: false,
+                };
                 steps.push(Step::new(Some(at), what, action));
             }
             Fill::Incremental => steps.push(prepare),

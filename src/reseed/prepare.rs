@@ -113,10 +113,17 @@ async fn others(
     let named: Vec<&ServerState> = std::iter::once(primary).chain(members).collect();
     let mut addresses: Vec<HostPort> = Vec::new();
     for state in &named {
-        let seen = state.group.members.iter().map(|member| member.address.clone());
+        let seen = state
+            .group
+            .members
+            .iter()
+            .map(|member| member.address.clone());
         addresses.extend(seen);
     }
-    let of_metadata = primary.instances.iter().filter_map(|text| text.parse().ok());
+    let of_metadata = primary
+        .instances
+        .iter()
+        .filter_map(|text| text.parse().ok());
     addresses.extend(of_metadata);
     addresses.sort();
     addresses.dedup();
@@ -130,7 +137,10 @@ async fn others(
         let url = request.primary.with_host_port(&address);
         match ask(&url).await {
             // Known under another name.
-            Ok(state) if named.iter().any(|n| n.facts.server_uuid == state.facts.server_uuid) => {}
+            Ok(state)
+                if named
+                    .iter()
+                    .any(|n| n.facts.server_uuid == state.facts.server_uuid) => {}
             Ok(state) => {
                 urls.push(url);
                 found.push(Other::Reached(Box::new(state)));

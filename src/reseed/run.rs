@@ -18,8 +18,8 @@ use super::report::{
 };
 use super::state::ServerState;
 use super::step::{Action, BOOTSTRAP, PlannedBranch, Step, fence_statement};
-use crate::archive::layout::BranchNumber;
 use crate::archive::identity::NewBranch;
+use crate::archive::layout::BranchNumber;
 use crate::archive::repository::{Fencer, Repository};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Secret;
@@ -134,7 +134,8 @@ impl Reseed {
             Action::Record(branch) => self.record(branch).await,
             Action::Ready(ready) => {
                 self.may_take(at).await?;
-                self.make(at, &ready.statements(self.password.expose())).await
+                self.make(at, &ready.statements(self.password.expose()))
+                    .await
             }
             Action::Credentials { ready, primary } => {
                 self.make(at, &ready.renewed(self.password.expose(), *primary))
@@ -194,7 +195,8 @@ impl Reseed {
         for statement in statements {
             match session.execute(statement).await {
                 Err(error)
-                    if error.code() == Some(NO_CHANNEL) && statement.starts_with("RESET REPLICA") => {}
+                    if error.code() == Some(NO_CHANNEL)
+                        && statement.starts_with("RESET REPLICA") => {}
                 other => {
                     other?;
                 }
@@ -317,7 +319,9 @@ impl Reseed {
         if !state.is_in_group() {
             let [on, start, off] = BOOTSTRAP;
             session.execute(on).await?;
-            self.options.fail_points.pass(FailPoint::ReseedBootstrapping);
+            self.options
+                .fail_points
+                .pass(FailPoint::ReseedBootstrapping);
             let begun = session.execute(start).await;
             // Whatever came of it: left on, the next start would begin another group.
             session.execute(off).await?;
@@ -445,7 +449,8 @@ impl Reseed {
     async fn check(&self) -> Result<(), ReseedError> {
         let primary = &self.plan.primary;
         self.wait_online(&primary.address, primary.uuid).await?;
-        self.make(&primary.address, &[START_ON_BOOT.to_owned()]).await?;
+        self.make(&primary.address, &[START_ON_BOOT.to_owned()])
+            .await?;
         let set = self.executed(&primary.address).await?;
         for member in &self.plan.members {
             self.wait_online(&member.address, member.uuid).await?;

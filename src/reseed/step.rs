@@ -101,7 +101,9 @@ impl Ready {
             .collect();
         vec![
             format!("CREATE USER IF NOT EXISTS {account} IDENTIFIED BY {secret}"),
-            format!("ALTER USER {account} IDENTIFIED BY {secret} PASSWORD EXPIRE NEVER ACCOUNT UNLOCK"),
+            format!(
+                "ALTER USER {account} IDENTIFIED BY {secret} PASSWORD EXPIRE NEVER ACCOUNT UNLOCK"
+            ),
             format!("GRANT {} ON *.* TO {account}", privileges.join(", ")),
         ]
     }
@@ -335,7 +337,9 @@ impl Action {
             Self::Open { statements } => statements.clone(),
             Self::Clone { donor, user } => {
                 let mut lines = clone_statements(donor, user, HIDDEN).to_vec();
-                lines.push("# the server restarts by its supervisor, else start it again".to_owned());
+                lines.push(
+                    "# the server restarts by its supervisor, else start it again".to_owned(),
+                );
                 lines
             }
             Self::Load { set, branch } => vec![format!(

@@ -13,10 +13,16 @@ async fn all_servers_are_destroyed_and_the_cluster_comes_back_from_the_archive()
     let mut ledger = Ledger::start(primary_of(trio.finder())).await?;
     ledger.wait_acknowledged(30, LIMIT).await?;
     let old = arg(trio.primary().await?);
-    archive.run(&["snapshot", "--server", &old]).await?.ended(0)?;
+    archive
+        .run(&["snapshot", "--server", &old])
+        .await?
+        .ended(0)?;
     ledger.wait_acknowledged(30, LIMIT).await?;
     ledger.stop().await;
-    archive.run(&["stream", "--once", "--server", &old]).await?.ended(0)?;
+    archive
+        .run(&["stream", "--once", "--server", &old])
+        .await?
+        .ended(0)?;
     let group = trio.group_name().to_owned();
     drop(trio);
 
@@ -29,7 +35,10 @@ async fn all_servers_are_destroyed_and_the_cluster_comes_back_from_the_archive()
         .await?
         .ended(0)?;
 
-    let shown = archive.run(&reseed(a, &[b, c], &["--dry-run"])).await?.ended(0)?;
+    let shown = archive
+        .run(&reseed(a, &[b, c], &["--dry-run"]))
+        .await?
+        .ended(0)?;
     let shown = shown.tells(&[
         "START GROUP_REPLICATION;",
         "CLONE INSTANCE FROM 'quillback_recovery'@",
@@ -40,12 +49,26 @@ async fn all_servers_are_destroyed_and_the_cluster_comes_back_from_the_archive()
     ])?;
     assert_eq!(first.one::<u64>("SELECT COUNT(*) FROM performance_schema.replication_group_members WHERE MEMBER_STATE <> 'OFFLINE'").await?, 0, "{shown:?}");
 
-    let said = archive.run(&reseed(a, &[b, c], &["--json"])).await?.ended(0)?;
+    let said = archive
+        .run(&reseed(a, &[b, c], &["--json"]))
+        .await?
+        .ended(0)?;
     let report: serde_json::Value = serde_json::from_str(&said.out).context(said.out.clone())?;
-    assert_eq!((&report["branch"], &report["parent"]), (&2.into(), &1.into()));
+    assert_eq!(
+        (&report["branch"], &report["parent"]),
+        (&2.into(), &1.into())
+    );
     assert_ne!(report["group"], serde_json::Value::from(group.as_str()));
-    let fills: Vec<_> = report["members"].as_array().context("members")?.iter().map(|m| m["fill"].clone()).collect();
-    assert_eq!(fills, [serde_json::Value::Null, "clone".into(), "clone".into()]);
+    let fills: Vec<_> = report["members"]
+        .as_array()
+        .context("members")?
+        .iter()
+        .map(|m| m["fill"].clone())
+        .collect();
+    assert_eq!(
+        fills,
+        [serde_json::Value::Null, "clone".into(), "clone".into()]
+    );
     assert_group(first, &[second, third]).await?;
     let mut conn = second.conn().await?;
     let checked = ledger.check(&mut conn, &Cut::Everything).await?;
@@ -53,14 +76,23 @@ async fn all_servers_are_destroyed_and_the_cluster_comes_back_from_the_archive()
     assert_open(first, &[second, third]).await?;
 
     // Nothing is left to do, and nothing is done again.
-    let again = archive.run(&reseed(a, &[b, c], &["--json"])).await?.ended(0)?;
+    let again = archive
+        .run(&reseed(a, &[b, c], &["--json"]))
+        .await?
+        .ended(0)?;
     let again: serde_json::Value = serde_json::from_str(&again.out)?;
-    assert_eq!((&again["group"], &again["branch"]), (&report["group"], &report["branch"]));
+    assert_eq!(
+        (&again["group"], &again["branch"]),
+        (&report["group"], &report["branch"])
+    );
     assert_group(first, &[second, third]).await?;
 
     // A stream goes on with the new history by itself.
     let all = urls.join(",");
-    archive.run(&["stream", "--once", "--server", &all]).await?.ended(0)?;
+    archive
+        .run(&["stream", "--once", "--server", &all])
+        .await?
+        .ended(0)?;
     archive
         .run(&["log", "--grep", "opened"])
         .await?

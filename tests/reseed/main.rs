@@ -1,4 +1,5 @@
 //! A cluster from the restored server, on real groups.
 
 mod cluster;
+mod metadata;
 mod support;

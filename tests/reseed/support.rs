@@ -30,7 +30,12 @@ impl Said {
         if self.code == Some(code) {
             return Ok(self);
         }
-        bail!("{:?} and not {code}:\n{}\n{}", self.code, self.out, self.err)
+        bail!(
+            "{:?} and not {code}:\n{}\n{}",
+            self.code,
+            self.out,
+            self.err
+        )
     }
 
     /// Fails unless all of these were told.
@@ -145,12 +150,26 @@ pub(crate) async fn assert_group(primary: &Server, others: &[&Server]) -> Result
         let mut conn = server.conn().await?;
         let here = checksum::all(&mut conn).await?;
         let differences = checksum::differences(&sums, &here);
-        ensure!(differences.is_empty(), "{}: {differences:?}", server.address());
-        assert_eq!(checksum::schema_fingerprint(&mut conn).await?, schema, "{}", server.address());
+        ensure!(
+            differences.is_empty(),
+            "{}: {differences:?}",
+            server.address()
+        );
+        assert_eq!(
+            checksum::schema_fingerprint(&mut conn).await?,
+            schema,
+            "{}",
+            server.address()
+        );
         let (read_only, boots): (bool, bool) = server
             .one("SELECT @@GLOBAL.super_read_only, @@GLOBAL.group_replication_start_on_boot")
             .await?;
-        assert_eq!(read_only, server.port() != primary.port(), "{}", server.address());
+        assert_eq!(
+            read_only,
+            server.port() != primary.port(),
+            "{}",
+            server.address()
+        );
         assert!(boots, "{} would not come back by itself", server.address());
     }
     Ok(())
@@ -159,7 +178,9 @@ pub(crate) async fn assert_group(primary: &Server, others: &[&Server]) -> Result
 /// Fails unless an ordinary account can write to the primary and reads it everywhere.
 pub(crate) async fn assert_open(primary: &Server, others: &[&Server]) -> Result<()> {
     primary.exec("CREATE DATABASE opened").await?;
-    primary.exec("CREATE TABLE opened.t (id INT PRIMARY KEY)").await?;
+    primary
+        .exec("CREATE TABLE opened.t (id INT PRIMARY KEY)")
+        .await?;
     primary.exec("INSERT INTO opened.t VALUES (1)").await?;
     for other in others {
         until("the row to arrive", LIMIT, async || {

@@ -28,9 +28,9 @@ pub(super) fn of_reseed(error: &ReseedError) -> Option<String> {
         ReseedError::NotRestarted { server, .. } => {
             format!("to start {server}, with a look at its error log; then {AGAIN}")
         }
-        ReseedError::RestartCommand { server, .. } => format!(
-            "to start {server} by hand, or another --restart-command; then {AGAIN}"
-        ),
+        ReseedError::RestartCommand { server, .. } => {
+            format!("to start {server} by hand, or another --restart-command; then {AGAIN}")
+        }
         ReseedError::NotJoined { server, .. } => format!(
             "the error log of {server}: that the members reach each other at their addresses and local \
              addresses (report_host, group_replication_local_address), and with the recovery account; \

@@ -57,9 +57,16 @@ pub(super) fn tell(event: &ReseedEvent, quiet: bool, progress: &render::Progress
 /// What will be, and what will be lost.
 pub(super) fn describe_plan(plan: &ReseedPlan) -> String {
     let branch = &plan.branch;
-    let goes_on = if branch.recorded { ", begun by an earlier run" } else { "" };
+    let goes_on = if branch.recorded {
+        ", begun by an earlier run"
+    } else {
+        ""
+    };
     let mut lines = vec![
-        format!("reseed the group {} from {}", plan.group, plan.primary.address),
+        format!(
+            "reseed the group {} from {}",
+            plan.group, plan.primary.address
+        ),
         format!(
             "  primary    {} (MySQL {}), at {:#}",
             plan.primary.address, plan.primary.version, plan.primary.gtid_executed
@@ -85,7 +92,10 @@ pub(super) fn describe_plan(plan: &ReseedPlan) -> String {
         branch.number.0, branch.parent.0
     ));
     if branch.lost.is_empty() {
-        lines.push(format!("  behind     nothing: all of branch {} is in it", branch.parent.0));
+        lines.push(format!(
+            "  behind     nothing: all of branch {} is in it",
+            branch.parent.0
+        ));
     } else {
         lines.push(format!(
             "  behind     {} transactions stay in branch {}: quillback log --branch {} --gtid '{:#}'",
@@ -142,9 +152,16 @@ pub(super) fn describe_report(report: &ReseedReport) -> String {
             Some(Fill::Clone) => "cloned",
             Some(Fill::Archive) => "filled from the archive",
         };
-        lines.push(format!("  {:<9}  {}, {how}", member.role.to_lowercase(), member.server));
+        lines.push(format!(
+            "  {:<9}  {}, {how}",
+            member.role.to_lowercase(),
+            member.server
+        ));
         if !member.lost.is_empty() {
-            lines.push(format!("  lost       {:#} of {}", member.lost, member.server));
+            lines.push(format!(
+                "  lost       {:#} of {}",
+                member.lost, member.server
+            ));
         }
     }
     lines.push(format!(

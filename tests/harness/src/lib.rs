@@ -9,7 +9,8 @@
 //! | one server, its crash, pause and restart | [`Server`] |
 //! | a source with replicas | [`Replicas`] |
 //! | a three-member Group Replication | [`Trio`] |
-//! | MySQL Router with a static configuration | [`Router`] |
+//! | MySQL Router, by names or by the cluster's metadata | [`Router`] |
+//! | the metadata of InnoDB Cluster, made by hand | [`cluster_metadata`] |
 //! | S3-compatible storage | [`Minio`] |
 //! | a network that fails | [`Proxy`] |
 //! | an HTTP server, such as a store, that fails | [`HttpProxy`] |
@@ -21,6 +22,7 @@
 //! The programs come from the folder in `QUILLBACK_TEST_BIN`, or from the repository's `tests/setup`: see [`programs`].
 
 pub mod checksum;
+pub mod cluster_metadata;
 mod encryption;
 mod http_proxy;
 pub mod ledger;

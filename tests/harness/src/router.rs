@@ -1,8 +1,11 @@
-//! The real MySQL Router with a static configuration.
+//! The real MySQL Router, in either of its two ways.
 //!
-//! Router can follow a group by itself only with InnoDB Cluster's metadata, which only MySQL Shell makes. Here its
-//! configuration names the servers: the first one that answers takes the writes, the others the reads in turn. It does **not**
-//! notice a failover; a test that moves the primary says so by [`Router::retarget`], which rewrites the file and restarts Router.
+//! [`Router::start`] gives it a configuration that names the servers: the first one that answers takes the writes, the others
+//! the reads in turn. It does **not** notice a failover; a test that moves the primary says so by [`Router::retarget`], which
+//! rewrites the file and restarts Router. [`Router::bootstrap`] lets it configure itself from the metadata of InnoDB Cluster
+//! (see [`cluster_metadata`](crate::cluster_metadata)); it then follows the group by itself.
+
+mod bootstrap;
 
 use std::time::Duration;
 
@@ -17,14 +20,16 @@ use crate::server_options::ROOT_PASSWORD;
 use crate::{programs, wait};
 
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// How many ports a bootstrap takes, from its base port on.
+const PORTS: u16 = 5;
 
 /// A mysqlrouter with a port for writes and one for reads.
 #[derive(Debug)]
 pub struct Router {
     process: Process,
     folder: Scratch,
-    rw: Port,
-    ro: Port,
+    /// In a row: for writes, for reads, and those of the X protocol and of the splitting of both, which a bootstrap takes.
+    ports: Vec<Port>,
 }
 
 impl Router {
@@ -33,26 +38,30 @@ impl Router {
     /// # Errors
     /// There is no mysqlrouter, or it does not let a connection through.
     pub async fn start(primary: &Server, secondaries: &[&Server]) -> Result<Self> {
+        let router = Self::idle("router.conf")?;
+        router.run(primary, secondaries).await?;
+        Ok(router)
+    }
+
+    /// One that has not been started, with its configuration to be in a file of its folder.
+    fn idle(configuration: &str) -> Result<Self> {
         let folder = Scratch::new("r")?;
         let process = Process::idle(Launch {
             program: programs::find("mysqlrouter")?,
             args: vec![
                 "-c".to_owned(),
-                folder.path().join("router.conf").display().to_string(),
+                folder.path().join(configuration).display().to_string(),
             ],
             env: Vec::new(),
             log: folder.path().join("router.log"),
             stdout: None,
             supervised: false,
         });
-        let router = Self {
+        Ok(Self {
             process,
             folder,
-            rw: Port::reserve()?,
-            ro: Port::reserve()?,
-        };
-        router.run(primary, secondaries).await?;
-        Ok(router)
+            ports: Port::reserve_row(PORTS)?,
+        })
     }
 
     /// Points Router at another primary: rewrites its configuration and restarts it, which cuts all its connections.
@@ -60,20 +69,23 @@ impl Router {
     /// # Errors
     /// It does not come up again.
     pub async fn retarget(&self, primary: &Server, secondaries: &[&Server]) -> Result<()> {
-        if self.process.pid().is_some() {
-            self.process.kill9().await?;
-        }
+        self.end().await?;
         self.run(primary, secondaries).await
     }
 
     /// The URL for writes, of `root`.
     pub fn rw_url(&self) -> String {
-        url(&self.rw)
+        url(&self.ports[0])
     }
 
     /// The URL for reads, of `root`.
     pub fn ro_url(&self) -> String {
-        url(&self.ro)
+        url(&self.ports[1])
+    }
+
+    /// The last lines of its log.
+    pub fn log_tail(&self) -> String {
+        self.process.log_tail()
     }
 
     async fn run(&self, primary: &Server, secondaries: &[&Server]) -> Result<()> {
@@ -82,6 +94,19 @@ impl Router {
             self.configuration(primary, secondaries),
         )
         .context("failed to write router.conf")?;
+        self.open().await
+    }
+
+    /// Ends it at once, if it runs.
+    async fn end(&self) -> Result<()> {
+        if self.process.pid().is_some() {
+            self.process.kill9().await?;
+        }
+        Ok(())
+    }
+
+    /// Starts it, and waits until both of its ports let a connection through.
+    async fn open(&self) -> Result<()> {
         self.process.start_again(&[])?;
         wait::until(
             "mysqlrouter to let a connection through",
@@ -128,9 +153,9 @@ impl Router {
              routing_strategy=first-available\nprotocol=classic\n\
              [routing:ro]\nbind_address=127.0.0.1\nbind_port={}\ndestinations={reads}\n\
              routing_strategy=round-robin\nprotocol=classic\n",
-            self.rw.number(),
+            self.ports[0].number(),
             primary.address(),
-            self.ro.number(),
+            self.ports[1].number(),
         )
     }
 }

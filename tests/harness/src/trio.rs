@@ -207,7 +207,7 @@ impl Trio {
     /// A server does not come up, or the group does not form.
     pub async fn restart_all(&self) -> Result<()> {
         let [a, b, c] = self.members.as_slice() else {
-            bail!("a trio has three members")
+            bail!("a trio with a server more is not started again as a whole")
         };
         let ended = tokio::join!(end(a), end(b), end(c));
         for ended in [ended.0, ended.1, ended.2] {
@@ -234,6 +234,21 @@ impl Trio {
             }
         }
         self.form(best).await
+    }
+
+    /// Starts a further server with the members' settings, which is no member yet: what replaces one that is lost.
+    ///
+    /// It comes last in [`Trio::members`], and joins by START GROUP_REPLICATION.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn add_server(&mut self) -> Result<()> {
+        self.members
+            .push(Server::start_with(self.options.member()).await?);
+        if self.options.stack == Stack::XCom {
+            self.xcom_ports.push(Port::reserve()?);
+        }
+        self.configure().await
     }
 
     async fn configure(&self) -> Result<()> {

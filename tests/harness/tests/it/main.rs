@@ -5,5 +5,6 @@ mod data;
 mod group;
 mod ledger;
 mod network;
+mod router;
 mod server;
 mod storage;
