@@ -15,7 +15,7 @@ use crate::archive::layout::BranchNumber;
 use crate::config::Secret;
 use crate::error::Class;
 use crate::mysql::server_url::{HostPort, ServerUrl};
-use crate::reseed::plan::{FillWish, Wishes};
+use crate::reseed::plan::{FillWish, MetadataWish, Wishes};
 use crate::reseed::{self, ReseedOptions, ReseedRequest};
 
 /// The options of `reseed`.
@@ -40,6 +40,9 @@ pub(super) struct ReseedArguments {
     /// A member whose transactions that the restored server lacks may be lost (may be repeated).
     #[arg(long, value_name = "HOST:PORT")]
     discard_transactions_of: Vec<HostPort>,
+    /// What becomes of InnoDB Cluster's metadata on the restored server.
+    #[arg(long, value_enum, default_value_t = MetadataArgument::Repair, value_name = "WHAT")]
+    metadata: MetadataArgument,
     /// The history that the server was restored from, if not the one that its report names.
     #[arg(long, value_name = "N")]
     branch: Option<u32>,
@@ -71,6 +74,17 @@ enum FillArgument {
     Clone,
     /// The archive: the new primary is not burdened.
     Archive,
+}
+
+/// What becomes of InnoDB Cluster's metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum MetadataArgument {
+    /// Make them match the new group, so that Routers can be bootstrapped.
+    Repair,
+    /// Remove them; MySQL Shell can adopt the group.
+    Drop,
+    /// Leave them as they were restored.
+    Keep,
 }
 
 pub(super) async fn run(context: &Context, arguments: ReseedArguments) -> anyhow::Result<Done> {
@@ -115,6 +129,11 @@ pub(super) async fn run(context: &Context, arguments: ReseedArguments) -> anyhow
             fence: arguments.fence,
             gone: arguments.gone,
             discard: arguments.discard_transactions_of,
+            metadata: match arguments.metadata {
+                MetadataArgument::Repair => MetadataWish::Repair,
+                MetadataArgument::Drop => MetadataWish::Drop,
+                MetadataArgument::Keep => MetadataWish::Keep,
+            },
         },
         recovery_user: arguments.recovery_user,
         recovery_password,

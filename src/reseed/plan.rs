@@ -7,6 +7,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::checks::{self, Other, Servers};
+use super::metadata::{self, Change, Metadata, NewGroup, Place, Removal, Repair};
 use super::state::{ServerState, Stack};
 use super::step::{Action, PlannedBranch, Ready, RecoveryAccount, Step};
 use crate::archive::layout::BranchNumber;
@@ -27,6 +28,19 @@ pub enum FillWish {
     Clone,
     /// From the archive, without touching the new primary, whatever they hold.
     Archive,
+}
+
+/// What becomes of InnoDB Cluster's metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MetadataWish {
+    /// They are made to match the group.
+    #[default]
+    Repair,
+    /// They are removed; MySQL Shell can adopt the group.
+    Drop,
+    /// They stay as they were restored.
+    Keep,
 }
 
 /// How one member is filled.
@@ -54,6 +68,8 @@ pub struct Wishes {
     pub gone: Vec<HostPort>,
     /// Servers whose transactions may be lost.
     pub discard: Vec<HostPort>,
+    /// What becomes of InnoDB Cluster's metadata.
+    pub metadata: MetadataWish,
 }
 
 /// What the archive says of the server's past.
@@ -101,6 +117,8 @@ pub struct Inputs<'a> {
     pub wishes: &'a Wishes,
     /// What the archive says.
     pub past: &'a Past,
+    /// InnoDB Cluster's metadata on the restored server, if there are any.
+    pub metadata: Option<&'a Metadata>,
     /// The account by which members catch up.
     pub account: &'a RecoveryAccount,
     /// A name for the group, if none was chosen yet.
@@ -184,6 +202,13 @@ impl ReseedPlan {
                 Err(reason) => reasons.push(reason),
             }
         }
+        let metadata = match of_metadata(inputs, branch.group, &addresses) {
+            Ok(metadata) => metadata,
+            Err(reason) => {
+                reasons.push(reason);
+                OfMetadata::default()
+            }
+        };
         if !reasons.is_empty() {
             return Err(reasons);
         }
@@ -217,13 +242,15 @@ impl ReseedPlan {
             branch,
             members,
             steps: Vec::new(),
-            notes: notes(inputs),
+            notes: notes(inputs).into_iter().chain(metadata.notes).collect(),
         };
         plan.steps = Steps {
             plan: &plan,
             inputs,
             servers,
             seeds: addresses.join(","),
+            metadata: metadata.statements,
+            metadata_what: metadata.what,
         }
         .all(&addresses);
         Ok(plan)
@@ -260,6 +287,69 @@ fn new_branch(inputs: &Inputs<'_>) -> PlannedBranch {
         reason: format!("reseed from {}: {from}", inputs.primary.facts.address),
         recorded: false,
     }
+}
+
+/// What is done about InnoDB Cluster's metadata.
+#[derive(Debug, Default)]
+struct OfMetadata {
+    what: String,
+    statements: Vec<String>,
+    notes: Vec<String>,
+}
+
+fn of_metadata(
+    inputs: &Inputs<'_>,
+    name: Uuid,
+    addresses: &[String],
+) -> Result<OfMetadata, Reason> {
+    let Some(metadata) = inputs.metadata else {
+        return Ok(OfMetadata::default());
+    };
+    let all = std::iter::once(inputs.primary).chain(inputs.members);
+    let group = NewGroup {
+        name,
+        members: all
+            .zip(addresses)
+            .map(|(state, local)| state.as_member(local))
+            .collect(),
+        recovery_account: Some(metadata::RecoveryAccount {
+            user: inputs.account.user.clone(),
+            host: "%".to_owned(),
+        }),
+        view_change_uuid: None,
+    };
+    Ok(match inputs.wishes.metadata {
+        MetadataWish::Keep => OfMetadata {
+            notes: vec![
+                "InnoDB Cluster's metadata stay those of the old group (--metadata keep): no Router lets anybody \
+                 through by them"
+                    .to_owned(),
+            ],
+            ..OfMetadata::default()
+        },
+        MetadataWish::Drop => {
+            let removal = Removal::compute(metadata, Some(&group), None);
+            OfMetadata {
+                what: "removes InnoDB Cluster's metadata".to_owned(),
+                statements: vec![removal.statement],
+                notes: vec![format!("for an InnoDB Cluster again, in MySQL Shell: {}", removal.adopt)],
+            }
+        }
+        MetadataWish::Repair => {
+            let repair = Repair::compute(metadata, &group, Change::Formed, None).map_err(|error| {
+                checks::refused(
+                    format!("{}: {error}", inputs.primary.facts.address),
+                    "--metadata drop, which removes them, so that MySQL Shell can adopt the group; or --metadata \
+                     keep",
+                )
+            })?;
+            OfMetadata {
+                what: format!("makes the metadata of the cluster {} match the group", repair.cluster),
+                statements: repair.transaction().into_iter().map(ToOwned::to_owned).collect(),
+                notes: repair.notes.iter().map(ToString::to_string).collect(),
+            }
+        }
+    })
 }
 
 /// The restored server's own choice if it has made one.
@@ -386,6 +476,8 @@ struct Steps<'a> {
     inputs: &'a Inputs<'a>,
     servers: Servers<'a>,
     seeds: String,
+    metadata: Vec<String>,
+    metadata_what: String,
 }
 
 impl Steps<'_> {
@@ -432,6 +524,14 @@ impl Steps<'_> {
                 statements: self.opening(),
             },
         ));
+        if !self.metadata.is_empty() {
+            let statements = self.metadata.clone();
+            steps.push(Step::new(
+                Some(at),
+                self.metadata_what.clone(),
+                Action::Metadata { statements },
+            ));
+        }
         let members = self.inputs.members.iter().zip(&self.plan.members);
         for ((state, planned), local) in members.zip(addresses.iter().skip(1)) {
             self.member(state, planned, local, &mut steps);
@@ -564,7 +664,13 @@ impl Steps<'_> {
             seeds: self.seeds.clone(),
             stack: version.at_least(8, 0, 27).then_some(self.plan.stack),
             plugins,
-            channels: state.channels.iter().map(|c| c.name.clone()).collect(),
+            channels: state
+                .channels
+                .iter()
+                .filter(|channel| !channel.is_cluster_set())
+                .map(|channel| channel.name.clone())
+                .collect(),
+            leftovers: state.leftovers.statements(Place::Primary),
             account: self.inputs.account.clone(),
         }
     }

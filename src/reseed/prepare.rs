@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::checks::Other;
 use super::error::ReseedError;
+use super::metadata::Metadata;
 use super::plan::{Begun, Inputs, Past, ReseedPlan};
 use super::report::ReseedRequest;
 use super::state::ServerState;
@@ -59,7 +60,7 @@ pub async fn prepare(
     request: ReseedRequest,
 ) -> Result<Prepared, ReseedError> {
     let mut clock = PhaseClock::start();
-    let primary = ask(&request.primary).await?;
+    let (primary, metadata) = ask_primary(&request.primary).await?;
     let mut members = Vec::new();
     for url in &request.members {
         members.push(ask(url).await?);
@@ -76,6 +77,7 @@ pub async fn prepare(
         others: &others,
         wishes: &request.wishes,
         past: &past,
+        metadata: metadata.as_ref(),
         account: &account,
         fresh: Uuid::new_v4(),
     })
@@ -94,6 +96,15 @@ pub async fn prepare(
         held: past.held,
         clock,
     })
+}
+
+/// The restored server, with the metadata that it has brought.
+async fn ask_primary(url: &ServerUrl) -> Result<(ServerState, Option<Metadata>), MysqlError> {
+    let mut session = Session::connect(url).await?;
+    let state = ServerState::load(&mut session).await?;
+    let metadata = Metadata::load(&mut session).await?;
+    session.close().await;
+    Ok((state, metadata))
 }
 
 async fn ask(url: &ServerUrl) -> Result<ServerState, MysqlError> {

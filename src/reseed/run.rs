@@ -142,7 +142,9 @@ impl Reseed {
                     .await
             }
             Action::Bootstrap => self.bootstrap(at).await,
-            Action::Open { statements } => self.make(at, statements).await,
+            Action::Open { statements } | Action::Metadata { statements } => {
+                self.make(at, statements).await
+            }
             Action::Clone { donor, user } => {
                 self.may_take(at).await?;
                 self.options.fail_points.pass(FailPoint::ReseedFilling);

@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::metadata::{Leftovers, NewMember};
 use crate::mysql::discover::group_members;
 use crate::mysql::error::MysqlError;
 use crate::mysql::facts::ServerFacts;
@@ -76,6 +77,10 @@ pub struct ServerState {
     pub unfit_tables: Vec<String>,
     /// The instances that InnoDB Cluster's metadata on this server name.
     pub instances: Vec<String>,
+    /// What a ClusterSet has left in it.
+    pub leftovers: Leftovers,
+    /// The port of the X protocol, if it listens on one.
+    pub x_port: Option<u16>,
     /// The account of the session, as `user@host`.
     pub account: String,
     /// What it lacks of what a reseed needs.
@@ -131,6 +136,8 @@ impl ServerState {
             unfinished: journals > 0,
             unfit_tables,
             instances,
+            leftovers: Leftovers::load(session).await?,
+            x_port: x_port(session).await?,
             account: privileges.account().to_owned(),
             lacks,
             facts,
@@ -170,12 +177,31 @@ impl ServerState {
         self.is_online_in(group) && self.own().is_some_and(|own| own.role == Role::Primary)
     }
 
+    /// What it will be as a member of a group.
+    #[must_use]
+    pub fn as_member(&self, local_address: &str) -> NewMember {
+        NewMember {
+            address: self.known_as.clone(),
+            server_uuid: self.facts.server_uuid,
+            server_id: self.facts.server_id,
+            x_port: self.x_port,
+            local_address: local_address.to_owned(),
+        }
+    }
+
     /// Whether somebody could write to it. In a group only the primary takes writes, and a member that
     /// has lost the others waits with its commits until they are back: it may go on then.
     #[must_use]
     pub fn takes_writes(&self) -> bool {
         !self.facts.super_read_only
     }
+}
+
+async fn x_port(session: &mut Session) -> Result<Option<u16>, MysqlError> {
+    let port: Option<(String, u16)> = session
+        .query_first("SHOW GLOBAL VARIABLES WHERE Variable_name = 'mysqlx_port'")
+        .await?;
+    Ok(port.map(|(_, port)| port).filter(|port| *port != 0))
 }
 
 async fn group(session: &mut Session) -> Result<GroupState, MysqlError> {

@@ -57,6 +57,8 @@ pub struct Ready {
     pub plugins: Vec<(&'static str, &'static str)>,
     /// Channels from other servers that are left over, and stopped.
     pub channels: Vec<String>,
+    /// The statements that remove what else a ClusterSet has left.
+    pub leftovers: Vec<String>,
     /// The recovery account.
     pub account: RecoveryAccount,
 }
@@ -80,6 +82,7 @@ impl Ready {
             let name = quote::string(channel);
             sql.push(format!("RESET REPLICA ALL FOR CHANNEL {name}"));
         }
+        sql.extend(self.leftovers.iter().cloned());
         if !self.account.given {
             sql.extend(self.account_statements(password));
         }
@@ -249,6 +252,11 @@ pub enum Action {
         /// The statements.
         statements: Vec<String>,
     },
+    /// Makes InnoDB Cluster's metadata match the group, or removes them.
+    Metadata {
+        /// The statements, with their transaction.
+        statements: Vec<String>,
+    },
     /// Makes a server a copy of the new primary.
     Clone {
         /// The new primary, as the others know it.
@@ -306,6 +314,7 @@ impl Action {
             Self::Record(_) => "branch",
             Self::Ready(_) | Self::Credentials { .. } => "prepare",
             Self::Bootstrap | Self::Open { .. } => "bootstrap",
+            Self::Metadata { .. } => "metadata",
             Self::Clone { .. } | Self::Load { .. } => "fill",
             Self::Join => "join",
             Self::Check => "check",
@@ -334,7 +343,7 @@ impl Action {
             Self::Ready(ready) => ready.statements(HIDDEN),
             Self::Credentials { ready, primary } => ready.renewed(HIDDEN, *primary),
             Self::Bootstrap => BOOTSTRAP.map(ToOwned::to_owned).to_vec(),
-            Self::Open { statements } => statements.clone(),
+            Self::Open { statements } | Self::Metadata { statements } => statements.clone(),
             Self::Clone { donor, user } => {
                 let mut lines = clone_statements(donor, user, HIDDEN).to_vec();
                 lines.push(
