@@ -1,5 +1,7 @@
 //! A cluster from the restored server, on real groups.
 
 mod cluster;
+mod in_place;
+mod interrupted;
 mod metadata;
 mod support;

@@ -67,6 +67,11 @@ impl Archive {
         self.folder.file_url("archive")
     }
 
+    /// The file of an object.
+    pub(crate) fn file(&self, key: &str) -> std::path::PathBuf {
+        self.folder.path().join("archive").join(key)
+    }
+
     /// The program with arguments, not started yet.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_quillback"));
