@@ -71,6 +71,15 @@ pub struct Manifest {
     pub information: Information,
 }
 
+impl Manifest {
+    /// A table by its name.
+    #[must_use]
+    pub fn table(&self, database: &str, name: &str) -> Option<&TableEntry> {
+        let mut tables = self.tables.iter();
+        tables.find(|table| table.database == database && table.name == name)
+    }
+}
+
 /// What a server must have, so that a restore is refused before it begins rather than failing in
 /// its middle.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

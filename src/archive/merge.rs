@@ -155,8 +155,7 @@ impl Merger {
         let draft = self.draft();
         draft.push_event(event.bytes(), event.header().server_id);
         while let Some(block) = draft.seal() {
-            let packed = block.pack(level)?;
-            draft.fill(packed);
+            block.pack(level)?;
         }
         Ok(())
     }

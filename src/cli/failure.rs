@@ -25,6 +25,16 @@ pub(super) enum Done {
     With(Class),
 }
 
+impl Done {
+    /// How a run ends that has this to tell.
+    pub(super) const fn with_notes(notes: &[String]) -> Self {
+        match notes.is_empty() {
+            true => Self::Fine,
+            false => Self::With(Class::Warnings),
+        }
+    }
+}
+
 /// A command line or configuration that makes no sense, with what to write instead.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]

@@ -134,6 +134,7 @@ impl LogArguments {
                 KindArgument::Ddl => Kind::Ddl,
                 KindArgument::Dml => Kind::Dml,
             }),
+            statements: false,
             gtids: self.gtid.clone(),
             text: self.grep.as_ref().map(|text| text.to_lowercase()),
             min_rows: self.min_rows,

@@ -312,11 +312,7 @@ pub(super) async fn run(context: &Context, arguments: RestoreArguments) -> anyho
     } else {
         render::say(&words::describe_report(&report));
     }
-    Ok(if report.notes.is_empty() {
-        Done::Fine
-    } else {
-        Done::With(crate::error::Class::Warnings)
-    })
+    Ok(Done::with_notes(&report.notes))
 }
 
 /// Waits until the archive holds the target; if the time is over, the plan's refusal tells the rest.

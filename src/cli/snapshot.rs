@@ -13,7 +13,6 @@ use super::context::Context;
 use super::failure::{Done, UsageError};
 use super::render;
 use super::times::parse_span;
-use crate::error::Class;
 use crate::mysql::schema::{Filter, Pattern};
 use crate::snapshot::{
     self, LockMode, OnLag, SnapshotOptions, SnapshotPlan, SnapshotProgress, SnapshotReport,
@@ -156,11 +155,7 @@ pub(super) async fn run(context: &Context, arguments: SnapshotArguments) -> anyh
     } else {
         render::say(&show::report(&report));
     }
-    Ok(if report.warnings.is_empty() {
-        Done::Fine
-    } else {
-        Done::With(Class::Warnings)
-    })
+    Ok(Done::with_notes(&report.warnings))
 }
 
 /// Waits for a run, and tells how far it is.

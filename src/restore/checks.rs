@@ -14,7 +14,6 @@ use serde::Serialize;
 use super::journal::{self, Journal, JournalError};
 use super::load::preflight::{has_keyring, unknown_time_zones};
 use super::plan::PlannedWipe;
-use crate::archive::history::Member;
 use crate::archive::manifest::Manifest;
 use crate::error::Class;
 use crate::mysql::error::MysqlError;
@@ -220,16 +219,11 @@ pub struct Wishes<'a> {
 
 /// Every reason why a server cannot be the target.
 #[must_use]
-pub fn check(
-    manifest: &Manifest,
-    members: &[Member],
-    state: &ServerState,
-    wishes: &Wishes<'_>,
-) -> Vec<Reason> {
+pub fn check(manifest: &Manifest, state: &ServerState, wishes: &Wishes<'_>) -> Vec<Reason> {
     let mut reasons = Vec::new();
     suitable::whether_it_may_be_filled(state, wishes, &mut reasons);
     suitable::whether_it_stands_alone(state, wishes, &mut reasons);
-    suitable::whether_it_can_hold_it(manifest, members, state, &mut reasons);
+    suitable::whether_it_can_hold_it(manifest, state, &mut reasons);
     reasons.extend(privileges::missing(state, wishes));
     reasons
 }

@@ -2,7 +2,8 @@
 //!
 //! Where a network is cut without either side hearing of it, the server keeps such a connection for
 //! hours, with its transaction, its locks and the GTID that it was at. Whoever goes on ends it: only
-//! one that holds the lock, and only of its own account, for which no privilege is needed.
+//! one that holds the lock, and only of its own account, for which no privilege is needed. Those that
+//! load are many and hold none: `load` knows them by their program's name.
 
 use std::time::Duration;
 
@@ -30,13 +31,7 @@ pub(super) async fn take(session: &mut Session, name: &str) -> Result<(), MysqlE
         ))
         .await?;
     if let Some(id) = held {
-        match session.execute(format!("KILL CONNECTION {id}")).await {
-            Err(error) if error.code() == Some(NO_SUCH_THREAD) => {}
-            other => {
-                other?;
-                tracing::info!(id, "ended a connection that an earlier run left open");
-            }
-        }
+        end(session, id).await?;
     }
     // A connection gives its locks back behind the end of its transaction.
     let limit = END_LIMIT.as_secs();
@@ -51,4 +46,20 @@ pub(super) async fn take(session: &mut Session, name: &str) -> Result<(), MysqlE
         limit: END_LIMIT,
     }
     .at(session.address()))
+}
+
+/// Ends a connection that an earlier run left open, unless it has ended by itself.
+///
+/// # Errors
+///
+/// What the server refuses.
+pub(super) async fn end(session: &mut Session, id: u64) -> Result<(), MysqlError> {
+    match session.execute(format!("KILL CONNECTION {id}")).await {
+        Err(error) if error.code() == Some(NO_SUCH_THREAD) => {}
+        other => {
+            other?;
+            tracing::info!(id, "ended a connection that an earlier run left open");
+        }
+    }
+    Ok(())
 }

@@ -10,12 +10,15 @@
 //! All of it lies in InnoDB beside the data, so a crash of the server takes both back to the same
 //! moment. The exception is a server whose redo log is off, which does not start again after a crash.
 
+pub(super) mod row;
+
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::load::steps;
 use super::replay::{ReplayKind, TUNED};
 use super::target::Target;
 use crate::archive::layout::{BranchNumber, SnapshotId};
@@ -25,7 +28,7 @@ use crate::mysql::quote;
 use crate::mysql::session::Session;
 
 /// The schema of the journal.
-pub const SCHEMA: &str = super::load::steps::JOURNAL_SCHEMA;
+pub const SCHEMA: &str = steps::JOURNAL_SCHEMA;
 
 /// The settings that a restore changes for its own time, besides those of the replay, and puts
 /// back.
@@ -35,9 +38,6 @@ const SETTINGS: [&str; 4] = [
     "max_allowed_packet",
     "innodb_flush_log_at_trx_commit",
 ];
-
-/// `ER_BAD_DB_ERROR` and `ER_NO_SUCH_TABLE`.
-const NOT_THERE: [u16; 2] = [1049, 1146];
 
 /// How far a restore is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -98,10 +98,12 @@ pub struct RunRecord {
 
 /// A journal that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("the journal of an earlier restore ({SCHEMA}.run on {server}) cannot be read: {reason}")]
+#[error("the journal of an earlier restore ({schema}.run on {server}) cannot be read: {reason}")]
 pub struct MalformedJournal {
     /// `host:port`.
     pub server: String,
+    /// Its schema: [`SCHEMA`], or that of a restore of tables alone.
+    pub schema: &'static str,
     /// What is wrong with it.
     pub reason: String,
 }
@@ -145,37 +147,23 @@ impl Journal {
         if there == 0 {
             return Ok(None);
         }
-        let malformed = |session: &Session, reason: String| MalformedJournal {
-            server: session.address().to_string(),
-            reason,
-        };
         let row = session
             .query_first::<(String, String, String, String)>(format!(
                 "SELECT record, stage, settings, notes FROM {SCHEMA}.run WHERE id = 1"
             ))
             .await;
         let row = match row {
-            Err(error) if error.code().is_some_and(|code| NOT_THERE.contains(&code)) => None,
+            Err(error) if row::is_not_there(&error) => None,
             row => row?,
         };
         let Some((record, stage, settings, notes)) = row else {
-            return Err(malformed(session, "it has no row".to_owned()).into());
+            return Err(row::malformed(session, SCHEMA, "it has no row").into());
         };
-        let run = serde_json::from_str(&record)
-            .map_err(|error| malformed(session, format!("its record: {error}")))?;
-        let settings = serde_json::from_str(&settings)
-            .map_err(|error| malformed(session, format!("its settings: {error}")))?;
-        let notes = serde_json::from_str(&notes)
-            .map_err(|error| malformed(session, format!("its notes: {error}")))?;
-        let stage = Stage::ALL
-            .into_iter()
-            .find(|known| known.name() == stage)
-            .ok_or_else(|| malformed(session, format!("its stage {stage:?} is not known")))?;
         Ok(Some(Self {
-            run,
-            stage,
-            settings,
-            notes,
+            run: row::read(session, SCHEMA, "record", &record)?,
+            settings: row::read(session, SCHEMA, "settings", &settings)?,
+            notes: row::read(session, SCHEMA, "notes", &notes)?,
+            stage: row::read_stage(session, SCHEMA, &Stage::ALL, Stage::name, &stage)?,
         }))
     }
 
@@ -199,11 +187,8 @@ impl Journal {
             settings,
             notes: Vec::new(),
         };
-        let json = |text: serde_json::Result<String>| {
-            text.map_err(|error| MysqlError::protocol(format!("the journal's row: {error}")))
-        };
-        let record = json(serde_json::to_string(&journal.run))?;
-        let settings = json(serde_json::to_string(&journal.settings))?;
+        let record = row::written("record", &journal.run)?;
+        let settings = row::written("settings", &journal.settings)?;
         for statement in [
             format!("DROP DATABASE IF EXISTS {SCHEMA}"),
             format!("CREATE DATABASE {SCHEMA} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"),
@@ -218,10 +203,7 @@ impl Journal {
                 quote::string(stage.name()),
                 quote::string(&settings)
             ),
-            format!(
-                "CREATE TABLE {SCHEMA}.done (step VARBINARY(512) PRIMARY KEY, \
-                 at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)) ENGINE = InnoDB"
-            ),
+            steps::create_statement(SCHEMA),
         ] {
             session.execute(statement).await?;
         }
@@ -235,12 +217,7 @@ impl Journal {
     /// What the server refuses.
     pub async fn go_on(&self, session: &mut Session) -> Result<(), MysqlError> {
         quiet(session).await?;
-        session
-            .execute(format!(
-                "CREATE TABLE IF NOT EXISTS {SCHEMA}.done (step VARBINARY(512) PRIMARY KEY, \
-                 at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)) ENGINE = InnoDB"
-            ))
-            .await?;
+        session.execute(steps::create_statement(SCHEMA)).await?;
         Ok(())
     }
 
@@ -270,8 +247,7 @@ impl Journal {
         notes: Vec<String>,
     ) -> Result<(), MysqlError> {
         quiet(session).await?;
-        let json = serde_json::to_string(&notes)
-            .map_err(|error| MysqlError::protocol(format!("the journal's notes: {error}")))?;
+        let json = row::written("notes", &notes)?;
         session
             .execute(format!(
                 "UPDATE {SCHEMA}.run SET stage = {}, notes = {}",

@@ -26,6 +26,7 @@ mod queue;
 mod scripts;
 mod session;
 pub mod steps;
+mod tables;
 mod views;
 
 use std::fmt;
@@ -45,9 +46,9 @@ use crate::observe::phase::{Phase, PhaseClock};
 use crate::storage::Storage;
 
 use globals::Globals;
-use indexes::Indexes;
 use scripts::ScriptRunner;
-use steps::{Stage, Step, Steps};
+use steps::{Stage, Steps};
+use tables::Tables;
 
 pub use error::LoadError;
 pub use globals::put_back;
@@ -63,7 +64,7 @@ const GIVE_UP: Duration = Duration::from_secs(60);
 
 /// Who is told how far a load is: rows sent, and rows in all.
 pub type LoadObserver = Arc<dyn Fn(u64, u64) + Send + Sync>;
-/// Who is told that a phase begins: `load`, and `index` where indexes waited.
+/// Who is told that a phase begins: `load`, and `index` once the rows are there.
 pub type PhaseObserver = Arc<dyn Fn(&'static str) + Send + Sync>;
 
 /// How to load.
@@ -222,7 +223,7 @@ impl Run<'_> {
     async fn all(&mut self, mut control: Session) -> Result<LoadReport, LoadError> {
         let (manifest, options) = (self.manifest, self.options);
         let mut phases = PhaseClock::start();
-        if self.is_done(Stage::Loaded) {
+        if self.steps.has(Stage::Loaded) {
             return self.loaded_before(control, phases).await;
         }
         (options.phase)("load");
@@ -232,70 +233,40 @@ impl Run<'_> {
         // Every script is fetched and checked before the first statement runs.
         let scripts = fetch::scripts(&*self.storage, manifest).await?;
         let accounts = fetch::script(&*self.storage, &manifest.id, &manifest.accounts).await?;
-        let target = self.target;
+        let (target, storage) = (self.target, Arc::clone(&self.storage));
         let steps = self.steps.clone();
-        let indexes = Indexes::new(target, manifest, &scripts, options, &steps);
-        if !self.is_done(Stage::Schema) {
-            let kinds = [
-                ScriptKind::Tablespaces,
-                ScriptKind::SpatialReferenceSystems,
-                ScriptKind::LoadableFunctions,
-                ScriptKind::ResourceGroups,
-                ScriptKind::Servers,
-                ScriptKind::Databases,
-                ScriptKind::Tables,
-            ];
-            let mut runner = self.runner(&mut control, &scripts);
-            runner.kinds(&kinds).await?;
-            options.fail_points.pass(FailPoint::LoadSchema);
-            self.done(&mut control, Stage::Schema).await?;
-        }
-        if !self.is_done(Stage::Prepared) {
-            indexes.prepare().await?;
-            self.done(&mut control, Stage::Prepared).await?;
-        }
+        let tables = Tables::new(target, &storage, (manifest, &scripts), options, &steps);
+        let kinds = [
+            ScriptKind::Tablespaces,
+            ScriptKind::SpatialReferenceSystems,
+            ScriptKind::LoadableFunctions,
+            ScriptKind::ResourceGroups,
+            ScriptKind::Servers,
+            ScriptKind::Databases,
+            ScriptKind::Tables,
+        ];
+        let warnings = &mut self.warnings;
+        tables.make(&mut control, &kinds, warnings).await?;
         phases.end("schema", 0);
-
-        let loaded = if self.is_done(Stage::Rows) {
-            data::Loaded {
-                rows: manifest.totals.rows,
-                raw_bytes: manifest.totals.raw_bytes,
-                ..data::Loaded::default()
-            }
-        } else {
-            let storage = Arc::clone(&self.storage);
-            let files = data::Files {
-                storage: &storage,
-                manifest,
-                scripts: &scripts,
-            };
-            data::load(target, &mut control, &files, options, &steps).await?
-        };
-        self.done(&mut control, Stage::Rows).await?;
+        let loaded = tables.fill(&mut control).await?;
         self.warnings.extend(loaded.warnings);
         phases.end("data", loaded.stored_bytes);
-
-        let mut built = 0;
-        if !self.is_done(Stage::Indexes) {
-            (options.phase)("index");
-            built = indexes.build().await?;
-            self.done(&mut control, Stage::Indexes).await?;
-        }
+        let built = tables.index(&mut control).await?;
         phases.end("indexes", 0);
-        if !self.is_done(Stage::Analyzed) {
+        if !steps.has(Stage::Analyzed) {
             let told = analyze::analyze(target, manifest, options).await?;
             self.warnings.extend(told);
-            self.done(&mut control, Stage::Analyzed).await?;
+            steps.reach(&mut control, Stage::Analyzed).await?;
         }
         phases.end("statistics", 0);
         // What was changed without it goes to the disk now.
         self.globals.redo_on(&mut control, &steps).await?;
         phases.end("flush", 0);
 
-        if !self.is_done(Stage::Objects) {
+        if !steps.has(Stage::Objects) {
             self.objects(&mut control, &scripts, &accounts).await?;
             options.fail_points.pass(FailPoint::LoadObjects);
-            self.done(&mut control, Stage::Objects).await?;
+            steps.reach(&mut control, Stage::Objects).await?;
         }
         let mut runner = self.runner(&mut control, &scripts);
         runner.kinds(&[ScriptKind::ReadOnly]).await?;
@@ -305,7 +276,7 @@ impl Run<'_> {
         let gtid_executed = set_gtids(&mut control, &self.facts, wanted).await?;
         options.fail_points.pass(FailPoint::LoadGtids);
         self.globals.put_back(&mut control, &steps).await?;
-        self.done(&mut control, Stage::Loaded).await?;
+        steps.reach(&mut control, Stage::Loaded).await?;
         control.close().await;
         phases.end("gtids", 0);
         Ok(LoadReport {
@@ -378,14 +349,6 @@ impl Run<'_> {
             scripts,
             warnings: &mut self.warnings,
         }
-    }
-
-    fn is_done(&self, stage: Stage) -> bool {
-        self.steps.is_done(&Step::stage(stage))
-    }
-
-    async fn done(&self, control: &mut Session, stage: Stage) -> Result<(), MysqlError> {
-        self.steps.mark(control, &Step::stage(stage)).await
     }
 
     /// Puts the server's settings back after a failure, if it can be reached.

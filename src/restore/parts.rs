@@ -21,9 +21,11 @@ mod names;
 mod place;
 mod player;
 mod prepare;
+mod reach;
 mod replay;
 mod report;
 mod rewrite;
+mod rows_said;
 mod run;
 mod scan;
 mod staged;
@@ -31,6 +33,8 @@ mod statements;
 mod survey;
 mod triggers;
 mod xa;
+
+pub(in crate::restore) use names::is_staging_schema;
 
 pub use error::{Absent, Cause, NamedView, PartsError};
 pub use journal::{PartsJournal, PartsRecord, PartsStage, PlacedTable};

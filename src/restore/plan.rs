@@ -207,7 +207,7 @@ impl RestorePlan {
             wipe: onto.wipe,
             handed_on: onto.handed_on,
         };
-        let reasons = checks::check(manifest, &way.members, onto.state, &wishes);
+        let reasons = checks::check(manifest, onto.state, &wishes);
         if !reasons.is_empty() {
             return Err(PlanError::Server {
                 server: facts.address.to_string(),
@@ -218,6 +218,9 @@ impl RestorePlan {
         let raw_bytes = way.members.iter().map(|m| m.stored.index.raw_bytes).sum();
         let mut remarks = cut.remarks.clone();
         remarks.extend(checks::remarks(manifest, onto.state));
+        if onto.replay == ReplayKind::Replication {
+            remarks.extend(remark_of_id(facts.server_id, &way.members));
+        }
         Ok(Self {
             result: cut.set.subtract(&way.skipped),
             notes: notes(&cut, &way, inputs),
@@ -264,6 +267,20 @@ impl RestorePlan {
             cut,
         })
     }
+}
+
+/// A server that was one of the cluster has its old number.
+fn remark_of_id(server_id: u32, members: &[Member]) -> Option<String> {
+    members
+        .iter()
+        .filter_map(|member| member.stored.index.source.as_ref())
+        .any(|source| source.server_ids.contains(&server_id))
+        .then(|| {
+            format!(
+                "its server_id {server_id} is in the log, and a server drops events of its own id: it has \
+                 another one while it replays"
+            )
+        })
 }
 
 fn notes(cut: &Cut, way: &Way<'_>, inputs: &Inputs<'_>) -> Vec<String> {

@@ -82,7 +82,7 @@ async fn still_the_same(
         wipe: wiped.then_some(&address),
         handed_on: &prepared.handed_on,
     };
-    let reasons = checks::check(&prepared.manifest, &planned.replay.members, &state, &wishes);
+    let reasons = checks::check(&prepared.manifest, &state, &wishes);
     // Nothing may be removed that was not shown.
     let shown = planned.wipe.as_ref().is_none_or(|wipe| {
         let names: BTreeSet<&str> = wipe.schemas.iter().map(|s| s.schema.as_str()).collect();

@@ -392,7 +392,7 @@ impl Cutter {
         let begun = draft.split_off_unfinished();
         let cut = self.cut_draft();
         if let Ok(next) = self.draft() {
-            next.push_event(&begun, server_id);
+            next.push_unfinished(begun, server_id);
         }
         cut
     }

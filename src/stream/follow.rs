@@ -10,6 +10,7 @@ mod recovery;
 mod settle;
 mod sources;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ use crate::observe::fail_point::FailPoint;
 const COMPARING: Duration = Duration::from_secs(10);
 /// Events that are taken before the loop looks up.
 const BATCH: usize = 256;
+/// Blocks that are handed to be packed before the first of them is, for each thread.
+const AHEAD: usize = 2;
 /// While segments queue up they are cut less often, by this factor.
 const SLOWER: u32 = 10;
 
@@ -187,7 +190,7 @@ pub async fn run_from(
         cutter,
         housekeeping,
         shipper,
-        packing: Vec::new(),
+        packing: VecDeque::new(),
         safe: before.clone(),
         permits: Arc::new(Semaphore::new(options.threads.max(1))),
         sent: 0,
@@ -244,8 +247,8 @@ struct Follower {
     cutter: Cutter,
     shipper: Shipper,
     housekeeping: Housekeeping,
-    /// Blocks of the draft that is being filled.
-    packing: Vec<Packing>,
+    /// Blocks of the draft that is being filled and may still be in packing, in order.
+    packing: VecDeque<Packing>,
     /// One for each block that may be packed at a time.
     permits: Arc<Semaphore>,
     /// Drafts that were handed over.

@@ -27,7 +27,7 @@ use super::spool::Spool;
 use crate::archive::hash::Sha256;
 use crate::archive::layout::{Epoch, SegmentName};
 use crate::archive::repository::Repository;
-use crate::archive::segment::{Draft, EncodedSegment, PackedBlock, SegmentError, SegmentIndex};
+use crate::archive::segment::{Draft, EncodedSegment, SegmentError, SegmentIndex};
 use crate::archive::work::beside;
 use crate::clock::Clock;
 use crate::gtid::GtidSet;
@@ -38,13 +38,14 @@ use upload::Uploader;
 const SMALL: usize = 128 << 10;
 
 /// A block that is being packed.
-pub(super) type Packing = JoinHandle<Result<PackedBlock, SegmentError>>;
+pub(super) type Packing = JoinHandle<Result<(), SegmentError>>;
 
 /// A draft on its way.
 #[derive(Debug)]
 pub(super) struct Parcel {
     pub(super) draft: Draft,
-    pub(super) packing: Vec<Packing>,
+    /// Blocks of it that may still be in packing.
+    pub(super) packing: VecDeque<Packing>,
     pub(super) complete_to: Option<DateTime<Utc>>,
 }
 
@@ -305,16 +306,15 @@ impl Packer {
 
     async fn pack(&mut self, parcel: Parcel) -> Result<EncodedSegment, StreamError> {
         let mut draft = parcel.draft;
-        let blocks = !parcel.packing.is_empty();
         for packing in parcel.packing {
-            draft.fill(packing.await??);
+            packing.await??;
         }
         draft.previous = self.options.previous;
         draft.continues = self.options.continues.take();
         draft.gap = std::mem::take(&mut self.options.gap);
         let (level, written) = (self.options.level, self.clock.now());
         let complete_to = parcel.complete_to;
-        let encoded = if blocks || draft.raw_bytes() > SMALL {
+        let encoded = if draft.raw_bytes() > SMALL {
             beside(move || draft.encode(level, complete_to, written)).await??
         } else {
             draft.encode(level, complete_to, written)?

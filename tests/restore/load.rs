@@ -320,7 +320,8 @@ async fn connections_that_a_cut_network_left_open_are_ended() -> Result<()> {
     let options = ServerOptions::new().account("other", "other-for-tests", &["SELECT ON *.*"]);
     let target = Server::start_with(options).await?;
     journal(&target).await?;
-    // Neither another account's connections nor other ones of the same account are ended.
+    // Neither another account's connections nor other ones of the same account are ended, nor those
+    // of another restore.
     let others: ServerUrl = target.url_for("other", "other-for-tests").parse()?;
     let as_loader = WireOptions {
         program_name: "quillback load".to_owned(),
@@ -328,6 +329,11 @@ async fn connections_that_a_cut_network_left_open_are_ended() -> Result<()> {
     };
     let mut anothers = WireConnection::connect(&others, &as_loader).await?;
     let mut own = WireConnection::connect(&url(&target), &WireOptions::default()).await?;
+    let of_tables = WireOptions {
+        program_name: "quillback load --tables".to_owned(),
+        ..WireOptions::default()
+    };
+    let mut of_tables = WireConnection::connect(&url(&target), &of_tables).await?;
     let proxy = Proxy::start(&target.address()).await?;
     let through: ServerUrl = proxy.url(&target.url()).parse()?;
     let reached = Arc::new(AtomicBool::new(false));
@@ -370,7 +376,7 @@ async fn connections_that_a_cut_network_left_open_are_ended() -> Result<()> {
         .await
         .context("it waits for the dead")??;
     assert_eq!(report.rows, manifest.totals.rows);
-    for connection in [&mut anothers, &mut own] {
+    for connection in [&mut anothers, &mut own, &mut of_tables] {
         let answer = connection.query_text("SELECT 'here'").await?;
         assert_eq!(answer.as_deref(), Some("here"));
     }

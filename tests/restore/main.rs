@@ -29,6 +29,7 @@ mod tables;
 mod tables_grants;
 mod tables_keys;
 mod tables_log;
+mod tables_rows;
 mod tables_support;
 mod targets;
 mod waiting;

@@ -8,12 +8,12 @@ use quillback::archive::segment::IndexedTransaction;
 use quillback::clock::rfc3339;
 use quillback::gtid::GtidSet;
 use quillback::stream::StreamOptions;
-use quillback_harness::{Replicas, Server};
+use quillback_harness::{Replicas, Server, ServerOptions};
 
 use crate::program;
 use crate::support::{
-    Archive, Streaming, chain, exec_all, executed, full, on_primary, snapshot, state, stream_once,
-    stream_options, url,
+    Archive, Streaming, begun, begun_on, chain, exec_all, executed, full, on_primary, snapshot,
+    state, stream_once, stream_options, url,
 };
 
 /// The offers that a refusal prints, as words of a command line.
@@ -141,15 +141,8 @@ struct World {
 }
 
 async fn world() -> Result<World> {
-    let source = Server::start().await?;
-    exec_all(
-        &source,
-        &["CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY)"],
-    )
-    .await?;
-    let archive = Archive::new().await?;
     let long_before = Utc::now() - TimeDelta::hours(1);
-    snapshot(&archive.repository, &[url(&source)], &on_primary()).await?;
+    let (source, archive) = begun(ServerOptions::new()).await?;
     for row in 1..=5 {
         let insert = format!("INSERT INTO d.t VALUES ({row})");
         exec_all(&source, &[&insert]).await?;
@@ -311,13 +304,7 @@ async fn flipped_or_cut_short() -> Result<()> {
 async fn on_another_branch() -> Result<()> {
     let servers = Replicas::start(1).await?;
     let (source, replica) = (servers.source(), &servers.replicas()[0]);
-    exec_all(
-        source,
-        &["CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY)"],
-    )
-    .await?;
-    let archive = Archive::new().await?;
-    snapshot(&archive.repository, &[url(source)], &on_primary()).await?;
+    let archive = begun_on(source).await?;
     exec_all(source, &["INSERT INTO d.t VALUES (1)"]).await?;
     servers.wait_caught_up().await?;
     replica.exec("STOP REPLICA").await?;

@@ -6,18 +6,18 @@ use anyhow::{Context as _, Result, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
 use quillback::archive::hash::Sha256;
 use quillback::archive::segment::{Draft, IndexedTransaction, Segment};
+use quillback::clock::rfc3339;
 use quillback::gtid::Gtid;
 use quillback::mysql::HostPort;
 use quillback::mysql::binlog::{Checksum, EventKind};
 use quillback::restore::target::Target;
 use quillback::restore::{RestoreRequest, prepare};
-use quillback_harness::{Replicas, Server};
+use quillback_harness::{Replicas, Server, ServerOptions};
 use uuid::Uuid;
 
 use crate::program;
 use crate::support::{
-    Archive, begun, chain, exec_all, executed, on_primary, request, restore, snapshot, stream_once,
-    url,
+    Archive, begun, begun_on, chain, exec_all, executed, request, restore, stream_once,
 };
 
 /// Where the commit time of a GTID event begins (7 bytes, the highest bit says that the time of the
@@ -130,7 +130,7 @@ fn written_anew(
 
 /// A snapshot, and eight rows behind it in two segments.
 async fn eight_rows() -> Result<Archive> {
-    let (source, archive) = begun(quillback_harness::ServerOptions::new()).await?;
+    let (source, archive) = begun(ServerOptions::new()).await?;
     for row in 1..=8 {
         let insert = format!("INSERT INTO d.t VALUES ({row})");
         exec_all(&source, &[&insert]).await?;
@@ -153,6 +153,21 @@ async fn rows(archive: &Archive, server: &Server, target: Target) -> Result<Vec<
         .with_context(|| told.clone())?;
     ensure!(executed(server).await? == report.gtid_executed, "{told}");
     server.query("SELECT id FROM d.t ORDER BY id").await
+}
+
+/// The same by the program, which ends with `code`: what it says, and the rows.
+async fn told(
+    archive: &Archive,
+    server: &Server,
+    target: [&str; 2],
+    code: i32,
+) -> Result<(String, Vec<u32>)> {
+    let address = server.address();
+    let asked = [&target[..], &["--wipe", &address]].concat();
+    let said = program::restore(archive, server, &asked, &[]).await?;
+    said.ended(&[code])?;
+    let rows = server.query("SELECT id FROM d.t ORDER BY id").await?;
+    Ok((said.out(), rows))
 }
 
 fn until(moment: DateTime<Utc>) -> Target {
@@ -224,31 +239,21 @@ async fn with_a_clock_that_was_set_back() -> Result<()> {
     );
 
     // By a moment that four transactions come before, two of them twice.
-    let moment = quillback::clock::rfc3339(log[1].0.time);
-    let wipe = server.address();
-    let asked = ["--until", &moment, "--wipe", &wipe];
-    let said = program::restore(&archive, &server, &asked, &[]).await?;
-    said.ended(&[3])?;
-    let there: Vec<u32> = server.query("SELECT id FROM d.t ORDER BY id").await?;
+    let moment = rfc3339(log[1].0.time);
+    let (said, there) = told(&archive, &server, ["--until", &moment], 3).await?;
     assert_eq!(there, [1, 2]);
-    let told = said.out();
-    ensure!(told.contains("a clock went back"), "{told}");
-    ensure!(told.contains("there are 4 with commit times"), "{told}");
-    let way = format!("--until-gtid {}", log[7].0.gtid);
-    ensure!(told.contains(&way), "{told}");
-    // That way is one, and leads there.
+    ensure!(said.contains("a clock went back"), "{said}");
+    ensure!(said.contains("there are 4 with commit times"), "{said}");
     let gtid = log[7].0.gtid.to_string();
-    let asked = ["--until-gtid", &gtid, "--wipe", &wipe];
-    let said = program::restore(&archive, &server, &asked, &[]).await?;
-    said.ended(&[0])?;
-    let there: Vec<u32> = server.query("SELECT id FROM d.t ORDER BY id").await?;
+    ensure!(said.contains(&format!("--until-gtid {gtid}")), "{said}");
+    // That way is one, and leads there.
+    let (_, there) = told(&archive, &server, ["--until-gtid", &gtid], 0).await?;
     assert_eq!(there.len(), 8);
 
     // A moment of the hour that was there before it came twice: nothing is older than it for sure.
-    let twice = quillback::clock::rfc3339(back[1].1);
-    let asked = ["--until", &twice, "--wipe", &wipe];
-    let said = program::restore(&archive, &server, &asked, &[]).await?;
-    said.ended(&[20])?;
+    let twice = rfc3339(back[1].1);
+    let (_, there) = told(&archive, &server, ["--until", &twice], 20).await?;
+    assert_eq!(there.len(), 8, "refused");
     Ok(())
 }
 
@@ -257,13 +262,7 @@ async fn with_a_clock_that_was_set_back() -> Result<()> {
 async fn around_a_failover_to_a_clock_that_is_behind() -> Result<()> {
     let servers = Replicas::start(1).await?;
     let (source, replica) = (servers.source(), &servers.replicas()[0]);
-    exec_all(
-        source,
-        &["CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY)"],
-    )
-    .await?;
-    let archive = Archive::new().await?;
-    snapshot(&archive.repository, &[url(source)], &on_primary()).await?;
+    let archive = begun_on(source).await?;
     for row in 1..=3 {
         exec_all(source, &[&format!("INSERT INTO d.t VALUES ({row})")]).await?;
     }
@@ -295,17 +294,12 @@ async fn around_a_failover_to_a_clock_that_is_behind() -> Result<()> {
     // By the rule all of the new primary are in: none of them is later.
     let at_the_last = rows(&archive, &server, until(old[2].0.time)).await?;
     assert_eq!(at_the_last, [1, 2, 3, 4, 5, 6]);
-    let moment = quillback::clock::rfc3339(old[1].0.time);
-    let wipe = server.address();
-    let asked = ["--until", &moment, "--wipe", &wipe];
-    let said = program::restore(&archive, &server, &asked, &[]).await?;
-    said.ended(&[3])?;
-    let there: Vec<u32> = server.query("SELECT id FROM d.t ORDER BY id").await?;
+    let moment = rfc3339(old[1].0.time);
+    let (said, there) = told(&archive, &server, ["--until", &moment], 3).await?;
     assert_eq!(there, [1, 2]);
-    let told = said.out();
-    ensure!(told.contains("whose clock is behind"), "{told}");
+    ensure!(said.contains("whose clock is behind"), "{said}");
     let way = format!("--until-gtid {}", new[2].0.gtid);
-    ensure!(told.contains(&way), "{told}");
+    ensure!(said.contains(&way), "{said}");
     Ok(())
 }
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use quillback::mysql::binlog::Checksum;
+use quillback::restore::replay::ReplayKind;
 use quillback::restore::target::Target;
+use quillback::restore::{RestoreRequest, prepare};
 use quillback::storage::{S3Config, S3Credentials, S3Storage};
 use quillback_harness::{Minio, Server, ServerOptions};
 
@@ -96,4 +98,33 @@ async fn an_archive_in_a_bucket() -> Result<()> {
     let server = Server::start().await?;
     let report = restore(&repository, request(Target::Latest, &server)).await?;
     assert_restored(&server, &report, &end).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_with_the_number_of_the_source_gets_its_events() -> Result<()> {
+    let (source, archive) = begun(ServerOptions::new()).await?;
+    exec_all(&source, &["INSERT INTO d.t VALUES (1), (2)"]).await?;
+    stream_once(&archive.repository, &source).await?;
+    let end = state(&source).await?;
+    let id = source.server_id();
+    drop(source);
+    for kind in [ReplayKind::Replication, ReplayKind::Sql] {
+        let server = Server::start_with(ServerOptions::new().server_id(id)).await?;
+        let asked = RestoreRequest {
+            replay: kind,
+            ..request(Target::Latest, &server)
+        };
+        let plan = prepare(archive.repository.clone(), asked.clone())
+            .await?
+            .plan;
+        let told = plan
+            .remarks
+            .iter()
+            .any(|remark| remark.contains("server_id"));
+        assert_eq!(told, kind == ReplayKind::Replication, "{:?}", plan.remarks);
+        let report = restore(&archive.repository, asked).await?;
+        assert_restored(&server, &report, &end).await?;
+        assert_eq!(server.one::<u32>("SELECT @@GLOBAL.server_id").await?, id);
+    }
+    Ok(())
 }

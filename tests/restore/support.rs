@@ -75,14 +75,20 @@ impl Archive {
 /// A server with the empty table `d.t`, and an archive with its snapshot.
 pub(crate) async fn begun(options: ServerOptions) -> Result<(Server, Archive)> {
     let source = Server::start_with(options).await?;
+    let archive = begun_on(&source).await?;
+    Ok((source, archive))
+}
+
+/// Makes the empty table `d.t` on a server, and an archive with its snapshot.
+pub(crate) async fn begun_on(source: &Server) -> Result<Archive> {
     exec_all(
-        &source,
+        source,
         &["CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY)"],
     )
     .await?;
     let archive = Archive::new().await?;
-    snapshot(&archive.repository, &[url(&source)], &on_primary()).await?;
-    Ok((source, archive))
+    snapshot(&archive.repository, &[url(source)], &on_primary()).await?;
+    Ok(archive)
 }
 
 /// Makes an archive in a store.
@@ -334,6 +340,11 @@ pub(crate) async fn assert_tidy(server: &Server) -> Result<()> {
         .query("SELECT CHANNEL_NAME FROM performance_schema.replication_connection_configuration")
         .await?;
     ensure!(channels.is_empty(), "channels are left: {channels:?}");
+    assert_settings(server).await
+}
+
+/// Fails unless a server has the settings that a restore changes for its own time as they were.
+pub(crate) async fn assert_settings(server: &Server) -> Result<()> {
     let settings: (u64, u64, String, bool, bool) = server
         .one(
             "SELECT @@GLOBAL.sync_binlog, @@GLOBAL.innodb_flush_log_at_trx_commit, \

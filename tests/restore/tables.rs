@@ -341,6 +341,15 @@ async fn it_comes_back_on_the_primary_of_a_group_and_on_no_secondary() -> Result
     ensure!(error.to_string().contains("secondary"), "{error}");
     let hint = format!("{error:?}");
     ensure!(hint.contains(&port), "{hint}");
+    let limit = "SET GLOBAL group_replication_transaction_size_limit =";
+    exec_all(primary, &[&format!("{limit} 2")]).await?;
+    let error = plan(&archive, tables(target.clone(), primary, &["d.t"])).await;
+    exec_all(primary, &[&format!("{limit} 150000000")]).await?;
+    let error = error.expect_err("more than a transaction of the group takes");
+    ensure!(
+        error.to_string().contains("more than the group takes"),
+        "{error}"
+    );
     let report = bring_back(&archive, tables(target, primary, &["d.t"])).await?;
     assert_eq!(report.notes, Vec::<String>::new());
     assert_eq!(looks(primary, "d", &["t"]).await?, before);

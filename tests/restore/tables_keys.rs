@@ -1,8 +1,15 @@
-//! Foreign keys of tables that are restored without their parents, and what is not exact then.
+//! Keys of tables that are restored alone: foreign keys without their parents, and what is not exact
+//! then; indexes that wait for the rows.
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Result, ensure};
+use quillback::observe::fail_point::{FailPoint, FailPoints};
+use quillback::restore::parts::{prepare_parts, run_parts};
 use quillback::restore::target::Target;
+use quillback::restore::{self, RestoreEvent, RestoreOptions};
 use quillback_harness::{Server, ServerOptions};
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{Archive, exec_all, on_primary, snapshot, stream_once, url};
 use crate::tables_support::{assert_nothing_left, bring_back, into, looks, tables, truth};
@@ -123,5 +130,58 @@ async fn cascades_are_exact_or_the_line_that_would_be_is_said() -> Result<()> {
         );
         let _ = names;
     }
+    Ok(())
+}
+
+/// A person sees that indexes are built while they are, not behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_building_of_indexes_is_told_when_it_begins() -> Result<()> {
+    let source = Server::start().await?;
+    exec_all(
+        &source,
+        &[
+            "CREATE DATABASE d",
+            // Such an index waits for the rows, however few they are.
+            "CREATE TABLE d.words (FTS_DOC_ID BIGINT UNSIGNED NOT NULL AUTO_INCREMENT, t TEXT, \
+             PRIMARY KEY (FTS_DOC_ID), UNIQUE KEY FTS_DOC_ID_INDEX (FTS_DOC_ID), \
+             FULLTEXT KEY (t)) DEFAULT CHARSET = utf8mb4",
+            "INSERT INTO d.words (t) VALUES ('one'), ('two'), ('three')",
+        ],
+    )
+    .await?;
+    let archive = Archive::new().await?;
+    snapshot(&archive.repository, &[url(&source)], &on_primary()).await?;
+    stream_once(&archive.repository, &source).await?;
+    let before = looks(&source, "d", &["words"]).await?;
+    let request = into(Target::Latest, &source, &["d.words"], "before");
+    let prepared = prepare_parts(archive.repository.clone(), request).await?;
+
+    let told: Arc<Mutex<Vec<&str>>> = Arc::default();
+    let observer: restore::Observer = {
+        let told = Arc::clone(&told);
+        Arc::new(move |event| {
+            if let RestoreEvent::Phase { phase } = event {
+                let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+                told.push(phase);
+            }
+        })
+    };
+    let built = {
+        let told = Arc::clone(&told);
+        FailPoints::new(move |point| {
+            if point == FailPoint::LoadIndexed {
+                let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+                told.push("(one is built)");
+            }
+        })
+    };
+    let options = RestoreOptions {
+        fail_points: built,
+        ..RestoreOptions::default()
+    };
+    run_parts(prepared, options, observer, CancellationToken::new()).await?;
+    let told = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    assert_eq!(told, ["load", "index", "(one is built)", "replay", "check"]);
+    assert_eq!(looks(&source, "before", &["words"]).await?, before);
     Ok(())
 }

@@ -236,6 +236,18 @@ async fn one_that_dies_at_any_point_is_gone_on_with() -> Result<()> {
                 let whole = ["--until", "latest"];
                 let whole = program::restore(&world.archive, &server, &whole, &[]).await?;
                 whole.ended(&[23])?;
+                for words in [
+                    "a restore of tables to it (--tables) did not come to its end",
+                    "--resume with the same --tables",
+                    "DROP DATABASE `quillback_restore_tables`",
+                ] {
+                    ensure!(whole.err().contains(words), "{words}: {}", whole.err());
+                }
+                ensure!(
+                    !whole.err().contains("has quillback_"),
+                    "told as contents: {}",
+                    whole.err()
+                );
                 let other = ["--resume", "--tables", "d.made", "--into-schema", "b"];
                 let other = program::restore(&world.archive, &server, &other, &[]).await?;
                 other.ended(&[23])?;

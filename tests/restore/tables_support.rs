@@ -11,7 +11,7 @@ use quillback::restore::{self, RestoreError, RestoreOptions, Verify};
 use quillback_harness::{Server, checksum};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Archive, exec_all, request, restore, url};
+use crate::support::{Archive, assert_settings, exec_all, request, restore, url};
 
 /// A request for tables.
 pub(crate) fn tables(target: Target, server: &Server, patterns: &[&str]) -> PartsRequest {
@@ -115,15 +115,5 @@ pub(crate) async fn assert_nothing_left(server: &Server) -> Result<()> {
         .query("SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME LIKE 'quillback%'")
         .await?;
     ensure!(schemas.is_empty(), "left: {schemas:?}");
-    let settings: (u64, u64, String, bool, bool) = server
-        .one(
-            "SELECT @@GLOBAL.sync_binlog, @@GLOBAL.innodb_flush_log_at_trx_commit, \
-             @@GLOBAL.event_scheduler, @@GLOBAL.read_only, @@GLOBAL.super_read_only",
-        )
-        .await?;
-    ensure!(
-        settings == (1, 1, "ON".to_owned(), false, false),
-        "{settings:?}"
-    );
-    Ok(())
+    assert_settings(server).await
 }

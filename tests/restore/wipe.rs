@@ -33,6 +33,7 @@ const PAST: &[&str] = &[
     "CREATE USER old IDENTIFIED BY 'old-for-tests'",
     "CREATE ROLE elder",
     "GRANT elder TO old",
+    "CREATE FUNCTION service_get_read_locks RETURNS INT SONAME 'locking_service.so'",
     "CREATE EVENT precious.ticking ON SCHEDULE EVERY 1 SECOND DO \
      INSERT IGNORE INTO precious.parent VALUES (RAND() * 1000000)",
     "XA START 'left'",
@@ -140,6 +141,8 @@ async fn a_named_server_is_emptied_and_filled() -> Result<()> {
         .query("SELECT User FROM mysql.user WHERE User IN ('old', 'elder')")
         .await?;
     assert_eq!(left, [""; 0]);
+    let functions: Vec<String> = server.query("SELECT name FROM mysql.func").await?;
+    assert_eq!(functions, [""; 0]);
     Ok(())
 }
 

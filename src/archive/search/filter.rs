@@ -21,6 +21,8 @@ pub struct Filter {
     pub tables: Tables,
     /// Does this.
     pub kind: Option<Kind>,
+    /// Has a statement, whatever it does.
+    pub statements: bool,
     /// Is one of these.
     pub gtids: Option<GtidSet>,
     /// Has this text, in lower case, in its statement or in the name of a table whose rows it changed.
@@ -48,6 +50,7 @@ impl Filter {
         self.gtids.is_none()
             && self.tables.include.is_empty()
             && self.kind.is_none()
+            && !self.statements
             && self.text.is_none()
             && self.min_rows == 0
     }
@@ -79,7 +82,7 @@ impl Filter {
         {
             return false;
         }
-        if self.kind == Some(Kind::Ddl) && !index.statements {
+        if self.asks_for_statements() && !index.statements {
             return false;
         }
         // A statement may name any table, and a full list may lack one.
@@ -104,7 +107,8 @@ impl Filter {
                 .gtids
                 .as_ref()
                 .is_some_and(|set| !set.contains(&transaction.gtid))
-            || self.kind.is_some_and(|kind| !Kinds::of(summary).has(kind));
+            || self.kind.is_some_and(|kind| !Kinds::of(summary).has(kind))
+            || self.statements && summary.statement.is_none();
         if is_outside {
             return Verdict::No;
         }
@@ -133,6 +137,10 @@ impl Filter {
         verdict
     }
 
+    fn asks_for_statements(&self) -> bool {
+        self.statements || self.kind == Some(Kind::Ddl)
+    }
+
     /// Whether a table whose rows changed, `schema.table`, is one of those that are looked for.
     #[must_use]
     pub fn hits(&self, name: &str) -> bool {
@@ -156,7 +164,7 @@ impl Filter {
                 .map(|text| memmem::Finder::new(text.as_bytes()).into_owned());
             Needles(finders.collect())
         };
-        if self.kind == Some(Kind::Ddl) {
+        if self.asks_for_statements() {
             return of(vec![STATEMENT.to_owned()]);
         }
         if self.tables.include.is_empty() {

@@ -1,13 +1,14 @@
 //! A segment's content while it grows: blocks that are packed as soon as they are settled.
 //!
 //! A block becomes a zstd frame of its own, so blocks are packed side by side while the segment
-//! still fills, and memory holds packed bytes rather than raw ones. The invariant: what
-//! [`Block::pack`] returns has been unpacked again and compared, and a block that was given out
-//! never changes.
+//! still fills, and memory holds packed bytes rather than raw ones. Each frame goes straight to
+//! its place in the object, and what blocks are packed in is used again: were each frame a piece
+//! of memory of its own, the allocator would keep most of it for the thread that packed it. The
+//! invariant: what [`Block::pack`] hands on has been unpacked again and compared, and a block that
+//! was given out never changes.
 
-use std::collections::VecDeque;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
 
 use super::SegmentError;
 use crate::archive::hash::{Sha256, Sha256Writer};
@@ -18,22 +19,16 @@ pub const BLOCK_BYTES: usize = 4 << 20;
 /// What stays smaller than this takes no whole block's memory.
 const SMALL_BYTES: usize = 256 << 10;
 
-/// Blocks are told apart over the whole process: one that was given out for a draft that has
-/// been dropped is never taken for another's.
-static NEXT: AtomicU64 = AtomicU64::new(0);
+/// An object of full blocks asks for room in such steps: what is as large is mapped by itself,
+/// grows in place, and is given back whole. What has not been written to takes no memory.
+const STEP: usize = 40 << 20;
 
 /// Raw bytes on their way to be packed.
 #[derive(Debug)]
 pub struct Block {
-    id: u64,
     raw: Vec<u8>,
-}
-
-/// A packed block on its way back.
-#[derive(Debug)]
-pub struct PackedBlock {
-    id: u64,
-    packed: Vec<u8>,
+    place: usize,
+    frames: Arc<Mutex<Frames>>,
 }
 
 impl Block {
@@ -43,86 +38,109 @@ impl Block {
         self.raw.len()
     }
 
-    /// Compresses, decompresses and compares; `level` is zstd's. Needs the processor only, for
-    /// some milliseconds.
+    /// Compresses, decompresses and compares, and hands the frame to the segment; `level` is
+    /// zstd's. Needs the processor only, for some milliseconds.
     ///
     /// # Errors
     ///
     /// [`SegmentError::NotTheSame`] if the bytes do not survive the trip.
-    pub fn pack(self, level: i32) -> Result<PackedBlock, SegmentError> {
+    pub fn pack(self, level: i32) -> Result<(), SegmentError> {
         let packed = pack(&self.raw, level)?;
         give_back(self.raw);
-        Ok(PackedBlock {
-            id: self.id,
-            packed,
-        })
+        let mut frames = self.frames.lock().map_err(|_| SegmentError::Unfilled)?;
+        frames.put(self.place, packed);
+        Ok(())
     }
 }
 
-/// Raw blocks that have been packed, to be filled again: allocating them anew would scatter
-/// the memory and cost more than copying them.
+/// Memory of blocks, raw, packed and unpacked again, to be filled anew: allocating it each time
+/// would scatter it and cost more than copying.
 static POOL: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
-/// How many the pool keeps.
-const POOLED: usize = 4;
+/// How many the pool keeps: a stream fills some, packs two and has a few packed ones wait.
+const POOLED: usize = 12;
 
-/// Where a block is packed, and where it is unpacked again. Not one for each thread: work changes
-/// between more threads than ever pack at a time.
-static SCRATCH: Mutex<Vec<(Vec<u8>, Vec<u8>)>> = Mutex::new(Vec::new());
-
-fn give_back(mut raw: Vec<u8>) {
-    if raw.capacity() >= BLOCK_BYTES
+/// Gives a buffer back to be used again.
+pub(super) fn give_back(mut buffer: Vec<u8>) {
+    if buffer.capacity() >= buffer_bytes()
+        && buffer.capacity() < 2 * buffer_bytes()
         && let Ok(mut pool) = POOL.lock()
         && pool.len() < POOLED
     {
-        raw.clear();
-        pool.push(raw);
+        buffer.clear();
+        pool.push(buffer);
     }
 }
 
-/// Room for a block.
-fn block() -> Vec<u8> {
+/// An empty buffer for a block, raw or packed.
+fn buffer() -> Vec<u8> {
     let pooled = POOL.lock().ok().and_then(|mut pool| pool.pop());
-    pooled.unwrap_or_else(|| Vec::with_capacity(BLOCK_BYTES))
+    pooled.unwrap_or_else(|| Vec::with_capacity(buffer_bytes()))
+}
+
+/// A block that does not compress grows by a little.
+fn buffer_bytes() -> usize {
+    zstd::zstd_safe::compress_bound(BLOCK_BYTES)
 }
 
 /// Compresses `raw` into one frame that has been proved to unfold to it.
 pub(super) fn pack(raw: &[u8], level: i32) -> Result<Vec<u8>, SegmentError> {
-    let pooled = SCRATCH.lock().ok().and_then(|mut pool| pool.pop());
-    let (mut packed, mut unpacked) = pooled.unwrap_or_default();
-    packed.resize(zstd::zstd_safe::compress_bound(raw.len()), 0);
-    let length = zstd::bulk::Compressor::new(level)
+    // A large one: the lines of many small transactions.
+    let (mut packed, mut unpacked) = if raw.len() > BLOCK_BYTES {
+        let bound = zstd::zstd_safe::compress_bound(raw.len());
+        (Vec::with_capacity(bound), Vec::with_capacity(raw.len()))
+    } else {
+        (buffer(), buffer())
+    };
+    zstd::bulk::Compressor::new(level)
         .and_then(|mut zstd| zstd.compress_to_buffer(raw, &mut packed))
         .map_err(SegmentError::Compression)?;
-    let result = packed[..length].to_vec();
-    unpacked.resize(raw.len(), 0);
-    let found = zstd::bulk::decompress_to_buffer(&result, &mut unpacked)
+    zstd::bulk::Decompressor::new()
+        .and_then(|mut zstd| zstd.decompress_to_buffer(&packed, &mut unpacked))
         .map_err(|_| SegmentError::NotTheSame)?;
-    let same = found == raw.len() && unpacked[..] == *raw;
-    // A large one (the lines of many small transactions) is not kept for ever.
-    if raw.len() <= BLOCK_BYTES
-        && let Ok(mut pool) = SCRATCH.lock()
-        && pool.len() < POOLED
-    {
-        pool.push((packed, unpacked));
-    }
+    let same = unpacked == raw;
+    give_back(unpacked);
     if same {
-        Ok(result)
+        Ok(packed)
     } else {
         Err(SegmentError::NotTheSame)
     }
 }
 
-#[derive(Debug)]
-enum Sealed {
-    /// Given out under this number.
-    Away(u64),
-    Packed(Vec<u8>),
+/// The frames, one behind the other.
+#[derive(Debug, Default)]
+struct Frames {
+    bytes: Vec<u8>,
+    /// How many there are.
+    count: usize,
+    /// Those that were ready before one in front of them.
+    early: BTreeMap<usize, Vec<u8>>,
+}
+
+impl Frames {
+    fn put(&mut self, place: usize, packed: Vec<u8>) {
+        self.early.insert(place, packed);
+        while let Some(packed) = self.early.remove(&self.count) {
+            append(&mut self.bytes, packed, STEP);
+            self.count += 1;
+        }
+    }
+}
+
+/// Puts a frame behind the others; one that has no room there makes room for `step` bytes.
+fn append(bytes: &mut Vec<u8>, packed: Vec<u8>, step: usize) {
+    if bytes.capacity() - bytes.len() < packed.len() {
+        bytes.reserve_exact(packed.len().max(step));
+    }
+    bytes.extend_from_slice(&packed);
+    give_back(packed);
 }
 
 /// The content: settled blocks, and behind them what may still be taken back.
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
-    sealed: Vec<Sealed>,
+    /// Those of the blocks that were given out.
+    frames: Arc<Mutex<Frames>>,
+    sealed: usize,
     sealed_bytes: usize,
     hasher: Sha256Writer,
     open: VecDeque<Vec<u8>>,
@@ -142,7 +160,7 @@ impl Blocks {
                     let room = BLOCK_BYTES - last.len();
                     let (now, later) = bytes.split_at(room.min(bytes.len()));
                     if last.capacity() < BLOCK_BYTES && last.len() + now.len() > SMALL_BYTES {
-                        let mut larger = block();
+                        let mut larger = buffer();
                         larger.extend_from_slice(last);
                         *last = larger;
                     }
@@ -154,9 +172,9 @@ impl Blocks {
         }
     }
 
-    /// Takes away what lies behind the first `raw_bytes` bytes, and returns it. What was sealed
-    /// stays: the caller asks only for what has not been settled.
-    pub(super) fn split_off(&mut self, raw_bytes: usize) -> Vec<u8> {
+    /// Takes away what lies behind the first `raw_bytes` bytes, and returns it in pieces. What was
+    /// sealed stays: the caller asks only for what has not been settled.
+    pub(super) fn split_off(&mut self, raw_bytes: usize) -> Vec<Vec<u8>> {
         let mut at = raw_bytes.saturating_sub(self.sealed_bytes);
         let mut kept = 0;
         while let Some(block) = self.open.get(kept)
@@ -166,16 +184,14 @@ impl Blocks {
             kept += 1;
         }
         let mut gone = Vec::new();
-        if let Some(block) = self.open.get_mut(kept) {
-            gone = block.split_off(at);
-            if !block.is_empty() {
-                kept += 1;
-            }
+        if let Some(block) = self.open.get_mut(kept)
+            && at > 0
+        {
+            gone.push(block.split_off(at));
+            kept += 1;
         }
-        for block in self.open.drain(kept..) {
-            gone.extend_from_slice(&block);
-        }
-        self.open_bytes -= gone.len();
+        gone.extend(self.open.drain(kept..));
+        self.open_bytes -= gone.iter().map(Vec::len).sum::<usize>();
         gone
     }
 
@@ -189,9 +205,13 @@ impl Blocks {
             return None;
         }
         let raw = self.take_front()?;
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        self.sealed.push(Sealed::Away(id));
-        Some(Block { id, raw })
+        let place = self.sealed;
+        self.sealed += 1;
+        Some(Block {
+            raw,
+            place,
+            frames: Arc::clone(&self.frames),
+        })
     }
 
     fn take_front(&mut self) -> Option<Vec<u8>> {
@@ -202,27 +222,25 @@ impl Blocks {
         Some(raw)
     }
 
-    /// Takes a packed block back; one that is not of this content is left out.
-    pub(super) fn fill(&mut self, block: PackedBlock) {
-        let away = |sealed: &&mut Sealed| matches!(sealed, Sealed::Away(id) if *id == block.id);
-        if let Some(place) = self.sealed.iter_mut().find(away) {
-            *place = Sealed::Packed(block.packed);
-        }
-    }
-
     /// Packs what is left.
     pub(super) fn finish(mut self, level: i32) -> Result<Packed, SegmentError> {
+        let frames = self
+            .frames
+            .lock()
+            .map(|mut frames| std::mem::take(&mut *frames));
+        let frames = frames.map_err(|_| SegmentError::Unfilled)?;
+        if frames.count != self.sealed {
+            return Err(SegmentError::Unfilled);
+        }
+        let mut bytes = frames.bytes;
         while let Some(raw) = self.take_front() {
             let packed = pack(&raw, level)?;
+            let step = if raw.len() == BLOCK_BYTES { STEP } else { 0 };
             give_back(raw);
-            self.sealed.push(Sealed::Packed(packed));
+            append(&mut bytes, packed, step);
         }
-        let frames = self.sealed.into_iter().map(|sealed| match sealed {
-            Sealed::Packed(packed) => Ok(packed),
-            Sealed::Away(_) => Err(SegmentError::Unfilled),
-        });
         Ok(Packed {
-            frames: frames.collect::<Result<_, _>>()?,
+            bytes,
             raw_bytes: self.sealed_bytes as u64,
             raw_sha256: self.hasher.finish(),
         })
@@ -233,7 +251,7 @@ impl Blocks {
 #[derive(Debug)]
 pub(super) struct Packed {
     /// The frames in their order.
-    pub(super) frames: Vec<Vec<u8>>,
+    pub(super) bytes: Vec<u8>,
     /// The length of what they unfold to.
     pub(super) raw_bytes: u64,
     /// Its digest.
@@ -275,28 +293,63 @@ mod tests {
         assert!(blocks.seal(BLOCK_BYTES - 1).is_none(), "not settled");
         let mut away = Vec::new();
         while let Some(block) = blocks.seal(raw.len()) {
-            away.push(block.pack(1).expect("packs"));
+            away.push(block);
         }
         assert_eq!(away.len(), 3, "the last one is not full");
         for block in away.into_iter().rev() {
-            blocks.fill(block);
+            block.pack(1).expect("packs");
         }
         let packed = blocks.finish(1).expect("finishes");
-        assert_eq!(unpacked(&packed.frames.concat()), raw);
+        assert_eq!(unpacked(&packed.bytes), raw);
         assert_eq!(packed.raw_bytes, raw.len() as u64);
         assert_eq!(packed.raw_sha256, sha256(&raw));
     }
 
     #[test]
     fn a_block_that_does_not_come_back_is_an_error() {
-        let mut blocks = Blocks::default();
-        blocks.push(&bytes(BLOCK_BYTES));
-        let block = blocks.seal(BLOCK_BYTES).expect("settled");
-        let mut other = Blocks::default();
-        other.push(&bytes(BLOCK_BYTES));
-        assert!(other.seal(BLOCK_BYTES).is_some());
-        other.fill(block.pack(1).expect("packs"));
-        assert!(matches!(other.finish(1), Err(SegmentError::Unfilled)));
+        for lost in 0..2 {
+            let mut blocks = Blocks::default();
+            blocks.push(&bytes(2 * BLOCK_BYTES));
+            for place in 0..2 {
+                let block = blocks.seal(2 * BLOCK_BYTES).expect("settled");
+                if place != lost {
+                    block.pack(1).expect("packs");
+                }
+            }
+            assert!(matches!(blocks.finish(1), Err(SegmentError::Unfilled)));
+        }
+    }
+
+    /// What does not compress takes the most room, and what is smaller behind it none of it.
+    #[test]
+    fn memory_is_used_again_and_holds_any_block() {
+        let mut state = 1_u64;
+        let noise: Vec<u8> = std::iter::repeat_with(|| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(7);
+            (state >> 56) as u8
+        })
+        .take(BLOCK_BYTES)
+        .collect();
+        let raw = [&noise[..], &bytes(BLOCK_BYTES), &noise, &[7; BLOCK_BYTES]].concat();
+        for _ in 0..8 {
+            let mut blocks = Blocks::default();
+            blocks.push(&raw);
+            while let Some(block) = blocks.seal(raw.len()) {
+                block.pack(1).expect("packs");
+            }
+            let packed = blocks.finish(1).expect("finishes");
+            assert!(packed.bytes.len() > 2 * BLOCK_BYTES && packed.bytes.len() < raw.len());
+            assert!(unpacked(&packed.bytes) == raw);
+        }
+        let pool = POOL.lock().expect("not poisoned");
+        assert!(pool.len() <= POOLED);
+        assert!(pool.iter().all(|buffer| buffer.is_empty()));
+        assert!(
+            pool.iter()
+                .all(|buffer| buffer.capacity() >= buffer_bytes())
+        );
     }
 
     #[test]
@@ -312,14 +365,15 @@ mod tests {
         ] {
             let mut blocks = Blocks::default();
             blocks.push(&raw);
-            let sealed = blocks.seal(at).map(|block| block.pack(1).expect("packs"));
-            assert_eq!(blocks.split_off(at), raw[at..]);
+            let sealed = blocks.seal(at);
+            assert_eq!(blocks.split_off(at).concat(), raw[at..]);
             assert_eq!(blocks.raw_bytes(), at);
             blocks.push(b"more");
-            sealed.into_iter().for_each(|block| blocks.fill(block));
+            sealed
+                .into_iter()
+                .for_each(|block| block.pack(1).expect("packs"));
             let packed = blocks.finish(1).expect("finishes");
-            let body = packed.frames.concat();
-            assert_eq!(unpacked(&body), [&raw[..at], b"more"].concat());
+            assert_eq!(unpacked(&packed.bytes), [&raw[..at], b"more"].concat());
         }
     }
 }

@@ -15,12 +15,12 @@ mod lines;
 mod read;
 mod write;
 
-pub use block::{BLOCK_BYTES, Block, PackedBlock};
+pub use block::{BLOCK_BYTES, Block};
 pub use index::{IndexedTransaction, Part, SegmentIndex, SegmentSource};
 pub use lines::TransactionLines;
 pub(crate) use lines::read_details;
 pub use read::{HeadRead, Segment, SegmentEvents, read_head};
-pub use write::{Draft, EncodedSegment};
+pub use write::{Draft, EncodedSegment, Unfinished};
 
 use crate::error::{Class, Classified};
 use crate::mysql::binlog::EventError;
@@ -88,7 +88,7 @@ pub enum SegmentError {
         /// By the data.
         found: u64,
     },
-    /// A block that was given out to be packed did not come back.
+    /// A block that was given out to be packed was not packed.
     #[error("a block of the segment was not packed")]
     Unfilled,
     /// The GTID set before the segment has too many intervals.

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::block::{Block, Blocks, PackedBlock, pack};
+use super::block::{Block, Blocks, give_back, pack};
 use super::{
     DETAILS_MAGIC, FORMAT, INDEX_LIMIT, INDEX_MAGIC, IndexedTransaction, Part, SIGNATURE,
     SegmentError, SegmentIndex, SegmentSource,
 };
-use crate::archive::hash::{Sha256, Sha256Writer, sha256};
+use crate::archive::hash::{Sha256, sha256};
 use crate::archive::layout::{BranchNumber, Epoch, SegmentName};
 use crate::gtid::GtidSet;
 use crate::mysql::binlog::{Checksum, EventBuilder, MAGIC};
@@ -166,7 +166,10 @@ impl Draft {
             self.start_over();
             self.server_ids.clear();
         } else {
-            self.blocks.split_off(self.settled);
+            self.blocks
+                .split_off(self.settled)
+                .into_iter()
+                .for_each(give_back);
         }
         self.part = None;
     }
@@ -174,12 +177,21 @@ impl Draft {
     /// Takes away the events of the transaction that has begun, which shall start in the next
     /// segment.
     #[must_use]
-    pub fn split_off_unfinished(&mut self) -> Vec<u8> {
-        self.blocks.split_off(self.settled)
+    pub fn split_off_unfinished(&mut self) -> Unfinished {
+        Unfinished(self.blocks.split_off(self.settled))
     }
 
-    /// Gives out the next block that will not change any more, to be packed meanwhile; it must
-    /// come back by [`Draft::fill`] before [`Draft::encode`].
+    /// Appends events that were taken away from the segment before.
+    pub fn push_unfinished(&mut self, begun: Unfinished, server_id: u32) {
+        for piece in begun.0 {
+            self.push_event(&piece, server_id);
+            // Memory so never holds them twice.
+            give_back(piece);
+        }
+    }
+
+    /// Gives out the next block that will not change any more, to be packed meanwhile: before
+    /// [`Draft::encode`].
     pub fn seal(&mut self) -> Option<Block> {
         // Without a whole transaction all is forgotten at once or not at all.
         let settled = match self.transactions {
@@ -187,11 +199,6 @@ impl Draft {
             _ => self.settled,
         };
         self.blocks.seal(settled)
-    }
-
-    /// Takes a packed block back; one that was forgotten meanwhile is left out.
-    pub fn fill(&mut self, block: PackedBlock) {
-        self.blocks.fill(block);
     }
 
     /// Says that the segment starts or ends inside a transaction.
@@ -250,17 +257,14 @@ impl Draft {
         written: DateTime<Utc>,
     ) -> Result<EncodedSegment, SegmentError> {
         let mut packed = std::mem::take(&mut self.blocks).finish(level)?;
-        let details = skippable(
-            DETAILS_MAGIC,
-            &pack(&std::mem::take(&mut self.lines), level)?,
-        );
+        let lines = pack(&std::mem::take(&mut self.lines), level)?;
+        let details = skippable(DETAILS_MAGIC, &lines);
+        give_back(lines);
         let (details_bytes, details_sha256) = (details.len() as u64, sha256(&details));
-        packed.frames.push(details);
-        let mut hasher = Sha256Writer::default();
-        for frame in &packed.frames {
-            hasher.update(frame);
-        }
-        let body_bytes = packed.frames.iter().map(Vec::len).sum();
+        packed.bytes.reserve_exact(details.len());
+        packed.bytes.extend_from_slice(&details);
+        let mut bytes = packed.bytes;
+        let (body_bytes, body_sha256) = (bytes.len() as u64, sha256(&bytes));
         let compacted = self.stands_to.is_some();
         let index = SegmentIndex {
             format: FORMAT,
@@ -292,18 +296,16 @@ impl Draft {
             statements: self.statements,
             raw_bytes: packed.raw_bytes,
             raw_sha256: packed.raw_sha256,
-            body_bytes: body_bytes as u64,
-            body_sha256: hasher.finish(),
+            body_bytes,
+            body_sha256,
             details_bytes,
             details_sha256,
             written,
         };
-        let mut bytes = index_frame(&index)?;
-        bytes.reserve_exact(body_bytes);
-        for frame in packed.frames {
-            // Each is given back at once, so that memory never holds the segment twice.
-            bytes.extend_from_slice(&frame);
-        }
+        let head = index_frame(&index)?;
+        bytes.reserve_exact(head.len());
+        // Moved within its own memory, which so never holds the segment twice.
+        drop(bytes.splice(0..0, head));
         let sha256 = sha256(&bytes);
         Ok(EncodedSegment {
             name: SegmentName {
@@ -333,6 +335,10 @@ fn index_frame(index: &SegmentIndex) -> Result<Vec<u8>, SegmentError> {
     }
     Ok(skippable(INDEX_MAGIC, &content))
 }
+
+/// The events of a transaction that moves on to the next segment.
+#[derive(Debug)]
+pub struct Unfinished(Vec<Vec<u8>>);
 
 /// A segment, ready to be stored.
 #[derive(Debug, Clone)]

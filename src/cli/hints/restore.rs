@@ -55,6 +55,12 @@ pub(super) fn of_restore(error: &RestoreError) -> Option<String> {
         RestoreError::AnotherServer { .. } => {
             "again, with a look at the plan: somebody else may be at work on that server".to_owned()
         }
+        RestoreError::Journal(journal) if journal.schema != crate::restore::journal::SCHEMA => {
+            format!(
+                "DROP DATABASE {} and of each quillback_parts_* there, to begin anew: nobody knows how far it came",
+                journal.schema
+            )
+        }
         RestoreError::Journal(_) => {
             "--wipe with that server, to begin anew: nobody knows how far it came".to_owned()
         }

@@ -159,7 +159,7 @@ impl Sheet<'_> {
                 let map = TableMap::parse(event, checksum)?;
                 self.tables.insert(map.id, map);
             }
-            EventKind::QUERY => {
+            EventKind::QUERY | EventKind::EXECUTE_LOAD_QUERY => {
                 let (schema, text) = event.query(checksum)?;
                 if !is_frame(text) {
                     self.statement("statement", schema, text);

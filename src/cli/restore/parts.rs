@@ -4,7 +4,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::RestoreArguments;
-use super::words::{behind, describe_edge};
+use super::words::{asides, behind, edges};
 use crate::archive::repository::Repository;
 use crate::cli::context::Context;
 use crate::cli::failure::{Done, UsageError};
@@ -102,7 +102,7 @@ pub(super) async fn run(
             render::say(&describe_plan(&prepared.plan));
             render::say("nothing was changed (--dry-run)");
         }
-        return Ok(done(&prepared.plan.notes));
+        return Ok(Done::with_notes(&prepared.plan.notes));
     }
     context.talk(&describe_plan(&prepared.plan));
     let report = run_parts(prepared, work.options, observer, cancel).await?;
@@ -111,14 +111,7 @@ pub(super) async fn run(
     } else {
         render::say(&describe_report(&report));
     }
-    Ok(done(&report.notes))
-}
-
-fn done(notes: &[String]) -> Done {
-    match notes.is_empty() {
-        true => Done::Fine,
-        false => Done::With(crate::error::Class::Warnings),
-    }
+    Ok(Done::with_notes(&report.notes))
 }
 
 fn describe_plan(plan: &PartsPlan) -> String {
@@ -129,15 +122,7 @@ fn describe_plan(plan: &PartsPlan) -> String {
         plan.server,
         plan.server_version
     )];
-    if let Some(edge) = &plan.cut.last_in {
-        lines.push(format!("  last in    {}", describe_edge(edge)));
-    }
-    if let Some(edge) = &plan.cut.first_out {
-        lines.push(format!("  first out  {}", describe_edge(edge)));
-    }
-    if !plan.skipped.is_empty() {
-        lines.push(format!("  left out   {:#}", plan.skipped));
-    }
+    lines.extend(edges(&plan.cut, &plan.skipped));
     if let Some(started) = plan.resumes {
         lines.push(format!(
             "  go on      with what was begun {}",
@@ -192,12 +177,7 @@ fn describe_plan(plan: &PartsPlan) -> String {
         render::span(plan.expected_seconds),
         render::bytes(plan.raw_bytes.saturating_mul(2))
     ));
-    for remark in &plan.remarks {
-        lines.push(format!("  remark     {remark}"));
-    }
-    for note in &plan.notes {
-        lines.push(format!("  note       {note}"));
-    }
+    lines.extend(asides(&plan.remarks, &plan.notes));
     lines.join("\n")
 }
 

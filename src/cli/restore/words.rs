@@ -2,9 +2,10 @@
 
 use crate::cli::render;
 use crate::clock::rfc3339;
+use crate::gtid::GtidSet;
 use crate::restore::journal::Stage;
 use crate::restore::plan::{PlannedWipe, RestorePlan};
-use crate::restore::target::Edge;
+use crate::restore::target::{Cut, Edge};
 use crate::restore::wait::Waiting;
 use crate::restore::{RestoreEvent, RestoreReport, Verified};
 
@@ -72,15 +73,7 @@ pub(super) fn describe_plan(plan: &RestorePlan) -> String {
         "restore {} to {} (MySQL {})",
         plan.target, plan.server.address, plan.server.version
     )];
-    if let Some(edge) = &plan.cut.last_in {
-        lines.push(format!("  last in    {}", describe_edge(edge)));
-    }
-    if let Some(edge) = &plan.cut.first_out {
-        lines.push(format!("  first out  {}", describe_edge(edge)));
-    }
-    if !plan.skipped.is_empty() {
-        lines.push(format!("  left out   {:#}", plan.skipped));
-    }
+    lines.extend(edges(&plan.cut, &plan.skipped));
     if let Some(wipe) = &plan.wipe {
         lines.extend(describe_wipe(wipe));
     }
@@ -121,16 +114,35 @@ pub(super) fn describe_plan(plan: &RestorePlan) -> String {
         render::bytes(plan.space.rows.saturating_mul(2)),
         render::bytes(plan.space.binlog)
     ));
-    for remark in &plan.remarks {
-        lines.push(format!("  remark     {remark}"));
-    }
-    for note in &plan.notes {
-        lines.push(format!("  note       {note}"));
-    }
+    lines.extend(asides(&plan.remarks, &plan.notes));
     lines.join("\n")
 }
 
-pub(super) fn describe_edge(edge: &Edge) -> String {
+/// The lines of a plan that say between which transactions its cut is.
+pub(super) fn edges(cut: &Cut, skipped: &GtidSet) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(edge) = &cut.last_in {
+        lines.push(format!("  last in    {}", describe_edge(edge)));
+    }
+    if let Some(edge) = &cut.first_out {
+        lines.push(format!("  first out  {}", describe_edge(edge)));
+    }
+    if !skipped.is_empty() {
+        lines.push(format!("  left out   {skipped:#}"));
+    }
+    lines
+}
+
+/// The lines at the end of a plan.
+pub(super) fn asides(remarks: &[String], notes: &[String]) -> Vec<String> {
+    let remarks = remarks
+        .iter()
+        .map(|remark| format!("  remark     {remark}"));
+    let notes = notes.iter().map(|note| format!("  note       {note}"));
+    remarks.chain(notes).collect()
+}
+
+fn describe_edge(edge: &Edge) -> String {
     // Members of a group take the time where a transaction began a moment before.
     let original = edge
         .original_time

@@ -8,6 +8,9 @@ use crate::mysql::wire::packet::{Fields, Truncated};
 pub const HEADER_LENGTH: usize = 19;
 /// The largest event of a source (`max_allowed_packet` plus what a header needs).
 pub const EVENT_LIMIT: usize = (1 << 30) + (1 << 20);
+/// What an EXECUTE_LOAD_QUERY has between a QUERY's fields and its status: a file's number, two places
+/// in the text and what is done with duplicates.
+const LOAD_FIELDS: usize = 4 + 4 + 4 + 1;
 /// The bytes of a CRC-32 behind the body.
 const CRC_LENGTH: usize = 4;
 
@@ -22,6 +25,7 @@ impl EventKind {
     pub const ROTATE: Self = Self(4);
     pub const FORMAT_DESCRIPTION: Self = Self(15);
     pub const XID: Self = Self(16);
+    pub const EXECUTE_LOAD_QUERY: Self = Self(18);
     pub const TABLE_MAP: Self = Self(19);
     pub const WRITE_ROWS_V1: Self = Self(23);
     pub const UPDATE_ROWS_V1: Self = Self(24);
@@ -337,7 +341,8 @@ impl<'a> RawEvent<'a> {
         Ok(file.zip(position).ok_or(Truncated)?)
     }
 
-    /// The schema and the text of a QUERY event.
+    /// The schema and the text of a QUERY event, or of an EXECUTE_LOAD_QUERY (a LOAD DATA in
+    /// statement format, which says besides where in its text the name of its file is).
     ///
     /// # Errors
     ///
@@ -349,6 +354,9 @@ impl<'a> RawEvent<'a> {
         let schema_length = fields.uint::<1>()?;
         let _error_code = fields.uint::<2>()?;
         let status_length = fields.uint::<2>()?;
+        if self.kind() == EventKind::EXECUTE_LOAD_QUERY {
+            fields.bytes(LOAD_FIELDS)?;
+        }
         fields.bytes(usize::try_from(status_length).map_err(|_| Truncated)?)?;
         let schema = fields.bytes(usize::try_from(schema_length).map_err(|_| Truncated)?)?;
         fields.bytes(1)?;

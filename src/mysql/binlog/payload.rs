@@ -103,6 +103,23 @@ impl<'a> PayloadEvents<'a> {
         }
         Ok(Some(Inner::Event(inner)))
     }
+
+    /// The next event where none may be passed over; `None` behind the last.
+    ///
+    /// # Errors
+    ///
+    /// As [`PayloadEvents::next_event`]; [`EventError::Malformed`] if one is larger than what was
+    /// allowed.
+    pub fn next_whole(&mut self) -> Result<Option<RawEvent<'_>>, EventError> {
+        match self.next_event()? {
+            None => Ok(None),
+            Some(Inner::Event(event)) => Ok(Some(event)),
+            Some(Inner::TooLarge(kind)) => Err(EventError::Malformed {
+                kind,
+                reason: "it is longer than any event of a source".to_owned(),
+            }),
+        }
+    }
 }
 
 fn malformed(reason: &str) -> EventError {
@@ -142,6 +159,7 @@ fn split(body: &[u8]) -> Result<(u64, &[u8]), EventError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mysql::binlog::Operation;
     use crate::mysql::binlog::testing::{SourceLog, Work};
 
     #[test]
@@ -166,6 +184,27 @@ mod tests {
             }
             let maps = kinds.iter().filter(|kind| **kind == EventKind::TABLE_MAP);
             assert_eq!(maps.count(), 2, "{kinds:?}");
+
+            // None may be missing.
+            let open = |limit| PayloadEvents::open(&event, Checksum::Crc32, limit).expect("opens");
+            let mut payload = open(usize::MAX);
+            for kind in kinds {
+                let inner = payload.next_whole().expect("an event");
+                assert_eq!(inner.map(|event| event.kind()), Some(kind));
+            }
+            assert_eq!(payload.next_whole().expect("the end"), None);
+            let mut payload = open(60_000);
+            let error = loop {
+                match payload.next_whole() {
+                    Ok(Some(_)) => {}
+                    Ok(None) => panic!("one is longer"),
+                    Err(error) => break error,
+                }
+            };
+            assert!(
+                matches!(&error, EventError::Malformed { kind, .. } if Operation::of(*kind).is_some()),
+                "{error}"
+            );
         }
     }
 }

@@ -177,7 +177,7 @@ impl SummaryBuilder {
     /// [`EventError`] if the event's bytes make no sense.
     pub fn take(&mut self, event: &RawEvent<'_>, checksum: Checksum) -> Result<(), EventError> {
         match event.kind() {
-            EventKind::QUERY => {
+            EventKind::QUERY | EventKind::EXECUTE_LOAD_QUERY => {
                 let (schema, text) = event.query(checksum)?;
                 self.take_statement(schema, text);
                 return Ok(());

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Reason, ServerState, Wishes, held, some};
-use crate::archive::history::Member;
+use super::{Content, Reason, ServerState, Wishes, held, some};
 use crate::archive::manifest::Manifest;
+use crate::mysql::quote;
+use crate::restore::load::parts::TABLES_JOURNAL;
+use crate::restore::parts::is_staging_schema;
 use crate::restore::replay::CHANNEL;
 
 /// Empty, or unfinished and to be gone on with, or named to be emptied.
@@ -54,12 +56,39 @@ pub(super) fn whether_it_may_be_filled(
         ));
         return;
     }
-    if !state.contents.is_empty() {
+    let (unfinished, others): (Vec<Content>, Vec<Content>) = state
+        .contents
+        .iter()
+        .cloned()
+        .partition(|content| is_of_unfinished_tables(content, state));
+    if !unfinished.is_empty() {
+        let drops: Vec<String> = unfinished
+            .iter()
+            .map(|content| format!("DROP DATABASE {}", quote::identifier(&content.schema)))
+            .collect();
         reasons.push(Reason::new(
-            format!("it is not empty: it has {}", held(&state.contents)),
+            "a restore of tables to it (--tables) did not come to its end",
+            format!(
+                "restore --resume with the same --tables, which goes on with that one; or, to give \
+                 it up, on the server: {};",
+                drops.join("; ")
+            ),
+        ));
+    }
+    if !others.is_empty() {
+        reasons.push(Reason::new(
+            format!("it is not empty: it has {}", held(&others)),
             format!("an empty server, or --wipe {address}, which removes all that is on it"),
         ));
     }
+}
+
+/// Whether a schema is what an unfinished restore of tables has made: its journal, or one of those that the
+/// tables are built in. The journal is made first and removed last, so without it none is.
+fn is_of_unfinished_tables(content: &Content, state: &ServerState) -> bool {
+    let is_journal = |content: &Content| content.schema == TABLES_JOURNAL;
+    state.contents.iter().any(is_journal)
+        && (is_journal(content) || is_staging_schema(&content.schema))
 }
 
 /// Nobody else depends on it or feeds it.
@@ -125,7 +154,6 @@ pub(super) fn whether_it_stands_alone(
 /// Version, settings, engines and the like.
 pub(super) fn whether_it_can_hold_it(
     manifest: &Manifest,
-    members: &[Member],
     state: &ServerState,
     reasons: &mut Vec<Reason>,
 ) {
@@ -174,19 +202,9 @@ pub(super) fn whether_it_can_hold_it(
             "performance_schema=ON in its my.cnf",
         ));
     }
-    let used = members
-        .iter()
-        .filter_map(|member| member.stored.index.source.as_ref())
-        .any(|source| source.server_ids.contains(&facts.server_id));
-    if used || facts.server_id == 0 {
+    if facts.server_id == 0 {
         reasons.push(Reason::new(
-            match facts.server_id {
-                0 => "its server_id is 0, with which no server can replicate".to_owned(),
-                id => format!(
-                    "its server_id {id} is in the archive, and a server drops events of its own id \
-                     in silence"
-                ),
-            },
+            "its server_id is 0, with which no server can replicate",
             "SET PERSIST server_id = a number of its own",
         ));
     }

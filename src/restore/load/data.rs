@@ -85,7 +85,7 @@ pub(super) async fn load(
     } = *files;
     let statements = of_tables(scripts);
     if options.resume {
-        session::end_loaders(control).await?;
+        session::end_loaders(control, steps).await?;
     }
     let mut loaded = Loaded::default();
     let mut lanes = Vec::with_capacity(manifest.tables.len());
@@ -130,7 +130,7 @@ pub(super) async fn load(
     // A dropped JoinSet aborts its tasks: the first error ends them all.
     let mut loaders = JoinSet::new();
     for _ in 0..threads {
-        let connection = session::loader(target, options.logged).await?;
+        let connection = session::loader(target, options.logged, steps).await?;
         loaders.spawn(load_queue(connection, Arc::clone(&shared)));
     }
     let mut found = vec![(0_u64, RowChecksum::default()); manifest.tables.len()];

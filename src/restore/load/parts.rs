@@ -10,15 +10,14 @@ use std::sync::Arc;
 use crate::archive::manifest::{Manifest, ScriptKind};
 use crate::archive::script::Script;
 use crate::mysql::ServerUrl;
-use crate::observe::fail_point::FailPoint;
 use crate::observe::phase::PhaseClock;
 use crate::storage::Storage;
 
 use super::error::LoadError;
-use super::indexes::Indexes;
 use super::scripts::ScriptRunner;
-use super::steps::{Stage, Step, Steps};
-use super::{LoadOptions, analyze, data, fetch, session};
+use super::steps::{Stage, Steps};
+use super::tables::Tables;
+use super::{LoadOptions, analyze, fetch, session};
 
 /// The schema of the journal of a restore of tables. It goes to the binlog and so into archives: a
 /// restore of the whole server that replays it has its own journal in another schema.
@@ -78,61 +77,26 @@ async fn load(
 ) -> Result<TablesLoaded, LoadError> {
     let mut control = session::open(target, options.logged).await?;
     let steps = Steps::open_in(&mut control, TABLES_JOURNAL).await?;
-    let is_done = |stage| steps.is_done(&Step::stage(stage));
     let mut warnings = Vec::new();
     let mut loaded = TablesLoaded {
         rows: manifest.totals.rows,
         ..TablesLoaded::default()
     };
-    if is_done(Stage::Loaded) {
+    if steps.has(Stage::Loaded) {
         return Ok(loaded);
     }
     (options.phase)("load");
     let mut clock = PhaseClock::start();
-    let indexes = Indexes::new(target, manifest, scripts, options, &steps);
-    if !is_done(Stage::Schema) {
-        let mut runner = ScriptRunner {
-            again: options.resume,
-            session: &mut control,
-            scripts,
-            warnings: &mut warnings,
-        };
-        runner
-            .kinds(&[ScriptKind::Databases, ScriptKind::Tables])
-            .await?;
-        options.fail_points.pass(FailPoint::LoadSchema);
-        steps
-            .mark(&mut control, &Step::stage(Stage::Schema))
-            .await?;
-    }
-    if !is_done(Stage::Prepared) {
-        indexes.prepare().await?;
-        steps
-            .mark(&mut control, &Step::stage(Stage::Prepared))
-            .await?;
-    }
-    if !is_done(Stage::Rows) {
-        let files = data::Files {
-            storage,
-            manifest,
-            scripts,
-        };
-        let rows = data::load(target, &mut control, &files, options, &steps).await?;
-        loaded.stored_bytes = rows.stored_bytes;
-        warnings.extend(rows.warnings);
-        steps.mark(&mut control, &Step::stage(Stage::Rows)).await?;
-    }
+    let tables = Tables::new(target, storage, (manifest, scripts), options, &steps);
+    let kinds = [ScriptKind::Databases, ScriptKind::Tables];
+    tables.make(&mut control, &kinds, &mut warnings).await?;
+    let rows = tables.fill(&mut control).await?;
+    loaded.stored_bytes = rows.stored_bytes;
+    warnings.extend(rows.warnings);
     clock.end("load", 0);
-    if !is_done(Stage::Indexes) {
-        if indexes.build().await? > 0 {
-            (options.phase)("index");
-        }
-        steps
-            .mark(&mut control, &Step::stage(Stage::Indexes))
-            .await?;
-    }
+    tables.index(&mut control).await?;
     clock.end("index", 0);
-    if !is_done(Stage::Analyzed) {
+    if !steps.has(Stage::Analyzed) {
         warnings.extend(analyze::analyze(target, manifest, options).await?);
         let mut runner = ScriptRunner {
             again: options.resume,
@@ -141,13 +105,9 @@ async fn load(
             warnings: &mut warnings,
         };
         runner.kinds(&[ScriptKind::Histograms]).await?;
-        steps
-            .mark(&mut control, &Step::stage(Stage::Analyzed))
-            .await?;
+        steps.reach(&mut control, Stage::Analyzed).await?;
     }
-    steps
-        .mark(&mut control, &Step::stage(Stage::Loaded))
-        .await?;
+    steps.reach(&mut control, Stage::Loaded).await?;
     control.close().await;
     let phases = clock.finish();
     let index = phases.iter().find(|phase| phase.phase == "index");

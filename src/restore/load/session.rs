@@ -2,8 +2,11 @@
 
 use crate::mysql::wire::{WireConnection, WireOptions};
 use crate::mysql::{MysqlError, ServerUrl, Session};
+use crate::restore::held;
 
 use super::error::LoadError;
+use super::parts::TABLES_JOURNAL;
+use super::steps::Steps;
 
 /// No checks across tables (the dump was consistent), UTC, no surprises
 /// from the server's own modes, and all the time in the world: also for a transaction of a killed
@@ -87,39 +90,43 @@ pub(super) async fn for_indexes(
     Ok(())
 }
 
-/// What the server shows as the program of a connection that loads rows.
-const LOADER: &str = "quillback load";
-/// `ER_NO_SUCH_THREAD`.
-const NO_SUCH_THREAD: u16 = 1094;
+/// What the server shows as the program of a connection that loads rows. A server has one journal of
+/// each kind at the most, so the same name is of the same restore; a load without a journal is none
+/// to go on with.
+fn program(steps: &Steps) -> &'static str {
+    match steps.journal() {
+        Some(TABLES_JOURNAL) => "quillback load --tables",
+        _ => "quillback load",
+    }
+}
 
-/// Ends the connections of an earlier run, which the server may not know to be dead: a network that
+/// Ends the connections of an earlier run of the same restore, which the server may not know to be dead: a network that
 /// was cut leaves them open, with their transactions and their locks. Only connections of this
 /// session's own account are looked at (`session_account_connect_attrs` shows no others), and ending
 /// those needs no privilege. Without the performance schema the server finds out by itself, in its
 /// own time.
-pub(super) async fn end_loaders(session: &mut Session) -> Result<(), MysqlError> {
+pub(super) async fn end_loaders(session: &mut Session, steps: &Steps) -> Result<(), MysqlError> {
+    let program = program(steps);
     let ids: Vec<u64> = session
         .query(format!(
             "SELECT PROCESSLIST_ID FROM performance_schema.session_account_connect_attrs \
-             WHERE ATTR_NAME = 'program_name' AND ATTR_VALUE = '{LOADER}'"
+             WHERE ATTR_NAME = 'program_name' AND ATTR_VALUE = '{program}'"
         ))
         .await?;
     for id in ids {
-        match session.execute(format!("KILL CONNECTION {id}")).await {
-            Err(error) if error.code() == Some(NO_SUCH_THREAD) => {}
-            other => {
-                other?;
-                tracing::info!(id, "ended a connection that an earlier run left open");
-            }
-        }
+        held::end(session, id).await?;
     }
     Ok(())
 }
 
 /// Opens a connection that loads rows.
-pub(super) async fn loader(url: &ServerUrl, logged: bool) -> Result<WireConnection, LoadError> {
+pub(super) async fn loader(
+    url: &ServerUrl,
+    logged: bool,
+    steps: &Steps,
+) -> Result<WireConnection, LoadError> {
     let options = WireOptions {
-        program_name: LOADER.to_owned(),
+        program_name: program(steps).to_owned(),
         ..WireOptions::default()
     };
     let mut connection = WireConnection::connect(url, &options).await?;

@@ -138,6 +138,11 @@ impl Steps {
         })
     }
 
+    /// The schema of the journal that they are written down in, if there is one.
+    pub(super) const fn journal(&self) -> Option<&'static str> {
+        self.kept
+    }
+
     /// Whether the steps outlive this process.
     #[must_use]
     pub const fn is_kept(&self) -> bool {
@@ -148,6 +153,24 @@ impl Steps {
     #[must_use]
     pub fn is_done(&self, step: &Step) -> bool {
         self.lock().contains(step.as_str())
+    }
+
+    /// Whether a stage is behind us.
+    pub(super) fn has(&self, stage: Stage) -> bool {
+        self.is_done(&Step::stage(stage))
+    }
+
+    /// Writes down that a stage is.
+    ///
+    /// # Errors
+    ///
+    /// What the statement fails with.
+    pub(super) async fn reach(
+        &self,
+        session: &mut Session,
+        stage: Stage,
+    ) -> Result<(), MysqlError> {
+        self.mark(session, &Step::stage(stage)).await
     }
 
     /// The statement that writes a step down, if steps are kept; to be followed by
@@ -227,6 +250,15 @@ impl Steps {
     fn lock(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.done.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The statement that makes the table of the steps in a schema, unless it is there.
+pub(in crate::restore) fn create_statement(schema: &str) -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {} (step VARBINARY({NAME_BYTES}) PRIMARY KEY, \
+         at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)) ENGINE = InnoDB",
+        table(schema)
+    )
 }
 
 fn table(schema: &str) -> String {

@@ -217,15 +217,10 @@ impl Chosen {
                     continue;
                 }
             };
-            if statement.kind == StatementKind::Rows {
-                let text = std::str::from_utf8(statement.text()).unwrap_or_default();
-                let reason = "it changes rows and was logged as a statement".to_owned();
-                not_read.push((&found.cause, reason, text));
-            }
             let number = place.next_statement();
             triggers::follow(&mut known, statement, &found.cause, &place, &ids);
             let staged = match statement.kind {
-                // Whether these concern a followed table their lines tell (`scan`).
+                // Whether these concern a followed table is another question (`rows_said`).
                 StatementKind::Rows => Ok(None),
                 _ => self.lineage.stage(&place, statement, &self.staging),
             };
@@ -280,7 +275,7 @@ impl Chosen {
 }
 
 /// The parents that a statement gives to its table, if they change its rows.
-fn late_parents(statement: &Statement) -> Vec<(TableName, TableName)> {
+pub(super) fn late_parents(statement: &Statement) -> Vec<(TableName, TableName)> {
     let text = String::from_utf8_lossy(statement.text()).to_uppercase();
     let (Some(subject), true) = (
         statement.subject(),
@@ -295,7 +290,7 @@ fn late_parents(statement: &Statement) -> Vec<(TableName, TableName)> {
 }
 
 /// Whether a text has a word, whatever its case.
-pub(super) fn mentions(text: &str, word: &str) -> bool {
+fn mentions(text: &str, word: &str) -> bool {
     text.to_lowercase().contains(&word.to_lowercase())
 }
 

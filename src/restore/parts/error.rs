@@ -207,12 +207,12 @@ impl PartsError {
             Self::SameName { .. } => "one restore for each, with schemas of their own".to_owned(),
             Self::NotUnderstood { cause, .. } => format!(
                 "--before-gtid {0}, or --skip-gtid {0} if it does not matter to these tables; or a \
-                 whole restore to a scratch server",
+                 whole restore to a scratch server, and the tables copied from there",
                 cause.gtid
             ),
             Self::NotInParts { gtid, .. } => format!(
                 "--before-gtid {gtid}, or --skip-gtid {gtid} if it does not matter to these \
-                 tables; or a whole restore to a scratch server"
+                 tables; or a whole restore to a scratch server, and the tables copied from there"
             ),
             Self::Unfinished { give_up, .. } => format!(
                 "the same command with --resume, which goes on from there; or, to give it up, on \

@@ -19,17 +19,15 @@ use crate::mysql::error::MysqlError;
 use crate::mysql::quote;
 use crate::mysql::schema::Pattern;
 use crate::mysql::session::Session;
-use crate::restore::journal::{JournalError, MalformedJournal};
+use crate::restore::journal::{JournalError, row};
 use crate::restore::load::parts::TABLES_JOURNAL;
+use crate::restore::load::steps;
 use crate::restore::target::Target;
 
 /// The schema of the journal.
 pub(super) const SCHEMA: &str = TABLES_JOURNAL;
 /// The table with how far it is.
 const PARTS: &str = "run";
-
-/// `ER_BAD_DB_ERROR` and `ER_NO_SUCH_TABLE`.
-const NOT_THERE: [u16; 2] = [1049, 1146];
 
 /// How far it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -154,29 +152,16 @@ impl PartsJournal {
             ))
             .await;
         let row = match row {
-            Err(error) if error.code().is_some_and(|code| NOT_THERE.contains(&code)) => {
-                return Ok(None);
-            }
+            Err(error) if row::is_not_there(&error) => return Ok(None),
             row => row?,
         };
-        let malformed = |session: &Session, reason: String| MalformedJournal {
-            server: session.address().to_string(),
-            reason,
-        };
         let Some((record, stage, position, gtid, doing, part, shape, notes)) = row else {
-            return Err(malformed(session, "it has no row".to_owned()).into());
+            return Err(row::malformed(session, SCHEMA, "it has no row").into());
         };
-        let run = serde_json::from_str(&record)
-            .map_err(|error| malformed(session, format!("its record: {error}")))?;
-        let notes = serde_json::from_str(&notes)
-            .map_err(|error| malformed(session, format!("its notes: {error}")))?;
-        let stage = PartsStage::ALL
-            .into_iter()
-            .find(|known| known.name() == stage)
-            .ok_or_else(|| malformed(session, format!("its stage {stage:?} is not known")))?;
         Ok(Some(Self {
-            run,
-            stage,
+            run: row::read(session, SCHEMA, "record", &record)?,
+            notes: row::read(session, SCHEMA, "notes", &notes)?,
+            stage: row::read_stage(session, SCHEMA, &PartsStage::ALL, PartsStage::name, &stage)?,
             position,
             gtid,
             doing: doing.map(|number| Doing {
@@ -184,7 +169,6 @@ impl PartsJournal {
                 part,
                 shape,
             }),
-            notes,
         }))
     }
 
@@ -194,14 +178,10 @@ impl PartsJournal {
     ///
     /// What the server refuses.
     pub(super) async fn begin(session: &mut Session, run: PartsRecord) -> Result<Self, MysqlError> {
-        let record = serde_json::to_string(&run)
-            .map_err(|error| MysqlError::protocol(format!("the journal's row: {error}")))?;
+        let record = row::written("record", &run)?;
         for statement in [
             format!("CREATE DATABASE {SCHEMA} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"),
-            format!(
-                "CREATE TABLE {SCHEMA}.done (step VARBINARY(512) PRIMARY KEY, \
-                 at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)) ENGINE = InnoDB"
-            ),
+            steps::create_statement(SCHEMA),
             format!(
                 "CREATE TABLE {SCHEMA}.{PARTS} (id TINYINT PRIMARY KEY, record LONGTEXT NOT NULL, \
                  stage VARCHAR(32) NOT NULL, position BIGINT UNSIGNED NOT NULL, \
@@ -236,8 +216,7 @@ impl PartsJournal {
         session: &mut Session,
         stage: PartsStage,
     ) -> Result<(), MysqlError> {
-        let notes = serde_json::to_string(&self.notes)
-            .map_err(|error| MysqlError::protocol(format!("the journal's notes: {error}")))?;
+        let notes = row::written("notes", &self.notes)?;
         session
             .execute(format!(
                 "UPDATE {SCHEMA}.{PARTS} SET stage = {}, notes = {}",

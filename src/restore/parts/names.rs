@@ -31,6 +31,15 @@ pub(super) fn staged_schemas(schemas: &BTreeSet<String>) -> BTreeMap<String, Str
     }
 }
 
+/// Whether a schema's name is one of those that tables are built in.
+pub(in crate::restore) fn is_staging_schema(name: &str) -> bool {
+    let rest = name.strip_prefix(PREFIX);
+    rest.is_some_and(|rest| {
+        rest.trim_start_matches(|c: char| c.is_ascii_digit())
+            .starts_with('_')
+    })
+}
+
 fn staged_schema(schema: &str, round: u64) -> String {
     let prefix = match round {
         0 => format!("{PREFIX}_"),

@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 
 use super::checks::{self, PartsState, Wanted};
 use super::choose::{Chosen, Held, listed};
-use super::error::{Cause, PartsError};
 use super::inexact;
 use super::journal::{PartsJournal, PartsRecord};
 use super::report::{PartsPlan, PartsRequest};
-use super::scan::{Log, Logged, Touched};
+use super::scan::{Log, Touched};
 use super::survey::{Sizes, besides, definitions, placed, planned, untouched};
 use crate::archive::history::{History, Member};
 use crate::archive::manifest::{Manifest, ScriptKind};
@@ -17,8 +16,7 @@ use crate::archive::script::Script;
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::Class;
 use crate::gtid::GtidSet;
-use crate::mysql::ddl::Dialect;
-use crate::mysql::ddl::statement::{NameCase, Statement, StatementKind, TableName};
+use crate::mysql::ddl::statement::{NameCase, TableName};
 use crate::mysql::server_url::ServerUrl;
 use crate::mysql::session::Session;
 use crate::mysql::version::ServerVersion;
@@ -112,16 +110,13 @@ pub async fn prepare_parts(
         history: &archive.history,
         set: &way.set,
     };
-    let logged = match way.set.is_empty() {
-        true => Vec::new(),
-        false => log.statements(&version, case).await?,
-    };
-    let chosen = Chosen::find(&held, &logged, &request.tables)?;
+    let said = log.statements(&version, case).await?;
+    let chosen = Chosen::find(&held, &said.statements, &request.tables)?;
+    log.no_rows_as_statements(&held, &chosen, &said).await?;
     let touched = match way.set.is_empty() {
         true => Touched::default(),
         false => log.touched(&chosen.names).await?,
     };
-    no_rows_as_statements(&chosen, &logged, &touched, &version, case)?;
     let placed = placed(&chosen, request.into.as_deref())?;
     let mut notes = cut.notes.clone();
     if !way.skipped.is_empty() {
@@ -316,36 +311,4 @@ async fn begun(
             journal.give_up().join("; ")
         ),
     ))
-}
-
-/// Fails if rows of the tables may have been changed by a statement that was logged as such.
-fn no_rows_as_statements(
-    chosen: &Chosen,
-    logged: &[Logged],
-    touched: &Touched,
-    version: &ServerVersion,
-    case: NameCase,
-) -> Result<(), PartsError> {
-    let read: BTreeSet<&crate::gtid::Gtid> = logged.iter().map(|found| &found.cause.gtid).collect();
-    let dialect = Dialect::of_scripts(version.clone());
-    for (cause, text) in &touched.said {
-        if read.contains(&cause.gtid) {
-            continue;
-        }
-        let kind = Statement::parse(text.as_bytes(), None, &dialect, case).map(|found| found.kind);
-        if matches!(
-            kind,
-            Ok(StatementKind::Elsewhere | StatementKind::Frame | StatementKind::Maintain)
-        ) {
-            continue;
-        }
-        return Err(PartsError::NotUnderstood {
-            cause: Box::new(Cause::clone(cause)),
-            tables: listed(chosen.tables.iter().map(|(name, _)| name)),
-            reason: "it changes rows and was logged as a statement (the source's binlog_format \
-                     was not ROW)"
-                .to_owned(),
-        });
-    }
-    Ok(())
 }

@@ -238,8 +238,7 @@ impl Run {
         connection.execute(verify::SETTINGS).await?;
         for table in &prepared.record.tables {
             let name = &table.table;
-            let mut entries = prepared.manifest.tables.iter();
-            let entry = entries.find(|e| e.database == name.database && e.name == name.table);
+            let entry = prepared.manifest.table(&name.database, &name.table);
             let Some(entry) = entry.filter(|_| prepared.untouched.contains(name)) else {
                 verified.changed += 1;
                 continue;

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::error::{Cause, PartsError};
 use crate::archive::history::{History, Member};
 use crate::archive::repository::{ArchiveError, Repository};
-use crate::archive::search::{Filter, Kind, Search};
+use crate::archive::search::{Filter, Kinds, Search};
 use crate::archive::segment::IndexedTransaction;
 use crate::gtid::{Gtid, GtidSet};
 use crate::mysql::binlog::{
@@ -28,8 +28,21 @@ use crate::restore::replay::sql;
 pub(super) struct Logged {
     /// Its transaction.
     pub(super) cause: Cause,
+    /// The default schema of its session.
+    pub(super) schema: Option<String>,
     /// What it says, or why that is not known.
     pub(super) statement: Result<Statement, (Misunderstood, String)>,
+}
+
+/// What the log has in words.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    /// Statements that may bear on tables, views or triggers, in order.
+    pub(super) statements: Vec<Logged>,
+    /// Those that make routines or change views, with their default schemas.
+    pub(super) routines: Vec<(String, Option<String>)>,
+    /// Whether there are changes of rows among the others.
+    pub(super) rows: bool,
 }
 
 /// Where to look.
@@ -67,23 +80,42 @@ impl Log<'_> {
         Search::new(self.repository.clone(), self.history.clone(), filter, None)
     }
 
-    /// Every statement of the log that may bear on tables, views or triggers, in order.
+    /// The lines of all transactions that have a statement, which are most where rows are logged as
+    /// statements.
+    pub(super) fn lines_with_statements(&self) -> Search {
+        self.search(Filter {
+            statements: true,
+            ..Filter::default()
+        })
+    }
+
+    /// What the log says in statements.
     pub(super) async fn statements(
         &self,
         version: &ServerVersion,
         case: NameCase,
-    ) -> Result<Vec<Logged>, PartsError> {
+    ) -> Result<Said, PartsError> {
+        let mut said = Said::default();
+        if self.set.is_empty() {
+            return Ok(said);
+        }
         let dialect = Dialect::of_scripts(version.clone());
-        let mut search = self.search(Filter {
-            kind: Some(Kind::Ddl),
-            ..Filter::default()
-        });
+        let mut search = self.lines_with_statements();
         let mut wanted = GtidSet::new();
         let mut causes: BTreeMap<Gtid, Cause> = BTreeMap::new();
         while let Some(batch) = search.next().await? {
             for found in batch.found {
                 let line = found.transaction;
+                if !Kinds::of(&line.summary).ddl {
+                    said.rows = true;
+                    continue;
+                }
                 if is_elsewhere(&line, &dialect, case) {
+                    let text = line.summary.statement.as_deref().unwrap_or_default();
+                    if makes_routine(text) {
+                        said.routines
+                            .push((text.to_owned(), line.summary.schema.clone()));
+                    }
                     continue;
                 }
                 wanted.insert(&line.gtid);
@@ -91,9 +123,8 @@ impl Log<'_> {
             }
         }
         undamaged(&mut search)?;
-        let mut statements = Vec::new();
         if wanted.is_empty() {
-            return Ok(statements);
+            return Ok(said);
         }
         let mut walk = Walk::new(self.repository, self.history, wanted);
         let mut cause: Option<Cause> = None;
@@ -110,8 +141,11 @@ impl Log<'_> {
                             return;
                         }
                         let text = || String::from_utf8_lossy(logged.text).into_owned();
-                        statements.push(Logged {
+                        said.statements.push(Logged {
                             cause: cause.clone(),
+                            schema: logged
+                                .schema
+                                .map(|schema| String::from_utf8_lossy(schema).into_owned()),
                             statement: statement.map_err(|error| (error, text())),
                         });
                     };
@@ -121,7 +155,7 @@ impl Log<'_> {
                 }
             }
         }
-        Ok(statements)
+        Ok(said)
     }
 
     /// What the log did to the rows of tables, by every name that they had.
@@ -153,7 +187,15 @@ impl Log<'_> {
     }
 }
 
-fn undamaged(search: &mut Search) -> Result<(), ArchiveError> {
+/// Whether a statement may make a function or a procedure, or change a view.
+fn makes_routine(text: &str) -> bool {
+    let text = text.to_ascii_uppercase();
+    ["FUNCTION", "PROCEDURE", "VIEW"]
+        .iter()
+        .any(|word| text.contains(word))
+}
+
+pub(super) fn undamaged(search: &mut Search) -> Result<(), ArchiveError> {
     search.take_damage().map_or(Ok(()), Err)
 }
 
@@ -202,8 +244,6 @@ pub(super) struct Touched {
     pub(super) changed: BTreeMap<String, Cause>,
     /// How many transactions in all.
     pub(super) transactions: u64,
-    /// Statements that name one of the tables and have no rows, as lines.
-    pub(super) said: Vec<(Cause, String)>,
     /// What the history has from the segments that hold any of it.
     pub(super) wanted: GtidSet,
     segments: BTreeSet<String>,
@@ -224,9 +264,6 @@ impl Touched {
                 let changed = self.changed.entry(table.name.clone());
                 changed.or_insert_with(|| Cause::of(&line));
             }
-        }
-        if let Some(text) = &line.summary.statement {
-            self.said.push((Cause::of(&line), text.clone()));
         }
         // A line that lacks tables, or a statement, may concern them all the same.
         self.transactions += u64::from(hits || !tables.is_empty());

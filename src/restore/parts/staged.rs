@@ -26,9 +26,7 @@ pub(super) fn staged(held: &Held<'_>, chosen: &Chosen) -> Result<StagedTables, P
         let Some(staged) = chosen.staging.table(name) else {
             continue;
         };
-        let mut tables = held.manifest.tables.iter();
-        let found =
-            tables.find(|table| table.database == name.database && table.name == name.table);
+        let found = held.manifest.table(&name.database, &name.table);
         let Some(mut entry) = found.cloned() else {
             continue;
         };

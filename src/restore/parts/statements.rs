@@ -24,8 +24,6 @@ use crate::mysql::session::Session;
 use crate::observe::fail_point::FailPoint;
 use crate::restore::replay::sql;
 
-/// A character set in which every statement of ours can be written: utf8mb4_general_ci.
-const UTF8MB4: &str = "45";
 /// Settings of a logged session that are our own matter here.
 const OWN: [&str; 3] = ["autocommit", "foreign_key_checks", "pseudo_thread_id"];
 
@@ -115,25 +113,25 @@ impl Player<'_> {
         if let Some(schema) = &staged.schema
             && self.schema.as_ref() != Some(schema)
         {
-            let utf8 = ("character_set_client", UTF8MB4.to_owned());
-            self.set_variables(&[utf8]).await?;
+            let set = self.settings.change_to_utf8();
+            self.set(set).await?;
             self.send().await?;
             let change = format!("USE {}", quote::identifier(schema));
             match self.session.execute(change).await {
                 Ok(_) => self.schema = Some(schema.clone()),
                 Err(error) => return Err(self.failed(error).await),
             }
-            self.variables.remove("collation_database");
+            self.settings.schema_changed();
         }
         let wanted: Vec<(&'static str, String)> = logged
             .variables
             .iter()
             .filter(|(name, _)| !OWN.contains(name))
             .cloned()
+            .chain([("foreign_key_checks", "0".to_owned())])
             .collect();
-        self.set_variables(&wanted).await?;
-        self.set_variables(&[("foreign_key_checks", "0".to_owned())])
-            .await?;
+        let set = self.settings.change(&wanted);
+        self.set(set).await?;
         self.send().await?;
         let text = match staged.starts_transaction {
             true => without_start(&staged.text),
@@ -149,23 +147,12 @@ impl Player<'_> {
         Ok(())
     }
 
-    async fn set_variables(&mut self, wanted: &[(&'static str, String)]) -> Result<(), PartsError> {
-        let mut assignments = Vec::new();
-        let knows_cascades = self.facts.version.at_least(9, 7, 0);
-        for (name, value) in wanted {
-            if *name == "enable_cascade_triggers" && !knows_cascades {
-                continue;
-            }
-            if self.variables.get(name) != Some(value) {
-                assignments.push(format!("@@SESSION.{name} = {value}"));
-                self.variables.insert(name, value.clone());
-            }
+    /// Gathers a change of the session's settings, if there is one to make.
+    async fn set(&mut self, change: Option<String>) -> Result<(), PartsError> {
+        match change {
+            Some(statement) => self.gather(statement.as_bytes()).await,
+            None => Ok(()),
         }
-        if assignments.is_empty() {
-            return Ok(());
-        }
-        let set = format!("SET {}", assignments.join(", "));
-        self.gather(set.as_bytes()).await
     }
 
     /// The staged tables whose rows tell whether a statement was run.

@@ -76,11 +76,8 @@ impl Sizes {
     pub(super) fn of(manifest: &Manifest, chosen: &Chosen) -> Self {
         let mut sizes = Self::default();
         for (id, name, _) in chosen.lineage.from_snapshot() {
-            let mut tables = manifest.tables.iter();
-            let is_it = |table: &&crate::archive::manifest::TableEntry| {
-                table.database == name.database && table.name == name.table
-            };
-            let Some(table) = tables.find(is_it).filter(|_| chosen.needs_rows(id)) else {
+            let table = manifest.table(&name.database, &name.table);
+            let Some(table) = table.filter(|_| chosen.needs_rows(id)) else {
                 continue;
             };
             sizes.rows += table.rows;
@@ -106,10 +103,7 @@ pub(super) fn planned(
         .collect();
     let of = |((name, id), place): (&(TableName, _), &PlacedTable)| {
         let first = firsts.get(id);
-        let entry = first.and_then(|first| {
-            let mut tables = manifest.tables.iter();
-            tables.find(|t| t.database == first.database && t.name == first.table)
-        });
+        let entry = first.and_then(|first| manifest.table(&first.database, &first.table));
         let names: BTreeSet<String> = first
             .into_iter()
             .map(ToString::to_string)

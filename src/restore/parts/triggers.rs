@@ -120,7 +120,7 @@ pub(super) fn follow(
                 return;
             }
             let text = String::from_utf8_lossy(statement.text()).into_owned();
-            let name = name_in(&text).unwrap_or_default();
+            let (_, name) = name_behind(&text, &["TRIGGER"]).unwrap_or_default();
             let name = TableName::new(&subject.database, name);
             if known.iter().any(|trigger| same(&trigger.name, &name)) {
                 return;
@@ -248,11 +248,13 @@ async fn from_log(
     Ok(found)
 }
 
-/// The name in a CREATE TRIGGER, without its schema.
-fn name_in(text: &str) -> Option<String> {
+/// The name that stands behind one of these words, with its schema if that is said.
+pub(super) fn name_behind(text: &str, kinds: &[&str]) -> Option<(Option<String>, String)> {
     let mut words = words(text).into_iter();
     // A name in quotes is never the word, whatever it is.
-    words.find(|(word, is_plain)| *is_plain && word.eq_ignore_ascii_case("TRIGGER"))?;
+    words.find(|(word, is_plain)| {
+        *is_plain && kinds.iter().any(|kind| word.eq_ignore_ascii_case(kind))
+    })?;
     let mut rest: Vec<String> = words.map(|(word, _)| word).take(8).collect();
     let is_conditional = rest
         .first()
@@ -264,8 +266,8 @@ fn name_in(text: &str) -> Option<String> {
         rest.drain(..3.min(rest.len()));
     }
     match rest.get(1).map(String::as_str) {
-        Some(".") => rest.get(2).cloned(),
-        _ => rest.first().cloned(),
+        Some(".") => Some((rest.first().cloned(), rest.get(2).cloned()?)),
+        _ => Some((None, rest.first().cloned()?)),
     }
 }
 
@@ -308,22 +310,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_triggers_name_is_found() {
-        for (text, name) in [
+    fn the_name_of_what_is_made_is_found() {
+        for (text, schema, name) in [
             (
                 "CREATE DEFINER=`trigger`@`%` TRIGGER `a``b` BEFORE INSERT ON t FOR EACH ROW SET @x=1",
+                None,
                 "a`b",
             ),
             (
                 "create trigger shop.t1 after update on t for each row begin end",
+                Some("shop"),
                 "t1",
             ),
             (
                 "CREATE TRIGGER IF NOT EXISTS `s`.`x` AFTER DELETE ON `t` FOR EACH ROW SET @a=1",
+                Some("s"),
                 "x",
             ),
         ] {
-            assert_eq!(name_in(text).as_deref(), Some(name), "{text}");
+            let found = name_behind(text, &["TRIGGER"]);
+            let expected = (schema.map(str::to_owned), name.to_owned());
+            assert_eq!(found, Some(expected), "{text}");
         }
     }
 }

@@ -37,6 +37,7 @@ pub async fn by_replication(job: &ReplayJob<'_>, session: &mut Session) -> Resul
     let identity =
         ServerIdentity::generate().map_err(|reason| ReplayError::Certificate { reason })?;
     let password = Secret::new(Uuid::new_v4().simple().to_string());
+    let ours = unused_server_id(job, &[job.facts.server_id]);
     let server = Server::start(
         listener,
         place.to_string(),
@@ -47,7 +48,7 @@ pub async fn by_replication(job: &ReplayJob<'_>, session: &mut Session) -> Resul
             user: USER.to_owned(),
             password: password.clone(),
             version: job.facts.version.to_string(),
-            server_id: unused_server_id(job),
+            server_id: ours,
             server_uuid: Uuid::new_v4(),
             identity: Some(identity),
         },
@@ -58,7 +59,8 @@ pub async fn by_replication(job: &ReplayJob<'_>, session: &mut Session) -> Resul
         password: &password,
         tls: true,
     };
-    let outcome = tuned(job, session, words, &source, &server).await;
+    let other_id = other_server_id(job, ours);
+    let outcome = tuned(job, session, words, &source, &server, other_id).await;
     server.stop().await;
     outcome
 }
@@ -69,8 +71,9 @@ async fn tuned(
     words: Words,
     source: &Source<'_>,
     server: &Server,
+    other_id: Option<u32>,
 ) -> Result<(), ReplayError> {
-    let found = tuning::tune(session, job.workers.max(1)).await?;
+    let found = tuning::tune(session, job.workers.max(1), other_id).await?;
     let outcome = match channel::attach(session, words, source).await {
         Ok(()) => watch::wait(job, session, server).await,
         Err(error) => Err(error),
@@ -102,19 +105,29 @@ pub async fn drop_channel(
     channel::detach(server, session, Words::of(version), cancel).await
 }
 
-/// A `server_id` for us that neither the archive nor the server has.
-fn unused_server_id(job: &ReplayJob<'_>) -> u32 {
-    let used: Vec<u32> = job
-        .members
+/// The `server_id` that the server has while it replays: another one than its own, if the log holds
+/// events of that.
+fn other_server_id(job: &ReplayJob<'_>, ours: u32) -> Option<u32> {
+    let own = job.facts.server_id;
+    used_server_ids(job)
+        .any(|used| used == own)
+        .then(|| unused_server_id(job, &[own, ours]))
+}
+
+fn used_server_ids(job: &ReplayJob<'_>) -> impl Iterator<Item = u32> {
+    job.members
         .iter()
         .filter_map(|member| member.stored.index.source.as_ref())
         .flat_map(|source| source.server_ids.iter().copied())
-        .chain([job.facts.server_id])
-        .collect();
+}
+
+/// A `server_id` that neither the log nor any of `besides` has.
+fn unused_server_id(job: &ReplayJob<'_>, besides: &[u32]) -> u32 {
+    let used: Vec<u32> = used_server_ids(job).collect();
     let mut random = rand::rng();
     loop {
         let candidate = random.random_range(0x8000_0000..u32::MAX);
-        if !used.contains(&candidate) {
+        if !used.contains(&candidate) && !besides.contains(&candidate) {
             return candidate;
         }
     }

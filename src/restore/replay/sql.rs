@@ -9,11 +9,13 @@
 mod context;
 mod player;
 mod rows;
+mod settings;
 mod variables;
 
 pub(in crate::restore) use context::Statement;
 pub(in crate::restore) use player::{words, xa_prepare};
 pub(in crate::restore) use rows::{Rows, format_without_checksums, is_rows, statements};
+pub(in crate::restore) use settings::SessionSettings;
 
 use std::time::{Duration, Instant};
 

@@ -29,7 +29,7 @@ const SETTINGS: &[(&str, &str)] = &[
 const WORKERS: [&str; 2] = ["replica_parallel_workers", "slave_parallel_workers"];
 
 /// Every setting that a replay changes for its time.
-pub const TUNED: [&str; 12] = [
+pub const TUNED: [&str; 13] = [
     "sync_binlog",
     "innodb_flush_log_at_trx_commit",
     "binlog_group_commit_sync_delay",
@@ -42,6 +42,7 @@ pub const TUNED: [&str; 12] = [
     "replica_parallel_workers",
     "slave_parallel_workers",
     "max_allowed_packet",
+    "server_id",
 ];
 
 /// What was changed, with what it was.
@@ -49,12 +50,21 @@ pub const TUNED: [&str; 12] = [
 pub(super) struct Found(Vec<(String, String)>);
 
 /// Loosens the settings for `workers` appliers. What was changed before a failure is put back.
-pub(super) async fn tune(session: &mut Session, workers: u32) -> Result<Found, MysqlError> {
+///
+/// A receiver drops events of its server's own id in silence (`rpl_replica.cc`, `queue_event`): where
+/// the log has such, the server has `server_id` meanwhile.
+pub(super) async fn tune(
+    session: &mut Session,
+    workers: u32,
+    server_id: Option<u32>,
+) -> Result<Found, MysqlError> {
     let workers = workers.to_string();
+    let server_id = server_id.map(|id| id.to_string());
     let wanted = SETTINGS
         .iter()
         .copied()
-        .chain(WORKERS.map(|name| (name, workers.as_str())));
+        .chain(WORKERS.map(|name| (name, workers.as_str())))
+        .chain(server_id.as_deref().map(|id| ("server_id", id)));
     set(session, wanted).await
 }
 

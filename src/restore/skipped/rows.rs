@@ -12,7 +12,7 @@ use crate::archive::history::History;
 use crate::archive::repository::{ArchiveError, Repository};
 use crate::gtid::{Gtid, GtidSet};
 use crate::mysql::binlog::rows::{Image, RowsEvent, TableMap};
-use crate::mysql::binlog::{Checksum, EventError, EventKind, Inner, PayloadEvents, RawEvent};
+use crate::mysql::binlog::{Checksum, EventError, EventKind, PayloadEvents, RawEvent};
 use crate::restore::feed::{Step, Walk};
 
 /// So many images are remembered.
@@ -71,10 +71,8 @@ impl Trace {
         match event.kind() {
             EventKind::TRANSACTION_PAYLOAD => {
                 let mut events = PayloadEvents::open(event, checksum, usize::MAX)?;
-                while let Some(inner) = events.next_event()? {
-                    if let Inner::Event(inner) = inner {
-                        self.event(&inner, Checksum::None)?;
-                    }
+                while let Some(inner) = events.next_whole()? {
+                    self.event(&inner, Checksum::None)?;
                 }
             }
             EventKind::TABLE_MAP => {

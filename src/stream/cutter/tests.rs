@@ -367,7 +367,13 @@ fn a_format_event_with_a_stale_checksum_is_mended() {
 /// within a transaction of which blocks have left.
 #[test]
 fn blocks_that_leave_early_change_nothing() {
-    use crate::archive::segment::BLOCK_BYTES;
+    use crate::archive::segment::{BLOCK_BYTES, Block};
+    let pack_all = |away: &mut Vec<Block>| {
+        // The last one first.
+        for block in away.drain(..).rev() {
+            block.pack(1).expect("packs");
+        }
+    };
     let sizes = [3 << 20, 2 << 20, 5 << 20, 300, 6 << 20];
     let order = vec![
         rows(11, &sizes),
@@ -386,11 +392,10 @@ fn blocks_that_leave_early_change_nothing() {
                 run.feed(&event).expect("a valid event");
                 if run.drafts.len() > cut {
                     cut = run.drafts.len();
-                    away.drain(..)
-                        .for_each(|block| run.drafts[cut - 1].fill(block));
+                    pack_all(&mut away);
                 }
                 while let Some(block) = run.cutter.seal() {
-                    away.push(block.pack(1).expect("packs"));
+                    away.push(block);
                     left += 1;
                 }
                 fed += 1;
@@ -398,13 +403,12 @@ fn blocks_that_leave_early_change_nothing() {
                     events = run.turn_to(&source).into_iter();
                     if run.drafts.len() > cut {
                         cut = run.drafts.len();
-                        away.drain(..)
-                            .for_each(|block| run.drafts[cut - 1].fill(block));
+                        pack_all(&mut away);
                     }
                 }
             }
-            if let Some(mut draft) = run.cutter.finish() {
-                away.drain(..).for_each(|block| draft.fill(block));
+            if let Some(draft) = run.cutter.finish() {
+                pack_all(&mut away);
                 run.drafts.push(draft);
             }
             assert!(left > 4, "{left} blocks left early");

@@ -8,7 +8,7 @@ use super::super::error::StreamError;
 use super::super::report::beating;
 use super::super::ship::Parcel;
 use super::super::upstream::Dump;
-use super::{BATCH, Follower, SLOWER};
+use super::{AHEAD, BATCH, Follower, SLOWER};
 use crate::archive::segment::{Block, Draft};
 use crate::gtid::GtidSet;
 use crate::mysql::wire::DumpPacket;
@@ -84,7 +84,7 @@ impl Follower {
         match taken {
             Ok(None) => {
                 while let Some(block) = self.cutter.seal() {
-                    self.pack(block).await;
+                    self.pack(block).await?;
                 }
                 Ok(false)
             }
@@ -127,14 +127,30 @@ impl Follower {
     }
 
     /// Has a block packed beside the reading, when a thread is free for it.
-    pub(super) async fn pack(&mut self, block: Block) {
+    pub(super) async fn pack(&mut self, block: Block) -> Result<(), StreamError> {
+        // Those that are packed before one in front of them hold memory until it is: a thread
+        // that gets no processor is waited for.
+        let most = self.options.threads.max(1) * AHEAD;
+        loop {
+            let full = self.packing.len() >= most;
+            let Some(first) = self.packing.front_mut() else {
+                break;
+            };
+            if !full && !first.is_finished() {
+                break;
+            }
+            let packed = first.await;
+            self.packing.pop_front();
+            packed??;
+        }
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         let level = self.options.level;
-        self.packing.push(tokio::task::spawn_blocking(move || {
+        self.packing.push_back(tokio::task::spawn_blocking(move || {
             let packed = block.pack(level);
             drop(permit);
             packed
         }));
+        Ok(())
     }
 
     /// A segment without events, when it is time for one: at first, after a quiet interval, and

@@ -73,7 +73,7 @@ impl Bench {
         draft.push_event(&noise, 1);
         let parcel = Parcel {
             draft,
-            packing: Vec::new(),
+            packing: VecDeque::new(),
             complete_to: None,
         };
         assert!(self.shipper.send(parcel).await);

@@ -4,8 +4,6 @@
 //! that the server forgets to say that more answers follow. Those of the log go alone, as the
 //! bytes that they are, behind what their session needs.
 
-use std::collections::HashMap;
-
 use mysql_common::binlog::BinlogCtx;
 use mysql_common::binlog::consts::BinlogVersion;
 use mysql_common::binlog::events::{FormatDescriptionEvent, GtidEvent as Layout};
@@ -13,12 +11,13 @@ use mysql_common::io::ParseBuf;
 
 use super::context::Statement;
 use super::rows::{self, Rows};
+use super::settings::SessionSettings;
 use super::variables::{self, Collations};
 use crate::archive::repository::ArchiveError;
 use crate::archive::segment::SegmentError;
 use crate::gtid::Gtid;
 use crate::mysql::binlog::{
-    Checksum, EVENT_LIMIT, EventError, EventKind, GtidEvent, Inner, PayloadEvents, RawEvent,
+    Checksum, EVENT_LIMIT, EventError, EventKind, GtidEvent, PayloadEvents, RawEvent,
 };
 use crate::mysql::error::MysqlError;
 use crate::mysql::quote;
@@ -31,8 +30,6 @@ const GATHERED: usize = 4 << 20;
 const ROWS_QUERY: EventKind = EventKind(29);
 /// `LOG_EVENT_IGNORABLE_F`: a reader that does not know the event passes it over.
 const IGNORABLE: u16 = 0x80;
-/// A character set in which every statement of ours can be written: utf8mb4_general_ci.
-const UTF8MB4: &str = "45";
 
 /// Says transactions to a server.
 pub(super) struct Player<'a> {
@@ -40,8 +37,7 @@ pub(super) struct Player<'a> {
     job: &'a ReplayJob<'a>,
     /// Statements of ours that wait, in ASCII.
     gathered: Vec<u8>,
-    /// What the session's variables are, as far as we have set them.
-    variables: HashMap<&'static str, String>,
+    settings: SessionSettings,
     schema: Option<Vec<u8>>,
     collations: Collations,
     checksum: Checksum,
@@ -71,7 +67,7 @@ impl<'a> Player<'a> {
             session,
             job,
             gathered: Vec::new(),
-            variables: HashMap::new(),
+            settings: SessionSettings::new(&job.facts.version),
             schema: None,
             collations: collations
                 .into_iter()
@@ -111,16 +107,8 @@ impl<'a> Player<'a> {
         }
         let opened = PayloadEvents::open(&event, checksum, EVENT_LIMIT);
         let mut payload = opened.map_err(|error| self.broken(error))?;
-        while let Some(inner) = payload.next_event().map_err(|error| self.broken(error))? {
-            match inner {
-                Inner::Event(event) => self.inner(&event, Checksum::None).await?,
-                Inner::TooLarge(kind) => {
-                    return Err(self.broken(EventError::Malformed {
-                        kind,
-                        reason: "it is longer than any event of a source".to_owned(),
-                    }));
-                }
-            }
+        while let Some(inner) = payload.next_whole().map_err(|error| self.broken(error))? {
+            self.inner(&inner, Checksum::None).await?;
         }
         Ok(())
     }
@@ -253,9 +241,11 @@ impl<'a> Player<'a> {
             let change = format!("USE {}", quote::identifier(&name));
             self.in_utf8(&change).await?;
             self.schema = Some(schema.to_vec());
-            self.variables.remove("collation_database");
+            self.settings.schema_changed();
         }
-        self.set_variables(&statement.variables).await?;
+        if let Some(set) = self.settings.change(&statement.variables) {
+            self.gather(set).await?;
+        }
         self.send().await?;
         if let Some((_, said)) = &mut self.open {
             *said = true;
@@ -276,34 +266,14 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
-    async fn set_variables(
-        &mut self,
-        wanted: &[(&'static str, String)],
-    ) -> Result<(), ReplayError> {
-        let mut assignments = Vec::new();
-        let knows_cascades = self.job.facts.version.at_least(9, 7, 0);
-        for (name, value) in wanted {
-            if *name == "enable_cascade_triggers" && !knows_cascades {
-                continue;
-            }
-            if self.variables.get(name) != Some(value) {
-                assignments.push(format!("@@SESSION.{name} = {value}"));
-                self.variables.insert(name, value.clone());
-            }
-        }
-        if assignments.is_empty() {
-            return Ok(());
-        }
-        self.gather(format!("SET {}", assignments.join(", "))).await
-    }
-
     /// Says something that need not be ASCII.
     async fn in_utf8(&mut self, statement: &str) -> Result<(), ReplayError> {
         if statement.is_ascii() {
             return self.gather(statement).await;
         }
-        self.set_variables(&[("character_set_client", UTF8MB4.to_owned())])
-            .await?;
+        if let Some(set) = self.settings.change_to_utf8() {
+            self.gather(set).await?;
+        }
         self.send().await?;
         self.execute(statement.as_bytes()).await
     }
