@@ -73,6 +73,21 @@ pub(super) fn check(servers: &Servers<'_>, wishes: &Wishes) -> Vec<Reason> {
     reasons
 }
 
+/// A server that was restored in place has its old `server_uuid`: what is written to it before it is in
+/// a group gets the numbers of what was lost.
+pub(super) fn reused(primary: &ServerState, reused: &GtidSet) -> Option<Reason> {
+    let at = &primary.facts.address;
+    (!reused.is_empty()).then(|| {
+        refused(
+            format!(
+                "{at} was written to after its restore, and the old history has other transactions of the same \
+                 GTIDs: {reused:#}"
+            ),
+            format!("the restore once more (--wipe {at}), and nothing written to it before the reseed"),
+        )
+    })
+}
+
 fn check_primary(servers: &Servers<'_>, reasons: &mut Vec<Reason>) {
     let primary = servers.primary;
     let at = &primary.facts.address;
@@ -291,7 +306,7 @@ fn check_life(
             "--fence, which makes the old group's servers read-only and takes them out of it; or STOP \
              GROUP_REPLICATION and SET GLOBAL super_read_only = ON on each of them",
         ));
-    } else if endangers(servers.primary, state) {
+    } else if endangers(servers, state) {
         reasons.push(refused(
             format!("{at} is of the old history and takes writes"),
             format!(
@@ -322,13 +337,15 @@ fn check_other(servers: &Servers<'_>, other: &Other, wishes: &Wishes, reasons: &
 }
 
 /// Whether a server can be written to and has a past in common with the new primary. One that has
-/// none is merely new.
-pub(super) fn endangers(primary: &ServerState, state: &ServerState) -> bool {
-    state.takes_writes()
-        && !state
-            .facts
-            .gtid_executed
-            .is_disjoint(&primary.facts.gtid_executed)
+/// none is merely new; one that has the new group's name, or a restore that is not finished, is what an
+/// earlier run was at.
+pub(super) fn endangers(servers: &Servers<'_>, state: &ServerState) -> bool {
+    let ours = servers.group.is_some() && state.group.name == servers.group;
+    let shared = !state
+        .facts
+        .gtid_executed
+        .is_disjoint(&servers.primary.facts.gtid_executed);
+    state.takes_writes() && shared && !ours && !state.unfinished
 }
 
 /// What a server has and the new primary has not.

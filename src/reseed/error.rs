@@ -29,7 +29,10 @@ pub enum ReseedError {
         source: Box<RestoreError>,
     },
     /// It would not be safe, or would not work.
-    #[error("{} cannot become the primary of a group now", primary)]
+    #[error(
+        "{primary} cannot become the primary of a group now: {}",
+        listed(reasons)
+    )]
     Refused {
         /// The restored server.
         primary: HostPort,
@@ -94,6 +97,17 @@ pub enum ReseedError {
     /// Asked to stop.
     #[error("the reseed was interrupted")]
     Cancelled,
+}
+
+/// One reason behind the colon, several on lines of their own.
+fn listed(reasons: &[Reason]) -> String {
+    match reasons {
+        [only] => only.what.clone(),
+        several => several
+            .iter()
+            .map(|reason| format!("\n    - {}", reason.what))
+            .collect(),
+    }
 }
 
 fn of_log(log: &[String]) -> String {

@@ -85,6 +85,9 @@ pub struct Past {
     pub begun: Option<Begun>,
     /// The statements that let the restored server take writes.
     pub open_with: Vec<String>,
+    /// Transactions that the server got after its restore under GTIDs that the old history has given to
+    /// others.
+    pub reused: GtidSet,
     /// What the report of the restore says, for the reason of the branch.
     pub restored: Option<String>,
 }
@@ -193,6 +196,7 @@ impl ReseedPlan {
             group: begun.map(|begun| begun.group),
         };
         let mut reasons = checks::check(&servers, inputs.wishes);
+        reasons.extend(checks::reused(inputs.primary, &inputs.past.reused));
         let branch = new_branch(inputs);
         let stack = stack(inputs);
         let mut addresses = Vec::new();
@@ -560,7 +564,7 @@ impl Steps<'_> {
             .chain(members.iter().map(|state| (state, false)))
         {
             // One that is left out must not wake up as a server that can be written to.
-            let dangerous = checks::endangers(self.inputs.primary, state);
+            let dangerous = checks::endangers(&self.servers, state);
             if dangerous || lasting && state.is_in_group() {
                 steps.push(Step::new(
                     Some(&state.facts.address),

@@ -189,9 +189,15 @@ async fn past(
         (None, None, Some(restored)) => restored.branch,
         (None, None, None) => newest,
     };
+    let held = held(repository, &branches, parent).await?;
+    let reused = match (&restored, &begun) {
+        (Some(restored), None) => executed.subtract(&restored.gtid_executed).intersect(&held),
+        _ => GtidSet::new(),
+    };
     Ok(Past {
         parent,
-        held: held(repository, &branches, parent).await?,
+        held,
+        reused,
         next: BranchNumber(newest.0.saturating_add(1)),
         begun,
         open_with: restored

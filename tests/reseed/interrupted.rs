@@ -14,6 +14,7 @@ async fn one_that_dies_at_each_step_is_gone_on_with() -> Result<()> {
     primary
         .exec("CREATE TABLE d.t (id INT PRIMARY KEY)")
         .await?;
+    primary.exec("INSERT INTO d.t VALUES (7), (8)").await?;
     let old = arg(primary);
     archive
         .run(&["snapshot", "--server", &old])
@@ -43,6 +44,8 @@ async fn one_that_dies_at_each_step_is_gone_on_with() -> Result<()> {
         ("reseed-bootstrapping:1", "clone"),
         ("reseed-step-done:3", "clone"),
         ("reseed-filling:1", "clone"),
+        // It has been cloned, and nobody has told it to join.
+        ("reseed-step-done:5", "clone"),
         ("reseed-joining:1", "clone"),
         ("reseed-filling:1", "archive"),
         ("load-committed:1", "archive"),
