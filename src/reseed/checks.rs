@@ -338,14 +338,15 @@ fn check_other(servers: &Servers<'_>, other: &Other, wishes: &Wishes, reasons: &
 
 /// Whether a server can be written to and has a past in common with the new primary. One that has
 /// none is merely new; one that has the new group's name, or a restore that is not finished, is what an
-/// earlier run was at.
+/// earlier run was at, and so may be one that has nothing of its own and takes nothing from ordinary
+/// accounts.
 pub(super) fn endangers(servers: &Servers<'_>, state: &ServerState) -> bool {
+    let primary = servers.primary;
+    let executed = &state.facts.gtid_executed;
     let ours = servers.group.is_some() && state.group.name == servers.group;
-    let shared = !state
-        .facts
-        .gtid_executed
-        .is_disjoint(&servers.primary.facts.gtid_executed);
-    state.takes_writes() && shared && !ours && !state.unfinished
+    let quiet = state.facts.read_only && missing(primary, state).is_empty();
+    let shared = !executed.is_disjoint(&primary.facts.gtid_executed);
+    state.takes_writes() && shared && !ours && !quiet && !state.unfinished
 }
 
 /// What a server has and the new primary has not.
