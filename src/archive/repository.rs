@@ -371,14 +371,17 @@ impl Repository {
         }
     }
 
-    /// Every whole snapshot, oldest first.
+    /// Every whole snapshot, oldest first. Two whose names tell the same second are in the order of
+    /// their own times.
     ///
     /// # Errors
     ///
     /// [`ArchiveError`].
     pub async fn snapshots(&self) -> Result<Vec<Manifest>, ArchiveError> {
         let keys = self.manifests().await?.into_iter();
-        self.get_all(keys).await
+        let mut snapshots: Vec<Manifest> = self.get_all(keys).await?;
+        snapshots.sort_by_key(|snapshot| snapshot.started);
+        Ok(snapshots)
     }
 
     /// The names of all snapshots, the oldest first; cheap enough to be asked for often.
@@ -490,5 +493,33 @@ mod tests {
                 false => assert!(matches!(error, ArchiveError::Json { .. })),
             }
         }
+    }
+
+    #[tokio::test]
+    async fn snapshots_of_one_second_are_in_the_order_of_their_times() {
+        let golden = include_str!(
+            "../../tests/golden/snapshot-2/snapshots/20261121T215722Z-321c517b/manifest.json"
+        );
+        let store: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+        let repository = Repository::init(Arc::clone(&store), DateTime::UNIX_EPOCH).await;
+        let repository = repository.expect("an empty store");
+        let second: DateTime<Utc> = "2026-11-20T14:30:00Z".parse().expect("a time");
+        let mut ids = Vec::new();
+        // The random part of the first one's name is the greater.
+        for (random, micros) in [(2, 100), (1, 200)] {
+            let id = SnapshotId::new(second, random);
+            let mut manifest: serde_json::Value = serde_json::from_str(golden).expect("JSON");
+            manifest["id"] = id.as_str().into();
+            manifest["started"] = format!("2026-11-20T14:30:00.{micros:06}Z").into();
+            let put = store.put_if_absent(
+                &layout::snapshot_manifest(&id),
+                Bytes::from(manifest.to_string()),
+            );
+            put.await.expect("it is not there");
+            ids.push(id);
+        }
+        let listed = repository.snapshots().await.expect("whole");
+        let listed: Vec<SnapshotId> = listed.into_iter().map(|manifest| manifest.id).collect();
+        assert_eq!(listed, ids);
     }
 }

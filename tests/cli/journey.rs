@@ -277,12 +277,13 @@ async fn refused(shell: &Shell, source: &Server) -> Result<()> {
         .run(&["restore", "--until", "latest", "--to", &to])
         .await?;
     assert_eq!((said.code, said.out.as_str()), (23, ""), "{}", said.err);
-    // A stream that has ended may be taken for a reader still.
-    for line in [
-        "error: <source> cannot be the target:\n    - it is not empty: it has shop (0 tables, about 0 MiB)\n",
-        "\n  try:\n    - an empty server, or --wipe <source>, which removes all that is on it\n",
+    // A stream that has ended may be taken for a reader still, which is a reason more.
+    for text in [
+        "error: <source> cannot be the target:",
+        "it is not empty: it has shop (0 tables, about 0 MiB)\n",
+        "an empty server, or --wipe <source>, which removes all that is on it",
     ] {
-        assert!(said.err.contains(line), "{line}: {}", said.err);
+        assert!(said.err.contains(text), "{text}: {}", said.err);
     }
     assert_eq!(source.gtid_executed().await?, before);
     Ok(())
