@@ -343,15 +343,15 @@ impl Reseed {
     async fn join(&self, at: &HostPort) -> Result<(), ReseedError> {
         let mut session = self.connect(at).await?;
         let state = ServerState::load(&mut session).await?;
-        if !state.is_in_group() {
-            if let Err(error) = session.execute("START GROUP_REPLICATION").await {
-                let log = log(&mut session).await;
-                return Err(ReseedError::NotJoined {
-                    server: at.clone(),
-                    state: format!("not ({error})"),
-                    log,
-                });
-            }
+        if !state.is_in_group()
+            && let Err(error) = session.execute("START GROUP_REPLICATION").await
+        {
+            let log = log(&mut session).await;
+            return Err(ReseedError::NotJoined {
+                server: at.clone(),
+                state: format!("not ({error})"),
+                log,
+            });
         }
         self.options.fail_points.pass(FailPoint::ReseedJoining);
         session.close().await;
