@@ -511,10 +511,8 @@ mod tests {
             let mut manifest: serde_json::Value = serde_json::from_str(golden).expect("JSON");
             manifest["id"] = id.as_str().into();
             manifest["started"] = format!("2026-11-20T14:30:00.{micros:06}Z").into();
-            let put = store.put_if_absent(
-                &layout::snapshot_manifest(&id),
-                Bytes::from(manifest.to_string()),
-            );
+            let key = layout::snapshot_manifest(&id);
+            let put = store.put_if_absent(&key, Bytes::from(manifest.to_string()));
             put.await.expect("it is not there");
             ids.push(id);
         }
