@@ -17,7 +17,7 @@ async fn the_help_is_the_contract() -> Result<()> {
     let first = |text: &str| text.lines().next().map(ToOwned::to_owned);
     assert_eq!(first(&bare.err), first(&help.out));
     for command in [
-        "init", "snapshot", "stream", "status", "log", "mark", "restore",
+        "init", "snapshot", "stream", "status", "log", "mark", "restore", "reseed",
     ] {
         let said = shell.run(&[command, "--help"]).await?;
         assert_eq!((said.code, said.err.as_str()), (0, ""), "{command}");
