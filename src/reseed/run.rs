@@ -3,6 +3,8 @@
 //! Each looks first whether what it leads to is there already. What was decided for a server is
 //! decided for that very one: its UUID is compared before it is touched.
 
+mod outcome;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +13,9 @@ use uuid::Uuid;
 
 use super::clone::Cloning;
 use super::error::ReseedError;
-use super::plan::{Fill, PlannedMember, ReseedPlan};
+use super::plan::{PlannedMember, ReseedPlan};
 use super::prepare::Prepared;
-use super::report::{
-    Discarded, Observer, ReportedMember, ReseedEvent, ReseedOptions, ReseedReport,
-};
+use super::report::{Discarded, Observer, ReseedEvent, ReseedOptions, ReseedReport};
 use super::state::ServerState;
 use super::step::{Action, BOOTSTRAP, PlannedBranch, Step, fence_statement};
 use crate::archive::identity::NewBranch;
@@ -29,7 +29,7 @@ use crate::mysql::facts::gtid_executed;
 use crate::mysql::server_url::{HostPort, ServerUrl};
 use crate::mysql::session::Session;
 use crate::observe::fail_point::FailPoint;
-use crate::observe::phase::{Phase, PhaseClock};
+use crate::observe::phase::PhaseClock;
 use crate::restore::target::Target;
 use crate::restore::{self, RestoreOptions, RestoreRequest};
 
@@ -474,72 +474,6 @@ impl Reseed {
         }
         Ok(())
     }
-
-    async fn report(
-        mut self,
-        started: chrono::DateTime<chrono::Utc>,
-    ) -> Result<ReseedReport, ReseedError> {
-        let plan = &self.plan;
-        let executed = self.executed(&plan.primary.address).await?;
-        let phases = merged(std::mem::take(&mut self.clock).finish());
-        let members = plan.members.iter().map(|member| ReportedMember {
-            server: member.address.to_string(),
-            server_uuid: member.uuid,
-            role: "SECONDARY",
-            fill: Some(member.fill),
-            lost: member.lost.clone(),
-        });
-        let primary = ReportedMember {
-            server: plan.primary.address.to_string(),
-            server_uuid: plan.primary.uuid,
-            role: "PRIMARY",
-            fill: None::<Fill>,
-            lost: GtidSet::new(),
-        };
-        let finished = SystemClock.now();
-        let mut report = ReseedReport {
-            archive: self.repository.storage().url(),
-            group: plan.group,
-            branch: plan.branch.number,
-            parent: plan.branch.parent,
-            fork: plan.branch.fork.clone(),
-            lost: plan.branch.lost.clone(),
-            members: std::iter::once(primary).chain(members).collect(),
-            gtid_executed: executed,
-            started,
-            finished,
-            phases,
-            notes: plan.notes.clone(),
-            kept: None,
-        };
-        match self
-            .repository
-            .put_reseed(finished, random(), &report)
-            .await
-        {
-            Ok(key) => report.kept = Some(key),
-            Err(error) => report.notes.push(format!(
-                "the report could not be kept in the archive: {}",
-                crate::error::with_causes(&error)
-            )),
-        }
-        Ok(report)
-    }
-}
-
-/// Members take their turns: each phase once, in the order of its first time.
-fn merged(phases: Vec<Phase>) -> Vec<Phase> {
-    let mut all: Vec<Phase> = Vec::new();
-    for phase in phases {
-        match all.iter_mut().find(|one| one.phase == phase.phase) {
-            Some(one) => {
-                one.seconds += phase.seconds;
-                one.bytes += phase.bytes;
-            }
-            None => all.push(phase),
-        }
-    }
-    all
 }
 
 /// A member that restarts joins again.

@@ -28,7 +28,7 @@ async fn all_servers_are_destroyed_and_the_cluster_comes_back_from_the_archive()
 
     let servers = fresh().await?;
     let [first, second, third] = servers.each_ref();
-    let urls = servers.each_ref().map(|server| arg(server));
+    let urls = servers.each_ref().map(arg);
     let [a, b, c] = urls.each_ref().map(String::as_str);
     archive
         .run(&["restore", "--until", "latest", "--to", a])
