@@ -116,9 +116,14 @@ pub(super) async fn run(context: &Context, arguments: ReseedArguments) -> anyhow
         .into());
     }
     let repository = context.repository().await?;
+    let known = match context.has_servers() {
+        true => context.servers()?,
+        false => Vec::new(),
+    };
     let request = ReseedRequest {
         primary,
         members,
+        known,
         branch: arguments.branch.map(BranchNumber),
         wishes: Wishes {
             fill: match arguments.fill {

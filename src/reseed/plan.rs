@@ -182,6 +182,8 @@ pub struct ReseedPlan {
     pub members: Vec<PlannedMember>,
     /// What is done, in order.
     pub steps: Vec<Step>,
+    /// What is good to know and no reason to worry.
+    pub remarks: Vec<String>,
     /// What a person should know.
     pub notes: Vec<String>,
 }
@@ -251,6 +253,16 @@ impl ReseedPlan {
             branch,
             members,
             steps: Vec::new(),
+            remarks: inputs
+                .wishes
+                .gone
+                .iter()
+                .map(|address| {
+                    format!(
+                        "{address} is taken for gone: if it comes back, it must not take writes"
+                    )
+                })
+                .collect(),
             notes: notes(inputs).into_iter().chain(metadata.notes).collect(),
         };
         plan.steps = Steps {
@@ -399,11 +411,6 @@ fn notes(inputs: &Inputs<'_>) -> Vec<String> {
         notes.push(format!(
             "{} was of the old group and is left out; it keeps its data and is to stay read-only",
             state.facts.address
-        ));
-    }
-    for address in &inputs.wishes.gone {
-        notes.push(format!(
-            "{address} is taken for gone: if it comes back, it must not take writes"
         ));
     }
     if inputs.past.restored.is_none() && inputs.past.begun.is_none() {

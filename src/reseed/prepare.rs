@@ -1,5 +1,7 @@
 //! Asks the servers and the archive, and plans. Nothing is changed.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -11,11 +13,12 @@ use super::report::ReseedRequest;
 use super::state::ServerState;
 use super::step::RecoveryAccount;
 use crate::archive::identity::Branch;
-use crate::archive::layout::BranchNumber;
+use crate::archive::layout::{BranchNumber, Epoch};
 use crate::archive::repository::{ArchiveError, Repository};
 use crate::config::Secret;
 use crate::error::with_causes;
 use crate::gtid::GtidSet;
+use crate::mysql::discover::login_for;
 use crate::mysql::error::MysqlError;
 use crate::mysql::server_url::{HostPort, ServerUrl};
 use crate::mysql::session::Session;
@@ -66,7 +69,7 @@ pub async fn prepare(
         members.push(ask(url).await?);
     }
     let past = past(&repository, &primary, request.branch).await?;
-    let (others, other_urls) = others(&primary, &members, &request).await;
+    let (others, other_urls) = others(&repository, &primary, &members, &request).await?;
     let account = RecoveryAccount {
         user: request.recovery_user.clone(),
         given: request.recovery_password.is_some(),
@@ -114,47 +117,51 @@ async fn ask(url: &ServerUrl) -> Result<ServerState, MysqlError> {
     Ok(state)
 }
 
-/// The servers of the old group that were not named: those that a named one sees, and those that
-/// the restored metadata of InnoDB Cluster tell of.
+/// The servers of the old group that were not named: the one that the archive was fed from last, those
+/// that the restored metadata of InnoDB Cluster tell of, those that the operator knows, and whoever one of
+/// all these sees in its group.
 async fn others(
+    repository: &Repository,
     primary: &ServerState,
     members: &[ServerState],
     request: &ReseedRequest,
-) -> (Vec<Other>, Vec<ServerUrl>) {
+) -> Result<(Vec<Other>, Vec<ServerUrl>), ReseedError> {
     let named: Vec<&ServerState> = std::iter::once(primary).chain(members).collect();
-    let mut addresses: Vec<HostPort> = Vec::new();
-    for state in &named {
-        let seen = state
-            .group
-            .members
+    let seen_by = |state: &ServerState| {
+        let seen = state.group.members.iter();
+        seen.map(|member| member.address.clone())
+            .collect::<Vec<_>>()
+    };
+    let mut waiting: Vec<HostPort> = named.iter().flat_map(|state| seen_by(state)).collect();
+    waiting.extend(
+        primary
+            .instances
             .iter()
-            .map(|member| member.address.clone());
-        addresses.extend(seen);
-    }
-    let of_metadata = primary
-        .instances
+            .filter_map(|text| text.parse().ok()),
+    );
+    waiting.extend(request.known.iter().map(ServerUrl::address));
+    waiting.extend(last_source(repository).await?);
+    let mut met: BTreeSet<HostPort> = named
         .iter()
-        .filter_map(|text| text.parse().ok());
-    addresses.extend(of_metadata);
-    addresses.sort();
-    addresses.dedup();
+        .flat_map(|state| [state.known_as.clone(), state.facts.address.clone()])
+        .collect();
+    let mut uuids: BTreeSet<Uuid> = named.iter().map(|state| state.facts.server_uuid).collect();
     let mut found = Vec::new();
     let mut urls = Vec::new();
-    let is_named = |at: &HostPort| {
-        let mut named = named.iter();
-        named.any(|state| state.known_as == *at || state.facts.address == *at)
-    };
-    for address in addresses.into_iter().filter(|at| !is_named(at)) {
-        let url = request.primary.with_host_port(&address);
+    while let Some(address) = waiting.pop() {
+        if !met.insert(address.clone()) {
+            continue;
+        }
+        let url = login_for(&address, &request.primary, &request.known);
         match ask(&url).await {
-            // Known under another name.
-            Ok(state)
-                if named
-                    .iter()
-                    .any(|n| n.facts.server_uuid == state.facts.server_uuid) => {}
             Ok(state) => {
-                urls.push(url);
-                found.push(Other::Reached(Box::new(state)));
+                met.insert(state.known_as.clone());
+                // One may be known under several names.
+                if uuids.insert(state.facts.server_uuid) {
+                    waiting.extend(seen_by(&state));
+                    urls.push(url);
+                    found.push(Other::Reached(Box::new(state)));
+                }
             }
             Err(error) => found.push(Other::Silent {
                 why: with_causes(&error),
@@ -162,7 +169,24 @@ async fn others(
             }),
         }
     }
-    (found, urls)
+    Ok((found, urls))
+}
+
+/// Where the archive was fed from last.
+async fn last_source(repository: &Repository) -> Result<Option<HostPort>, ReseedError> {
+    let mut epoch = repository.newest_epoch(None).await?;
+    while let Some(number) = epoch {
+        let claim = repository.claim(number).await?;
+        if !claim.fence {
+            return Ok(claim.address.parse().ok());
+        }
+        epoch = number
+            .0
+            .checked_sub(1)
+            .filter(|before| *before > 0)
+            .map(Epoch);
+    }
+    Ok(None)
 }
 
 /// What the archive says of the restored server.

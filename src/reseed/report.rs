@@ -23,6 +23,8 @@ pub struct ReseedRequest {
     pub primary: ServerUrl,
     /// The other members.
     pub members: Vec<ServerUrl>,
+    /// Servers of the old cluster that the operator knows, whether or not they are among the members.
+    pub known: Vec<ServerUrl>,
     /// The history that the server was restored from, if not what its report says.
     pub branch: Option<BranchNumber>,
     /// What the operator allows.

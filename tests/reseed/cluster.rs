@@ -24,6 +24,7 @@ async fn all_servers_are_destroyed_and_the_cluster_comes_back_from_the_archive()
         .await?
         .ended(0)?;
     let group = trio.group_name().to_owned();
+    let lost = trio.primary().await?.address();
     drop(trio);
 
     let servers = fresh().await?;
@@ -35,8 +36,15 @@ async fn all_servers_are_destroyed_and_the_cluster_comes_back_from_the_archive()
         .await?
         .ended(0)?;
 
+    // Nobody knows what has become of the one that the archive was fed from, until somebody says so.
+    let refused = archive.run(&reseed(a, &[b, c], &[])).await?.ended(23)?;
+    refused.tells(&[
+        &format!("{lost} was of the old group and cannot be asked"),
+        &format!("--gone {lost}"),
+    ])?;
+
     let shown = archive
-        .run(&reseed(a, &[b, c], &["--dry-run"]))
+        .run(&reseed(a, &[b, c], &["--gone", &lost, "--dry-run"]))
         .await?
         .ended(0)?;
     let shown = shown.tells(&[
@@ -50,7 +58,7 @@ async fn all_servers_are_destroyed_and_the_cluster_comes_back_from_the_archive()
     assert_eq!(first.one::<u64>("SELECT COUNT(*) FROM performance_schema.replication_group_members WHERE MEMBER_STATE <> 'OFFLINE'").await?, 0, "{shown:?}");
 
     let said = archive
-        .run(&reseed(a, &[b, c], &["--json"]))
+        .run(&reseed(a, &[b, c], &["--gone", &lost, "--json"]))
         .await?
         .ended(0)?;
     let report: serde_json::Value = serde_json::from_str(&said.out).context(said.out.clone())?;
@@ -77,7 +85,7 @@ async fn all_servers_are_destroyed_and_the_cluster_comes_back_from_the_archive()
 
     // Nothing is left to do, and nothing is done again.
     let again = archive
-        .run(&reseed(a, &[b, c], &["--json"]))
+        .run(&reseed(a, &[b, c], &["--gone", &lost, "--json"]))
         .await?
         .ended(0)?;
     let again: serde_json::Value = serde_json::from_str(&again.out)?;

@@ -25,6 +25,7 @@ async fn one_that_dies_at_each_step_is_gone_on_with() -> Result<()> {
         .run(&["stream", "--once", "--server", &old])
         .await?
         .ended(0)?;
+    let lost = primary.address();
     drop(trio);
 
     let (first, second, third) = tokio::join!(Server::start(), Server::start(), Server::start());
@@ -55,13 +56,16 @@ async fn one_that_dies_at_each_step_is_gone_on_with() -> Result<()> {
     ] {
         let died = archive
             .run_with(
-                &reseed(a, &[b, c], &["--fill", fill]),
+                &reseed(a, &[b, c], &["--fill", fill, "--gone", &lost]),
                 &[("QUILLBACK_FAIL_POINT", point)],
             )
             .await?;
         ensure!(died.code.is_none(), "{point}: {died:?}");
     }
-    let said = archive.run(&reseed(a, &[b, c], &[])).await?.ended(0)?;
+    let said = archive
+        .run(&reseed(a, &[b, c], &["--gone", &lost]))
+        .await?
+        .ended(0)?;
     assert_group(&first, &[&second, &third]).await?;
     ensure!(!archive.file("branches/0003.json").exists(), "{said:?}");
     assert_open(&first, &[&second, &third]).await

@@ -4,4 +4,5 @@ mod cluster;
 mod in_place;
 mod interrupted;
 mod metadata;
+mod refusals;
 mod support;

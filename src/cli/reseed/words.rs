@@ -105,6 +105,9 @@ pub(super) fn describe_plan(plan: &ReseedPlan) -> String {
             branch.lost
         ));
     }
+    for remark in &plan.remarks {
+        lines.push(format!("  remark     {remark}"));
+    }
     for note in &plan.notes {
         lines.push(format!("  note       {note}"));
     }
