@@ -89,7 +89,12 @@ pub(super) fn run(context: &Context, arguments: &GrantsArguments) -> anyhow::Res
         .into());
     }
     let statements = Statements::compute(&account, &purposes, &version);
-    let before: &[&str] = if restores { &[UNLOGGED] } else { &[] };
+    let reseeds = purposes == [Purpose::Reseed];
+    let before: &[&str] = if restores || reseeds {
+        &[UNLOGGED]
+    } else {
+        &[]
+    };
     if context.json {
         let all: Vec<&str> = before.iter().copied().chain(statements.sql()).collect();
         let grants: Vec<GrantLine<'_>> = lines(&statements);
@@ -131,12 +136,17 @@ fn describe(statements: &Statements, purposes: &[Purpose], before: &[&str]) -> S
         .map(|purpose| format!("quillback {purpose}"))
         .collect();
     let mut lines = vec![format!("-- An account for {}.", commands.join(" and "))];
-    lines.push(if before.is_empty() {
-        "-- Run this on the primary: the other members get it by replication.".to_owned()
-    } else {
-        "-- Run this on the new server, not in the cluster; DROP USER once the restore is done."
-            .to_owned()
-    });
+    lines.push(
+        if before.is_empty() {
+            "-- Run this on the primary: the other members get it by replication."
+        } else if purposes == [Purpose::Reseed] {
+            "-- Run this on each of the servers, then ALTER USER for one password on all of them; DROP USER \
+             once the group runs."
+        } else {
+            "-- Run this on the new server, not in the cluster; DROP USER once the restore is done."
+        }
+        .to_owned(),
+    );
     lines.extend(before.iter().map(|sql| format!("{sql};")));
     lines.push("-- The server invents the password and shows it, once.".to_owned());
     lines.push(format!("{};", statements.create));

@@ -74,10 +74,18 @@ async fn what_makes_no_sense_is_explained() -> Result<()> {
          try: --mysql-version 8.0.22",
     );
     let said = shell.run(&["grants", "--for", "reseed"]).await?;
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    // What is made on a restored server must not give it transactions of its own.
+    assert!(
+        said.out.contains("\nSET SESSION sql_log_bin = OFF;\n"),
+        "{}",
+        said.out
+    );
+    let said = shell.run(&["grants", "--for", "migrate"]).await?;
     assert_eq!((said.code, said.out.as_str()), (2, ""));
     assert!(
         said.err
-            .contains("[possible values: snapshot, stream, restore, restore-tables]"),
+            .contains("[possible values: snapshot, stream, restore, restore-tables, reseed]"),
         "{}",
         said.err
     );
